@@ -1,0 +1,1 @@
+"""Kubernetes v1 words as typed values: decode, defaults, validate, encode, quantities."""

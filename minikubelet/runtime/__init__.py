@@ -1,0 +1,1 @@
+"""Carries out actions and reports what is: pauses, network, volumes, images, resources, probes, hooks."""

@@ -1,0 +1,1 @@
+"""The Kubernetes-shaped API on the daemon's socket."""
