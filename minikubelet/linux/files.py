@@ -1,0 +1,48 @@
+"""Files written so that a reader sees the old text or the new one, never a part."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+
+
+def write_atomic(path: str, data: bytes, *, mode: int = 0o644, durable: bool = False) -> None:
+    """Replace `path` by `data`: write beside it, rename over it.
+
+    Args:
+        path: The file; its directory must exist.
+        data: The whole new content.
+        mode: Permission bits of the new file.
+        durable: Also wait until content and name are on disk, for state that must survive a power cut.
+
+    Raises:
+        OSError: The old file is then still there, whole, and nothing is left beside it.
+    """
+    beside = f"{path}.tmp"
+    try:
+        descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
+        try:
+            os.fchmod(descriptor, mode)
+            view = memoryview(data)
+            while view:
+                view = view[os.write(descriptor, view) :]
+            if durable:
+                os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        os.rename(beside, path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.unlink(beside)
+        raise
+    if durable:
+        sync_directory(os.path.dirname(path))
+
+
+def sync_directory(path: str) -> None:
+    """Wait until the names in a directory are on disk."""
+    descriptor = os.open(path or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
