@@ -1,0 +1,559 @@
+"""One worker for each pod: looks at what is wanted and what is there, asks what to do next, does it, publishes.
+
+Level-triggered: events only say "look again". Everything a decision needs is observed afresh, so a worker that was
+just made for a pod that has been running for a week does the same as one that was there from the start.
+
+    admitted ──► syncing ──► terminating ──► terminated ──(manifest gone)──► gone
+        └─────────(rejected: nothing ever ran)──────┘
+
+A pod ends by itself (phase Succeeded or Failed, deadline) or because it is no longer wanted; either way its containers
+and sandbox are ended and its volumes removed. A pod that is still wanted stays listed until its manifest goes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import signal
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+import msgspec
+import structlog
+
+from minikubelet.api.types import Container, Pod, PodStatus
+from minikubelet.lifecycle import actions as act
+from minikubelet.lifecycle.observed import (
+    BackOff,
+    ContainerID,
+    ObservedContainer,
+    ObservedPod,
+    PodUID,
+    ProbeOutcome,
+    RunState,
+    StartFailure,
+)
+from minikubelet.node.container_killer import ContainerKiller
+from minikubelet.node.runtime_port import ContainerFailure, Runtime, RuntimeFailure, SandboxFailure, VolumeFailure
+
+log = structlog.get_logger(__name__)
+
+SYNC_ERROR_RETRY_S: Final = 10.0
+RESYNC_S: Final = 60.0
+
+
+class Recorder(Protocol):
+    """Records events about pods."""
+
+    def event(self, pod: Pod, kind: str, reason: str, message: str, *, container: str = "", init: bool = False) -> None:
+        """Record one event; `kind` is Normal or Warning, `container` makes the involved object's field path."""
+        ...
+
+
+class Hooks(Protocol):
+    """Runs lifecycle hooks."""
+
+    async def post_start(self, pod: Pod, container: Container, container_id: ContainerID) -> None:
+        """Run the postStart hook. Raises RuntimeFailure when it fails."""
+        ...
+
+    async def pre_stop(self, pod: Pod, container: Container, container_id: ContainerID) -> None:
+        """Run the preStop hook. Raises RuntimeFailure when it fails."""
+        ...
+
+
+class Prober(Protocol):
+    """Runs probes and holds their settled results."""
+
+    def update(self, pod: Pod, running: Mapping[str, ObservedContainer], *, terminating: bool) -> None:
+        """Note what runs now, so that probes start, stop and reset."""
+        ...
+
+    def results(self, uid: PodUID) -> ProbeResults:
+        """Return the settled outcomes of one pod."""
+        ...
+
+    def remove(self, uid: PodUID) -> None:
+        """Stop all probes of one pod."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProbeResults:
+    """Settled outcomes by container id; absent means no result yet."""
+
+    liveness: Mapping[ContainerID, ProbeOutcome]
+    readiness: Mapping[ContainerID, ProbeOutcome]
+    startup: Mapping[ContainerID, ProbeOutcome]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerServices:
+    """What all workers of a node share."""
+
+    runtime: Runtime
+    recorder: Recorder
+    hooks: Hooks
+    prober: Prober
+    publish: Callable[[Pod], None]
+    previous_status: Callable[[Pod], PodStatus | None]
+    admit: Callable[[Pod], Rejection | None]
+    host_ips: Callable[[], tuple[str, ...]]
+    wall_clock: Callable[[], float]
+    boot_clock: Callable[[], float]
+    max_back_off_s: float = 300.0
+
+
+class PodWorker:
+    """Owner of one pod's progress: back-off, start failures, ongoing endings; everything else is observed."""
+
+    def __init__(self, pod: Pod, services: WorkerServices) -> None:
+        """Create the worker of a validated, defaulted pod; `run` does the work."""
+        self.pod = pod
+        self.uid = PodUID(pod.metadata.uid)
+        self._services = services
+        self._runtime = services.runtime
+        self._woken = asyncio.Event()
+        self._unwanted = asyncio.Event()
+        self._grace_override_s: float | None = None
+        self._back_off: dict[str, BackOff] = {}
+        self._start_failures: dict[str, StartFailure] = {}
+        self._starting: set[str] = set()  # containers whose postStart hook is still running
+        self._ips: tuple[str, ...] = ()
+        self._end: PodEnd | None = None
+        self._deleted_at: float | None = None
+        self._start_time = ""
+        self._status = services.previous_status(pod)
+        self._killer = ContainerKiller(
+            send_signal=lambda cid, number: self._runtime.signal(self.pod, cid, number),
+            kill=lambda cid: self._runtime.kill(self.pod, cid),
+            pre_stop=self._pre_stop,
+            clock=services.boot_clock,
+        )
+        self.is_gone = False
+
+    # What others may ask
+
+    def wake(self) -> None:
+        """Say that something happened: look again, and publish what has changed at once."""
+        if self.is_gone:
+            return
+        self._killer.prune(self._running_ids())
+        self._woken.set()
+        self._publish()
+
+    def terminate(self, *, grace_s: float | None = None) -> None:
+        """Say that the pod is no longer wanted; a second call can only shorten the grace."""
+        if grace_s is not None:
+            self._grace_override_s = min(grace_s, self._grace_override_s or grace_s)
+        if self._deleted_at is None:
+            self._deleted_at = self._services.wall_clock()
+        self._unwanted.set()
+        self._woken.set()
+
+    @property
+    def is_unwanted(self) -> bool:
+        """Tell whether the pod's manifest is gone."""
+        return self._unwanted.is_set()
+
+    async def run(self) -> None:
+        """Bring the pod up, keep it so, end it; returns when nothing of it is left."""
+        with structlog.contextvars.bound_contextvars(pod=self._key, uid=self.uid):
+            if not self._reject():
+                await self._sync_until_ended()
+            await self._insist("error killing pod", "FailedKillPod", self._terminate)
+            if not self.is_unwanted:
+                self._publish()
+                await self._unwanted.wait()
+            await self._insist("error removing pod", "FailedKillPod", self._remove)
+            self.is_gone = True
+
+    @property
+    def _key(self) -> str:
+        return f"{self.pod.metadata.namespace}/{self.pod.metadata.name}"
+
+    # Bringing up
+
+    def _reject(self) -> bool:
+        """Ask admission once, unless the pod already has something running; True when it was turned away."""
+        if self._runtime.view(self.uid).sandboxes:
+            return False
+        rejection = self._services.admit(self.pod)
+        if rejection is None:
+            return False
+        self._event("Warning", rejection.reason, rejection.message)
+        self._end = PodEnd(reason=rejection.reason, message=f"Pod was rejected: {rejection.message}", rejected=True)
+        self._publish()
+        return True
+
+    async def _sync_until_ended(self) -> None:
+        while not self.is_unwanted:
+            self._woken.clear()
+            sync = asyncio.create_task(self._sync())
+            unwanted = asyncio.create_task(self._unwanted.wait())
+            await asyncio.wait({sync, unwanted}, return_when=asyncio.FIRST_COMPLETED)
+            unwanted.cancel()
+            if not sync.done():
+                sync.cancel()  # a removal does not wait for a hook or a slow volume
+            try:
+                wake_at = await sync
+            except asyncio.CancelledError:
+                if not self.is_unwanted:
+                    raise
+                return
+            except Exception as error:  # noqa: BLE001 - the outermost loop: one pod's trouble stays its own
+                log.exception("sync failed")
+                self._event("Warning", "FailedSync", f"error determining status: {error}")
+                wake_at = self._services.boot_clock() + SYNC_ERROR_RETRY_S * random.uniform(1.0, 1.5)
+            if self._has_ended():
+                return
+            await self._wait(wake_at)
+
+    def _has_ended(self) -> bool:
+        return self._end is not None or (self._status is not None and self._status.phase in ("Succeeded", "Failed"))
+
+    async def _wait(self, wake_at: float | None) -> None:
+        """Wait until woken, but at most until `wake_at`, and never longer than the resync period."""
+        now = self._services.boot_clock()
+        delay = RESYNC_S * random.uniform(1.0, 1.5)
+        if wake_at is not None:
+            delay = min(delay, max(0.0, wake_at - now))
+        if not self._woken.is_set():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._woken.wait(), delay)
+
+    async def _sync(self) -> float | None:
+        """Observe, decide, act once; return when to look again (boot-time seconds), None for no deadline."""
+        now = self._services.boot_clock()
+        if self._deadline_exceeded():
+            return None
+        seen = self._observe()
+        plan = act.compute_actions(self.pod, seen, now, max_back_off_s=self._services.max_back_off_s)
+        self._publish()
+        for wait in plan.waiting:
+            self._event(
+                "Warning",
+                "BackOff",
+                f"Back-off restarting failed container {wait.name} in pod {self._full_name}",
+                container=wait.name,
+            )
+            self._start_failures[wait.name] = StartFailure(reason="CrashLoopBackOff", message=wait.message)
+        if plan.waiting:
+            self._publish()
+        failed = await self._perform(plan.actions)
+        self._publish()
+        if failed:
+            return now + SYNC_ERROR_RETRY_S * random.uniform(1.0, 1.5)
+        return self._earliest(plan.wake_at, self._deadline())
+
+    @property
+    def _full_name(self) -> str:
+        """Return `<name>_<namespace>(<uid>)`, as the kubelet formats a pod in messages."""
+        meta = self.pod.metadata
+        return f"{meta.name}_{meta.namespace}({meta.uid})"
+
+    @staticmethod
+    def _earliest(*times: float | None) -> float | None:
+        return min((time for time in times if time is not None), default=None)
+
+    async def _perform(self, actions: tuple[act.Action, ...]) -> bool:
+        """Carry out one plan in order; True when something failed that a later sync must try again."""
+        failed = False
+        for action in actions:
+            match action:
+                case act.KillPod():
+                    await self._kill_pod(action)
+                case act.CreateSandbox():
+                    if not await self._create_sandbox(action.attempt):
+                        return True
+                case act.KillContainer():
+                    await self._kill_container(action)
+                case act.RemoveContainer():
+                    await self._runtime.remove_container(self.pod, action.id)
+                case act.StartContainer():
+                    # One container's failure does not keep the others from starting.
+                    failed = not await self._start_container(action) or failed
+        return failed
+
+    async def _create_sandbox(self, attempt: int) -> bool:
+        try:
+            await self._runtime.prepare(self.pod)
+        except VolumeFailure as failure:
+            for message in failure.messages:
+                self._event("Warning", "FailedMount", message)
+            return False
+        except OSError as error:
+            self._event("Warning", "Failed", f"error making pod data directories: {error}")
+            return False
+        try:
+            await self._runtime.create_sandbox(self.pod, attempt)
+        except SandboxFailure as failure:
+            self._event("Warning", "FailedCreatePodSandBox", f"Failed to create pod sandbox: {failure}")
+            return False
+        self._publish()
+        return True
+
+    async def _start_container(self, action: act.StartContainer) -> bool:
+        """Start one container and run its postStart hook; False when it must be tried again later."""
+        container = self._container(action.name)
+        self._event(
+            "Normal",
+            "Pulled",
+            f'Container image "{container.image}" already present on machine and can be accessed by the pod',
+            container=action.name,
+        )
+        self._back_off[action.name] = action.back_off
+        has_hook = container.lifecycle is not None and container.lifecycle.post_start is not None
+        if has_hook:
+            self._starting.add(action.name)
+        try:
+            started = await self._runtime.start_container(self.pod, container, action.restart_count)
+        except ContainerFailure as failure:
+            if failure.reason == "RunContainerError":
+                self._event("Normal", "Created", "Container created", container=action.name)
+            self._event("Warning", "Failed", f"Error: {failure.message}", container=action.name)
+            self._start_failures[action.name] = StartFailure(reason=failure.reason, message=failure.message)
+            self._starting.discard(action.name)
+            return failure.reason == "RunContainerError"  # that one counts as an exit: policy and back-off apply
+        self._event("Normal", "Created", "Container created", container=action.name)
+        self._event("Normal", "Started", "Container started", container=action.name)
+        if not has_hook:
+            self._start_failures.pop(action.name, None)
+            self._probe()
+            return True
+        try:
+            await self._services.hooks.post_start(self.pod, container, started.id)
+        except RuntimeFailure as failure:
+            self._event("Warning", "FailedPostStartHook", "PostStartHook failed", container=action.name)
+            await self._end_container(started, "FailedPostStartHook", grace_s=None)
+            self._start_failures[action.name] = StartFailure(reason="PostStartHookError", message=str(failure))
+            return True
+        else:
+            self._start_failures.pop(action.name, None)
+            return True
+        finally:
+            self._starting.discard(action.name)
+            self._probe()
+            self._publish()
+
+    # Ending
+
+    async def _kill_pod(self, action: act.KillPod) -> None:
+        """End every container and the sandbox, within a sync: a new sandbox may follow, or the pod is finished."""
+        if action.sandbox_changed:
+            self._event("Normal", "SandboxChanged", "Pod sandbox changed, it will be killed and re-created.")
+        await self._end_all(grace_s=None)
+        await self._runtime.stop_sandbox(self.pod)
+        for container_id in action.purge:
+            await self._runtime.remove_container(self.pod, container_id)
+        self._ips = ()
+
+    async def _kill_container(self, action: act.KillContainer) -> None:
+        found = self._running().get(action.name)
+        if found is None or found.id != action.id:
+            return
+        await self._end_container(found, action.message, grace_s=action.grace_s, run_pre_stop=action.run_pre_stop)
+
+    async def _end_container(
+        self,
+        found: ObservedContainer,
+        message: str,
+        *,
+        grace_s: float | None,
+        run_pre_stop: bool = True,
+        turn: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
+        container = self._container(found.name)
+        if not self._killer.is_ending(found.id):
+            self._event("Normal", "Killing", message, container=found.name)
+        grace = float(self.pod.spec.termination_grace_period_seconds or 0) if grace_s is None else grace_s
+        await asyncio.shield(
+            self._killer.end(
+                container,
+                found.id,
+                grace_s=grace,
+                stop_signal=_stop_signal(container),
+                run_pre_stop=run_pre_stop,
+                turn=turn,
+            )
+        )
+        self._probe()
+
+    async def _end_all(self, *, grace_s: float | None) -> None:
+        """End all running containers in parallel; sidecars wait for their turn, last first."""
+        running = self._running()
+        exits = {name: asyncio.Event() for name in running}
+        sidecars = [c.name for c in self.pod.spec.init_containers if c.restart_policy == "Always" and c.name in running]
+        apps = [c.name for c in self.pod.spec.containers if c.name in running]
+
+        async def end(name: str) -> None:
+            turn = None
+            if name in sidecars:
+                users = apps + sidecars[sidecars.index(name) + 1 :]
+
+                async def turn_of_sidecar() -> None:
+                    for user in users:
+                        await exits[user].wait()
+
+                turn = turn_of_sidecar
+            try:
+                await self._end_container(running[name], f"Stopping container {name}", grace_s=grace_s, turn=turn)
+            finally:
+                exits[name].set()
+
+        await asyncio.gather(*(end(name) for name in running))
+
+    async def _terminate(self) -> None:
+        """End everything that runs; joined by a later, shorter request while it is under way."""
+        self._publish()
+        self._services.prober.update(self.pod, self._running(), terminating=True)
+        while self._running():
+            ending = asyncio.create_task(self._end_all(grace_s=self._termination_grace_s()))
+            while not ending.done():
+                self._woken.clear()
+                woken = asyncio.create_task(self._woken.wait())
+                await asyncio.wait({ending, woken}, return_when=asyncio.FIRST_COMPLETED)
+                woken.cancel()
+                if not ending.done() and self._grace_override_s is not None:
+                    for found in self._running().values():
+                        self._killer.end(self._container(found.name), found.id, grace_s=self._grace_override_s)
+            await ending
+        await self._runtime.stop_sandbox(self.pod)
+        self._services.prober.remove(self.uid)
+        self._publish()
+        await self._runtime.clean_up(self.pod)
+
+    def _termination_grace_s(self) -> float:
+        """Return the grace of the whole pod: at least 1 s, as short as anybody asked for."""
+        own = self.pod.spec.termination_grace_period_seconds
+        grace = float(30 if own is None else own)
+        if self._grace_override_s is not None:
+            grace = min(grace, self._grace_override_s)
+        return max(1.0, grace)
+
+    async def _remove(self) -> None:
+        await self._runtime.stop_sandbox(self.pod)
+        await self._runtime.clean_up(self.pod)
+        await self._runtime.forget(self.pod)
+
+    async def _insist(self, what: str, reason: str, step: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Repeat a step that must succeed in the end, saying why it did not yet."""
+        while True:
+            try:
+                await step()
+            except Exception as error:  # noqa: BLE001 - as in the sync loop
+                log.exception(what)
+                self._event("Warning", reason, f"{what}: {error}")
+                await asyncio.sleep(SYNC_ERROR_RETRY_S * random.uniform(1.0, 1.5))
+            else:
+                return
+
+    async def _pre_stop(self, pod_container: Container, container_id: ContainerID) -> None:
+        if pod_container.lifecycle is None or pod_container.lifecycle.pre_stop is None:
+            return
+        try:
+            await self._services.hooks.pre_stop(self.pod, pod_container, container_id)
+        except RuntimeFailure:
+            self._event("Warning", "FailedPreStopHook", "PreStopHook failed", container=pod_container.name)
+
+    # Seeing and showing
+
+    def _observe(self) -> ObservedPod:
+        view = self._runtime.view(self.uid)
+        probes = self._services.prober.results(self.uid)
+        if view.sandboxes and view.sandboxes[0].ips:
+            self._ips = view.sandboxes[0].ips
+        return ObservedPod(
+            uid=self.uid,
+            sandboxes=view.sandboxes,
+            containers=view.containers,
+            liveness=probes.liveness,
+            readiness=probes.readiness,
+            startup=probes.startup,
+            start_failures=dict(self._start_failures),
+            back_off=dict(self._back_off),
+        )
+
+    def _running(self) -> dict[str, ObservedContainer]:
+        view = self._runtime.view(self.uid)
+        return {
+            name: instances[0]
+            for name, instances in view.containers.items()
+            if instances and instances[0].state in (RunState.RUNNING, RunState.CREATED, RunState.UNKNOWN)
+        }
+
+    def _running_ids(self) -> dict[ContainerID, ObservedContainer]:
+        return {found.id: found for found in self._running().values()}
+
+    def _probe(self) -> None:
+        running = {name: found for name, found in self._running().items() if name not in self._starting}
+        self._services.prober.update(self.pod, running, terminating=self.is_unwanted)
+
+    def _publish(self) -> None:
+        """Compute the status from what is there and publish it with the pod."""
+        view = self._runtime.view(self.uid)
+        status = pod_status(
+            self.pod,
+            self._observe(),
+            self._status,
+            NodeFacts(
+                now=self._services.wall_clock(),
+                host_ips=self._services.host_ips(),
+                pod_ips=self._ips,
+                starting=frozenset(self._starting),
+                end=self._end,
+                terminating=self._deleted_at is not None,
+                responsive=view.responsive,
+            ),
+        )
+        self._status = status
+        self._services.publish(self._with_status(status))
+
+    def _with_status(self, status: PodStatus) -> Pod:
+        pod = msgspec.structs.replace(self.pod, status=status)
+        if self._deleted_at is None:
+            return pod
+        meta = msgspec.structs.replace(
+            pod.metadata,
+            deletion_timestamp=act.rfc3339(self._deleted_at + self._termination_grace_s()),
+            deletion_grace_period_seconds=int(self._termination_grace_s()),
+        )
+        return msgspec.structs.replace(pod, metadata=meta)
+
+    # The deadline
+
+    def _deadline(self) -> float | None:
+        """Return when activeDeadlineSeconds is over, on the boot clock."""
+        limit = self.pod.spec.active_deadline_seconds
+        if limit is None or self._status is None or not self._status.start_time:
+            return None
+        age = self._services.wall_clock() - act.parse_rfc3339(self._status.start_time)
+        return self._services.boot_clock() + limit - age
+
+    def _deadline_exceeded(self) -> bool:
+        due = self._deadline()
+        if due is None or due > self._services.boot_clock():
+            return False
+        message = "Pod was active on the node longer than the specified deadline"
+        self._event("Normal", "DeadlineExceeded", message)
+        self._end = PodEnd(reason="DeadlineExceeded", message=message)
+        return True
+
+    # Small things
+
+    def _container(self, name: str) -> Container:
+        for container in (*self.pod.spec.init_containers, *self.pod.spec.containers):
+            if container.name == name:
+                return container
+        raise LookupError(f"pod {self._key} has no container {name}")
+
+    def _event(self, kind: str, reason: str, message: str, *, container: str = "") -> None:
+        init = any(c.name == container for c in self.pod.spec.init_containers)
+        self._services.recorder.event(self.pod, kind, reason, message, container=container, init=init)
+
+
+def _stop_signal(container: Container) -> int:
+    name = container.lifecycle.stop_signal if container.lifecycle is not None else None
+    return signal.Signals[name] if name else signal.SIGTERM
