@@ -36,7 +36,7 @@ from minikubelet.lifecycle.observed import (
     StartFailure,
 )
 from minikubelet.node.container_killer import ContainerKiller
-from minikubelet.node.runtime_port import ContainerFailure, Runtime, RuntimeFailure, SandboxFailure, VolumeFailure
+from minikubelet.runtime.port import ContainerFailure, Runtime, RuntimeFailure, SandboxFailure, VolumeFailure
 
 log = structlog.get_logger(__name__)
 

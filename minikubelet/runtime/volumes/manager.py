@@ -1,0 +1,174 @@
+"""Sets up, refreshes and removes the volumes of pods.
+
+Owner of `<state>/pods/<uid>/volumes` and of the tmpfs mounts in it. Nothing here follows a link out of a volume when it
+removes one, and nothing is deleted through a mount that is still there: unmounting comes first, and a mount that stays
+is an error that is tried again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Callable
+from typing import Final
+
+import structlog
+
+from minikubelet.api.quantity import parse_quantity
+from minikubelet.api.types import EmptyDirVolumeSource, Pod, Volume
+from minikubelet.linux import mounts
+from minikubelet.runtime.port import VolumeFailure
+from minikubelet.runtime.volumes.atomic_writer import write_payload
+from minikubelet.runtime.volumes.host_path import HostPathError, check_host_path
+from minikubelet.runtime.volumes.ownership import give_to_group
+from minikubelet.runtime.volumes.payload import (
+    DownwardValue,
+    Objects,
+    PayloadError,
+    is_projection,
+    needs_memory,
+    volume_payload,
+)
+
+log = structlog.get_logger(__name__)
+
+_KINDS: Final = {
+    "empty_dir": "empty-dir",
+    "config_map": "configmap",
+    "secret": "secret",
+    "downward_api": "downward-api",
+    "projected": "projected",
+}
+
+
+class Volumes:
+    """Owner of the volumes' directories and mounts of all pods."""
+
+    def __init__(
+        self, *, pods_dir: str, objects: Objects, downward: DownwardValue, wall_clock: Callable[[], float]
+    ) -> None:
+        """Create it without touching a file.
+
+        Args:
+            pods_dir: `<state>/pods`; each pod's volumes lie below `<uid>/volumes`.
+            objects: ConfigMaps and Secrets.
+            downward: Text of a downward API item.
+            wall_clock: Unix time, for names of data directories.
+        """
+        self._pods_dir = pods_dir
+        self._objects = objects
+        self._downward = downward
+        self._wall_clock = wall_clock
+
+    def source_path(self, pod: Pod, volume: Volume) -> str:
+        """Return the directory or file on the host that a mount of this volume shows."""
+        if volume.host_path is not None:
+            return volume.host_path.path
+        kind = next(name for field, name in _KINDS.items() if getattr(volume, field) is not None)
+        return os.path.join(self._pods_dir, pod.metadata.uid, "volumes", f"kubernetes.io~{kind}", volume.name)
+
+    def set_up(self, pod: Pod) -> None:
+        """Make every volume of the pod; what is there already stays as it is.
+
+        Raises:
+            VolumeFailure: With one message for each volume that could not be set up.
+        """
+        failures: list[str] = []
+        for volume in pod.spec.volumes or ():
+            try:
+                self._set_up(pod, volume)
+            except (HostPathError, PayloadError, OSError, UnsupportedVolumeError) as error:
+                failures.append(f'MountVolume.SetUp failed for volume "{volume.name}" : {error}')
+        if failures:
+            raise VolumeFailure(tuple(failures))
+
+    def _set_up(self, pod: Pod, volume: Volume) -> None:
+        if volume.host_path is not None:
+            check_host_path(volume.host_path.path, volume.host_path.type or "")
+        elif volume.empty_dir is not None:
+            self._set_up_empty_dir(pod, volume, volume.empty_dir)
+        elif is_projection(volume):
+            self._set_up_projection(pod, volume)
+        else:
+            raise UnsupportedVolumeError("this volume type needs a cluster or a container engine; not supported here")
+
+    def _set_up_empty_dir(self, pod: Pod, volume: Volume, source: EmptyDirVolumeSource) -> None:
+        path = self.source_path(pod, volume)
+        if os.path.isdir(path) and (not source.medium or os.path.ismount(path)):
+            return
+        os.makedirs(path, mode=0o755, exist_ok=True)
+        if source.medium == "Memory":
+            size = parse_quantity(source.size_limit).value() if source.size_limit else 0
+            mounts.mount_tmpfs(path, size=size, mode=0o777)
+        elif source.medium:
+            self._mount_huge_pages(path, source)
+        os.chmod(path, 0o777)
+        gid = _fs_group(pod)
+        if gid is not None:
+            give_to_group(path, gid)
+
+    def _mount_huge_pages(self, path: str, source: EmptyDirVolumeSource) -> None:
+        medium, _, size = (source.medium or "").partition("-")
+        if medium != "HugePages":
+            raise UnsupportedVolumeError(f'unknown storage medium "{source.medium}"')
+        options = f"pagesize={parse_quantity(size).value()}" if size else ""
+        mounts.mount_filesystem("hugetlbfs", path, options=options)
+
+    def _set_up_projection(self, pod: Pod, volume: Volume) -> None:
+        files = volume_payload(pod, volume, self._objects, self._downward)
+        path = self.source_path(pod, volume)
+        os.makedirs(path, mode=0o755, exist_ok=True)
+        if needs_memory(volume) and not os.path.ismount(path):
+            mounts.mount_tmpfs(path, size=0, mode=0o755)
+        gid = _fs_group(pod)
+        if gid is not None and os.stat(path).st_gid != gid:
+            give_to_group(path, gid, read_only=True)
+        write_payload(path, files, now=self._wall_clock(), gid=gid)
+
+    def refresh(self, pod: Pod) -> bool:
+        """Write anew what projections show when an object changed; True when a file changed.
+
+        Raises:
+            VolumeFailure: An object that is not optional has gone; the old files stay.
+        """
+        changed = False
+        failures: list[str] = []
+        for volume in pod.spec.volumes or ():
+            path = self.source_path(pod, volume) if is_projection(volume) else ""
+            if not path or not os.path.isdir(path):
+                continue
+            try:
+                files = volume_payload(pod, volume, self._objects, self._downward)
+                changed = write_payload(path, files, now=self._wall_clock(), gid=_fs_group(pod)) or changed
+            except (PayloadError, OSError) as error:
+                failures.append(f'MountVolume.SetUp failed for volume "{volume.name}" : {error}')
+        if failures:
+            raise VolumeFailure(tuple(failures))
+        return changed
+
+    def tear_down(self, uid: str) -> None:
+        """Unmount and remove all volumes of a pod.
+
+        Raises:
+            OSError: Something is still mounted or cannot be removed; call again later.
+        """
+        top = os.path.join(self._pods_dir, uid, "volumes")
+        if not os.path.isdir(top):
+            return
+        for point in mounts.mount_points_below(top):
+            mounts.unmount(point)
+        left = mounts.mount_points_below(top)
+        if left:
+            raise OSError(f"cannot remove volumes of pod {uid}: {left[0]} is still mounted")
+        with contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(top)  # never follows a link, and no mount is left below
+
+
+class UnsupportedVolumeError(Exception):
+    """A volume type that this node does not have."""
+
+
+def _fs_group(pod: Pod) -> int | None:
+    context = pod.spec.security_context
+    return context.fs_group if context is not None else None
