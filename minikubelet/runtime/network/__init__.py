@@ -1,0 +1,1 @@
+"""Pod networking: addresses, links, host ports, CNI plugins and names; each kept so that a crash can be repaired."""

@@ -1,0 +1,240 @@
+"""Links, addresses and routes in the kernel: one pod's wiring, the bridge, and what is there now.
+
+Everything here blocks, briefly: it runs in the network's own thread, never on the event loop, because the kernel may
+hold its lock for long while it tears down other namespaces. That thread also is the only one that ever enters another
+network namespace; when the way back failed, it is lost, and nothing else.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import functools
+import os
+from collections.abc import Generator, Iterable
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Final
+
+from minikubelet.runtime.network import rtnetlink
+from minikubelet.runtime.network.addresses import AddressPool, pod_mac
+from minikubelet.runtime.network.rtnetlink import (
+    IFF_UP,
+    Address,
+    IPAddress,
+    IPInterface,
+    Link,
+    Netlink,
+    Route,
+)
+
+POD_LINK: Final = "eth0"
+_CLONE_NEWNET: Final = 0x40000000
+_LOOPBACK_INDEX: Final = 1
+_OWN_NETNS: Final = "/proc/thread-self/ns/net"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wire:
+    """One pod's connection to the bridge. `interfaces` and `gateways` are IPv4 first."""
+
+    link: str
+    alias: str
+    interfaces: tuple[IPInterface, ...]
+    gateways: tuple[IPAddress, ...]
+    group: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostView:
+    """What the host's network looked like at one moment."""
+
+    links: tuple[Link, ...]
+    addresses: tuple[Address, ...]
+    routes: tuple[Route, ...]
+
+    def link(self, name: str) -> Link | None:
+        """Return the named link."""
+        return next((link for link in self.links if link.name == name), None)
+
+    def uplink(self) -> Link | None:
+        """Return the link of the best default route, IPv4's before IPv6's."""
+        ways = sorted((r for r in self.routes if r.default), key=lambda r: (r.destination.version, r.metric))
+        indices = [index for way in ways for index in way.links]
+        by_index = {link.index: link for link in self.links}
+        return next((by_index[index] for index in indices if index in by_index), None)
+
+
+class Wiring:
+    """The kernel's side of the network. Use it from one thread only.
+
+    Args:
+        bridge: Name of the bridge.
+    """
+
+    def __init__(self, bridge: str) -> None:
+        self._bridge = bridge
+        self._host = Netlink()
+        self._home = os.open(_OWN_NETNS, os.O_RDONLY | os.O_CLOEXEC)
+        self._bridge_index = 0
+        self._mtu = 1500
+
+    def close(self) -> None:
+        """Close what is open; nothing in the kernel changes."""
+        self._host.close()
+        os.close(self._home)
+
+    def look(self) -> HostView:
+        """Read the host's links, addresses and routes."""
+        return HostView(
+            links=tuple(self._host.links()),
+            addresses=tuple(self._host.addresses()),
+            routes=tuple(self._host.routes()),
+        )
+
+    def ensure_bridge(self, pools: Iterable[AddressPool], *, mtu: int, alias: str) -> bool:
+        """Make the bridge what it should be, changing only what is not; True if it had to be made."""
+        found = self._host.link(self._bridge)
+        pools = list(pools)
+        made = found is None
+        if found is None:
+            self._host.apply(rtnetlink.make_bridge(self._bridge, mac=pod_mac(pools[0].gateway), mtu=mtu))
+            found = self._host.link(self._bridge)
+        if found is None:
+            raise OSError(errno.ENODEV, f"cannot make the bridge {self._bridge}: it vanished")
+        self._bridge_index, self._mtu = found.index, mtu
+        if found.alias != alias or found.mtu != mtu or not found.flags & IFF_UP:
+            self._host.apply(rtnetlink.set_link(index=found.index, up=True, mtu=mtu, alias=alias))
+        self._ensure_bridge_addresses(found.index, {pool.gateway_interface for pool in pools})
+        return made
+
+    def set_mtu(self, mtu: int, links: Iterable[str]) -> None:
+        """Carry a changed MTU of the uplink to the bridge and the host's ends; pods keep theirs until they restart."""
+        self._mtu = mtu
+        wanted = [self._bridge, *links]
+        for error in self._host.try_each(rtnetlink.set_link(name, mtu=mtu) for name in wanted):
+            if error is not None and error.errno != errno.ENODEV:
+                raise error
+
+    def connect(self, wire: Wire, netns: int) -> None:
+        """Connect a pod's network namespace to the bridge; what is already there stays as it is.
+
+        Raises:
+            OSError: The kernel refused; what was made so far is found again by the pod's record.
+        """
+        make = rtnetlink.make_veth(
+            wire.link,
+            master=self._bridge_index,
+            mtu=self._mtu,
+            peer=POD_LINK,
+            peer_mac=pod_mac(wire.interfaces[0].ip),
+            peer_netns=netns,
+        )
+        with self._inside(netns) as pod:
+            try:
+                self._host.apply(make)
+            except FileExistsError:
+                if not self._connected(wire.link, pod):
+                    self._clear(wire, pod)
+                    self._host.apply(make)
+            self._host.apply(
+                rtnetlink.set_bridge_port(wire.link, hairpin=True),
+                rtnetlink.set_link(wire.link, up=True, alias=wire.alias, ipv6_link_local=False),
+            )
+            self._set_up_pod(pod, wire)
+
+    def reconnect(self, links: Iterable[str]) -> None:
+        """Put pods' links that lost their bridge back on it."""
+        lost = [name for name in links if (x := self._host.link(name)) and x.master != self._bridge_index]
+        self._host.apply(
+            *(rtnetlink.set_link(name, master=self._bridge_index) for name in lost),
+            *(rtnetlink.set_bridge_port(name, hairpin=True) for name in lost),
+        )
+
+    def remove(self, links: Iterable[str], group: int) -> None:
+        """Remove links that exist; one removal costs the kernel about 20 ms of waiting, and so do fifty in a group."""
+        names = list(links)
+        moved = self._host.try_each(rtnetlink.set_link(name, group=group) for name in names)
+        if any(error is None for error in moved):
+            self._host.apply(rtnetlink.remove_group(group))
+        for error in moved:
+            if error is not None and error.errno != errno.ENODEV:
+                raise error
+
+    def remove_bridge(self) -> None:
+        """Remove the bridge if it is there."""
+        for error in self._host.try_each([rtnetlink.remove_link(self._bridge)]):
+            if error is not None and error.errno != errno.ENODEV:
+                raise error
+
+    def _ensure_bridge_addresses(self, index: int, wanted: set[IPInterface]) -> None:
+        there = {a.interface for a in self._host.addresses() if a.index == index and not a.interface.is_link_local}
+        self._host.apply(
+            *(rtnetlink.add_address(index, interface) for interface in wanted - there),
+            *(rtnetlink.remove_address(index, interface) for interface in there - wanted),
+        )
+
+    def _connected(self, name: str, pod: Netlink) -> bool:
+        """Whether the host's link and the pod's are the two ends of one pair."""
+        here, there = self._host.link(name), pod.link(POD_LINK)
+        if here is None or there is None or here.master != self._bridge_index:
+            return False
+        return here.peer == there.index and there.peer == here.index
+
+    def _clear(self, wire: Wire, pod: Netlink) -> None:
+        """Remove the remains of an earlier sandbox: the host's end, or a foreign link of the pod's name."""
+        self.remove([wire.link], wire.group)
+        pod.try_each([rtnetlink.remove_link(POD_LINK)])
+
+    def _set_up_pod(self, pod: Netlink, wire: Wire) -> None:
+        link = pod.link(POD_LINK)
+        if link is None:
+            raise OSError(errno.ENODEV, f"cannot set up {POD_LINK} of the pod: it vanished")
+        pod.apply(
+            rtnetlink.set_link(index=_LOOPBACK_INDEX, up=True),
+            rtnetlink.set_link(index=link.index, up=True),
+            *(rtnetlink.add_address(link.index, interface) for interface in wire.interfaces),
+            *(rtnetlink.add_default_route(link.index, gateway) for gateway in wire.gateways),
+        )
+
+    @contextmanager
+    def _inside(self, netns: int) -> Generator[Netlink]:
+        """Give a socket of another network namespace, made by stepping in and out of it."""
+        _enter(netns)
+        try:
+            pod = Netlink()
+        finally:
+            _enter(self._home)
+        with pod:
+            yield pod
+
+
+def node_addresses(view: HostView, *, without: str) -> tuple[str, ...]:
+    """Return the node's addresses: those of the uplink first, IPv4 before IPv6 within it, without the pods' bridge.
+
+    Source: the kubelet takes the address of the interface with the default route (`GetPrimaryIPForFamily` use in
+    `nodestatus` setters) when no `--node-ip` is given.
+    """
+    uplink = view.uplink()
+    names = {link.index: link.name for link in view.links}
+    candidates = [
+        a
+        for a in view.addresses
+        if a.scope == 0 and not a.temporary and not a.interface.is_loopback and names.get(a.index) != without
+    ]
+    first = uplink.index if uplink else -1
+    candidates.sort(key=lambda a: (a.interface.version, a.index != first))
+    return tuple(dict.fromkeys(str(a.interface.ip) for a in candidates)) or ("127.0.0.1",)
+
+
+def _enter(netns: int) -> None:
+    """Move this thread into a network namespace (os.setns needs Python 3.12)."""
+    libc = _libc()
+    if libc.setns(netns, _CLONE_NEWNET) != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, f"cannot enter the pod's network namespace: {os.strerror(code)}")
+
+
+@functools.cache
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None, use_errno=True)

@@ -1,0 +1,265 @@
+"""Addresses, links and reachability of pods, in namespaces that play host, outside client and pods."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import socket
+import time
+from typing import Any
+
+import pytest
+
+from minikubelet.lifecycle.observed import PodUID
+from minikubelet.runtime.network import names
+from minikubelet.runtime.network.errors import AddressesExhausted, NetworkConflict
+
+pytestmark = [
+    pytest.mark.root,
+    pytest.mark.anyio,
+    pytest.mark.skipif(shutil.which("nft", path="/usr/sbin:/sbin:/usr/bin") is None, reason="nft is not installed"),
+]
+
+
+def uid(number: int) -> PodUID:
+    return PodUID(f"00000000-0000-0000-0000-{number:012d}")
+
+
+async def test_pods_reach_each_other_the_host_and_the_outside_masqueraded(lab: Any) -> None:
+    network = lab.network()
+    await network.start(())
+    one, two = lab.netns(), lab.netns()
+    assert await network.attach(uid(1), pod="default/one", netns_fd=one) == ("10.88.0.2",)
+    assert await network.attach(uid(2), pod="default/two", netns_fd=two) == ("10.88.0.3",)
+    async with await lab.serve(one, 80), await lab.serve(None, 81), await lab.serve(lab.outside, 82):
+        assert await lab.ask(two, "10.88.0.2", 80) == "10.88.0.3"
+        assert await lab.ask(None, "10.88.0.2", 80) == "10.88.0.1"
+        assert await lab.ask(two, "10.88.0.1", 81) == "10.88.0.3"
+        assert await lab.ask(two, lab.host_ip, 81) == "10.88.0.3"
+        assert await lab.ask(two, lab.outside_ip, 82) == lab.host_ip
+    await network.stop(remove=True)
+
+
+async def test_dual_stack(lab: Any) -> None:
+    network = lab.network(pod_cidrs=("fd01::/64", "10.88.0.0/24"))
+    await network.start(())
+    one, two = lab.netns(), lab.netns()
+    assert await network.attach(uid(1), pod="default/one", netns_fd=one) == ("10.88.0.2", "fd01::2")
+    assert await network.attach(uid(2), pod="default/two", netns_fd=two) == ("10.88.0.3", "fd01::3")
+    async with (
+        await lab.serve(one, 80, "fd01::2", family=socket.AF_INET6),
+        await lab.serve(lab.outside, 82, "2001:db8::1", family=socket.AF_INET6),
+    ):
+        assert await lab.ask(two, "fd01::2", 80) == "fd01::3"
+        assert await lab.ask(None, "fd01::2", 80) == "fd01::1"
+        assert await lab.ask(two, "2001:db8::1", 82) == "2001:db8::2"
+    assert network.host_ips() == (lab.host_ip, "2001:db8::2")
+    await network.stop(remove=True)
+
+
+async def test_mtu_follows_the_uplink(lab: Any) -> None:
+    network = lab.network()
+    await network.start(())
+    pod = lab.netns()
+    await network.attach(uid(1), pod="default/one", netns_fd=pod)
+    assert json.loads(lab.run("ip", "-j", "link", "show", "eth0", netns=pod))[0]["mtu"] == 1400
+    assert json.loads(lab.run("ip", "-j", "link", "show", lab.bridge))[0]["mtu"] == 1400
+    await network.stop(remove=True)
+
+
+async def test_detach_releases_everything_and_the_address_rests(lab: Any) -> None:
+    network = lab.network()
+    await network.start(())
+    before = lab.links()
+    pod = lab.netns()
+    first = await network.attach(uid(1), pod="default/one", netns_fd=pod)
+    assert lab.links() != before
+    await network.detach(uid(1))
+    await network.detach(uid(1))
+    assert lab.links() == before
+    assert "eth0" not in lab.links(pod)
+    assert network.addresses(uid(1)) == ()
+    assert [name for name in os.listdir(f"{lab.state_dir}/network") if name.endswith(".json")] == []
+    assert await network.attach(uid(2), pod="default/two", netns_fd=lab.netns()) != first
+    await network.stop(remove=True)
+
+
+async def test_attaching_again_changes_nothing_and_a_new_sandbox_keeps_the_address(lab: Any) -> None:
+    network = lab.network()
+    await network.start(())
+    old = lab.netns()
+    ips = await network.attach(uid(1), pod="default/one", netns_fd=old)
+    index = lab.run("ip", "-o", "link", "show", "eth0", netns=old).split(":")[0]
+    assert await network.attach(uid(1), pod="default/one", netns_fd=old) == ips
+    assert lab.run("ip", "-o", "link", "show", "eth0", netns=old).split(":")[0] == index
+    new = lab.netns()
+    assert await network.attach(uid(1), pod="default/one", netns_fd=new) == ips
+    assert "eth0" not in lab.links(old)
+    async with await lab.serve(new, 80):
+        await lab.ask(None, ips[0], 80)
+    await network.stop(remove=True)
+
+
+async def test_a_new_daemon_keeps_known_pods_and_removes_the_rest(lab: Any) -> None:
+    old = lab.network()
+    await old.start(())
+    kept, lost = lab.netns(), lab.netns()
+    ips = await old.attach(uid(1), pod="default/kept", netns_fd=kept)
+    await old.attach(uid(2), pod="default/lost", netns_fd=lost)
+    for number, name in ((1, "kept"), (2, "lost")):
+        lab.pin(old.netns_name(uid(number), f"default/{name}"), kept)
+    lab.pin("somebody-elses", kept)
+
+    new = lab.network()
+    await new.start([uid(1)])
+    assert new.addresses(uid(1)) == ips
+    assert new.addresses(uid(2)) == ()
+    assert names.link_name(lab.bridge, uid(1)) in lab.links()
+    assert names.link_name(lab.bridge, uid(2)) not in lab.links()
+    assert sorted(os.listdir(lab.netns_directory)) == sorted([new.netns_name(uid(1), "default/kept"), "somebody-elses"])
+    async with await lab.serve(kept, 80):
+        await lab.ask(None, ips[0], 80)
+    # The next address is neither the kept pod's nor the one just released.
+    assert await new.attach(uid(3), pod="default/next", netns_fd=lab.netns()) == ("10.88.0.4",)
+    await new.stop(remove=True)
+
+
+async def test_after_a_reboot_the_address_is_kept_but_the_pod_counts_as_unconnected(lab: Any) -> None:
+    old = lab.network()
+    await old.start(())
+    ips = await old.attach(uid(1), pod="default/one", netns_fd=lab.netns())
+    await old.stop(remove=False)
+    lab.run("ip", "link", "delete", lab.bridge)
+    lab.run("ip", "link", "delete", names.link_name(lab.bridge, uid(1)))
+    new = lab.network()
+    await new.start([uid(1)])
+    assert new.addresses(uid(1)) == ()
+    assert await new.attach(uid(2), pod="default/two", netns_fd=lab.netns()) != ips
+    assert await new.attach(uid(1), pod="default/one", netns_fd=lab.netns()) == ips
+    await new.stop(remove=True)
+
+
+async def test_a_bridge_deleted_while_the_daemon_was_down_is_made_again_under_running_pods(lab: Any) -> None:
+    old = lab.network()
+    await old.start(())
+    pod = lab.netns()
+    ips = await old.attach(uid(1), pod="default/one", netns_fd=pod)
+    await old.stop(remove=False)
+    lab.run("ip", "link", "delete", lab.bridge)
+    new = lab.network()
+    await new.start([uid(1)])
+    async with await lab.serve(pod, 80):
+        await lab.ask(None, ips[0], 80)
+    await new.stop(remove=True)
+
+
+async def test_the_range_can_be_exhausted_and_used_again(lab: Any) -> None:
+    network = lab.network(pod_cidrs=("10.88.0.0/30",))
+    await network.start(())
+    await network.attach(uid(1), pod="default/one", netns_fd=lab.netns())
+    with pytest.raises(AddressesExhausted, match=r"cannot give the pod an address: all 1 addresses of 10\.88\.0\.0/30"):
+        await network.attach(uid(2), pod="default/two", netns_fd=lab.netns())
+    await network.detach(uid(1))
+    assert await network.attach(uid(2), pod="default/two", netns_fd=lab.netns()) == ("10.88.0.2",)
+    await network.stop(remove=True)
+
+
+@pytest.mark.parametrize(
+    ("before", "options", "line"),
+    [
+        pytest.param(
+            "link add mktest0 type veth peer name vx",
+            {},
+            "a link of that name that is no bridge",
+            id="name-taken-by-a-link",
+        ),
+        pytest.param("link add mktest0 type bridge", {}, "that minikubelet did not make", id="name-taken-by-a-bridge"),
+        pytest.param(
+            "route add 10.0.0.0/8 via 192.0.2.1",
+            {},
+            r"overlaps the route 10\.0\.0\.0/8 \(up0\)",
+            id="range-overlaps-a-route",
+        ),
+        pytest.param(
+            "address add 10.88.0.9/32 dev up0", {}, r"overlaps the address 10\.88\.0\.9/32 \(up0\)", id="address"
+        ),
+        pytest.param("link", {"pod_cidrs": ("10.88.0.0/24", "10.89.0.0/24")}, "one of each IP family", id="two-v4"),
+    ],
+)
+async def test_conflicts_are_told_in_one_line(lab: Any, before: str, options: dict[str, Any], line: str) -> None:
+    lab.run("ip", *before.split())
+    links = lab.links()
+    network = lab.network(**options)
+    with pytest.raises(NetworkConflict, match=line) as caught:
+        await network.start(())
+    assert "\n" not in str(caught.value)
+    assert lab.links() == links
+    await network.stop(remove=False)
+
+
+async def test_two_daemons_side_by_side(lab: Any, tmp_path: Any) -> None:
+    one = lab.network()
+    await one.start(())
+    other_dir = str(tmp_path / "other")
+    same_bridge = lab.network(state_dir=other_dir)
+    with pytest.raises(NetworkConflict, match="belongs to the minikubelet with the state directory"):
+        await same_bridge.start(())
+    two = lab.network(state_dir=other_dir, bridge="mktest1", pod_cidrs=("10.89.0.0/24",))
+    await two.start(())
+    here, there = lab.netns(), lab.netns()
+    await one.attach(uid(1), pod="default/one", netns_fd=here)
+    await two.attach(uid(1), pod="default/one", netns_fd=there)
+    async with await lab.serve(here, 80):
+        await lab.ask(there, "10.88.0.2", 80)
+    await two.stop(remove=True)
+    assert lab.run("sysctl", "-n", "net.ipv4.ip_forward").strip() == "1"
+    async with await lab.serve(here, 80), await lab.serve(lab.outside, 82):
+        await lab.ask(None, "10.88.0.2", 80)
+        await lab.ask(here, lab.outside_ip, 82)
+    await one.stop(remove=True)
+
+
+async def test_removal_leaves_the_machine_as_it_was(lab: Any) -> None:
+    lab.run("nft", "add", "table", "inet", "somebody-elses")
+    before = (lab.links(), lab.rules(), lab.run("ip", "route"), lab.run("sysctl", "net.ipv4.ip_forward"))
+    network = lab.network()
+    await network.start(())
+    await network.attach(uid(1), pod="default/one", netns_fd=lab.netns())
+    assert lab.run("sysctl", "-n", "net.ipv4.ip_forward").strip() == "1"
+    await network.stop(remove=True)
+    assert (lab.links(), lab.rules(), lab.run("ip", "route"), lab.run("sysctl", "net.ipv4.ip_forward")) == before
+
+
+async def test_the_hosts_loopback_is_closed_to_pods(lab: Any) -> None:
+    """CVE-2020-8558: route_localnet must not let the bridge's neighbours reach programs on 127.0.0.1."""
+    network = lab.network()
+    await network.start(())
+    pod = lab.netns()
+    await network.attach(uid(1), pod="default/one", netns_fd=pod)
+    lab.run("ip", "address", "delete", "127.0.0.1/8", "dev", "lo", netns=pod)
+    lab.run("ip", "route", "add", "127.0.0.1", "via", "10.88.0.1", "dev", "eth0", netns=pod)
+    lab.run("sysctl", "-w", "net.ipv4.conf.eth0.route_localnet=1", netns=pod)
+    async with await lab.serve(None, 81, "127.0.0.1"):
+        with pytest.raises(TimeoutError):
+            await lab.ask(pod, "127.0.0.1", 81)
+    await network.stop(remove=True)
+
+
+async def test_fifty_pods_come_and_go_quickly(lab: Any) -> None:
+    network = lab.network()
+    await network.start(())
+    pods = [lab.netns() for _ in range(50)]
+    start = time.perf_counter()
+    ips = await asyncio.gather(
+        *(network.attach(uid(i), pod=f"default/p{i}", netns_fd=netns) for i, netns in enumerate(pods))
+    )
+    attached = time.perf_counter()
+    await asyncio.gather(*(network.detach(uid(i)) for i in range(50)))
+    detached = time.perf_counter()
+    print(f"attach {(attached - start) * 20:.2f} ms a pod, detach of fifty {(detached - attached) * 1000:.0f} ms")
+    assert len(set(ips)) == 50
+    assert attached - start < 50 * 0.02
+    assert detached - attached < 1.0
+    await network.stop(remove=True)
