@@ -64,7 +64,7 @@ class Object(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rena
 # Metadata
 
 
-class OwnerReference(Object):
+class OwnerReference(Object, frozen=True, kw_only=True):
     api_version: str = ""
     kind: str = ""
     name: str = ""
@@ -73,7 +73,7 @@ class OwnerReference(Object):
     block_owner_deletion: bool | None = None
 
 
-class ObjectMeta(Object):
+class ObjectMeta(Object, frozen=True, kw_only=True):
     name: str = ""
     generate_name: str = ""
     namespace: str = ""
@@ -91,28 +91,28 @@ class ObjectMeta(Object):
     managed_fields: list[dict[str, Any]] | None = None
 
 
-class LabelSelectorRequirement(Object):
+class LabelSelectorRequirement(Object, frozen=True, kw_only=True):
     key: str = ""
     operator: str = ""
     values: list[str] | None = None
 
 
-class LabelSelector(Object):
+class LabelSelector(Object, frozen=True, kw_only=True):
     match_labels: StringMap | None = None
     match_expressions: list[LabelSelectorRequirement] | None = None
 
 
-class LocalObjectReference(Object):
+class LocalObjectReference(Object, frozen=True, kw_only=True):
     name: str = ""
 
 
-class TypedLocalObjectReference(Object):
+class TypedLocalObjectReference(Object, frozen=True, kw_only=True):
     api_group: str | None = None
     kind: str = ""
     name: str = ""
 
 
-class ObjectReference(Object):
+class ObjectReference(Object, frozen=True, kw_only=True):
     kind: str = ""
     namespace: str = ""
     name: str = ""
@@ -125,16 +125,16 @@ class ObjectReference(Object):
 # Handlers and probes
 
 
-class ExecAction(Object):
+class ExecAction(Object, frozen=True, kw_only=True):
     command: list[str] | None = None
 
 
-class HTTPHeader(Object):
+class HTTPHeader(Object, frozen=True, kw_only=True):
     name: str
     value: str
 
 
-class HTTPGetAction(Object):
+class HTTPGetAction(Object, frozen=True, kw_only=True):
     path: str = ""
     port: IntOrString
     host: str = ""
@@ -142,21 +142,21 @@ class HTTPGetAction(Object):
     http_headers: list[HTTPHeader] | None = None
 
 
-class TCPSocketAction(Object):
+class TCPSocketAction(Object, frozen=True, kw_only=True):
     port: IntOrString
     host: str = ""
 
 
-class GRPCAction(Object):
+class GRPCAction(Object, frozen=True, kw_only=True):
     port: int
     service: str | None = None
 
 
-class SleepAction(Object):
+class SleepAction(Object, frozen=True, kw_only=True):
     seconds: int
 
 
-class Probe(Object):
+class Probe(Object, frozen=True, kw_only=True):
     exec: ExecAction | None = None
     http_get: HTTPGetAction | None = None
     tcp_socket: TCPSocketAction | None = None
@@ -169,14 +169,14 @@ class Probe(Object):
     termination_grace_period_seconds: int | None = None
 
 
-class LifecycleHandler(Object):
+class LifecycleHandler(Object, frozen=True, kw_only=True):
     exec: ExecAction | None = None
     http_get: HTTPGetAction | None = None
     tcp_socket: TCPSocketAction | None = None
     sleep: SleepAction | None = None
 
 
-class Lifecycle(Object):
+class Lifecycle(Object, frozen=True, kw_only=True):
     post_start: LifecycleHandler | None = None
     pre_stop: LifecycleHandler | None = None
     stop_signal: str | None = None
@@ -185,37 +185,37 @@ class Lifecycle(Object):
 # Environment
 
 
-class ObjectFieldSelector(Object):
+class ObjectFieldSelector(Object, frozen=True, kw_only=True):
     api_version: str = ""
     field_path: str
 
 
-class ResourceFieldSelector(Object):
+class ResourceFieldSelector(Object, frozen=True, kw_only=True):
     container_name: str = ""
     resource: str
     divisor: str = "0"
 
 
-class ConfigMapKeySelector(Object):
+class ConfigMapKeySelector(Object, frozen=True, kw_only=True):
     name: str = ""
     key: str
     optional: bool | None = None
 
 
-class SecretKeySelector(Object):
+class SecretKeySelector(Object, frozen=True, kw_only=True):
     name: str = ""
     key: str
     optional: bool | None = None
 
 
-class FileKeySelector(Object):
+class FileKeySelector(Object, frozen=True, kw_only=True):
     volume_name: str
     path: str
     key: str
     optional: bool | None = None
 
 
-class EnvVarSource(Object):
+class EnvVarSource(Object, frozen=True, kw_only=True):
     field_ref: ObjectFieldSelector | None = None
     resource_field_ref: ResourceFieldSelector | None = None
     config_map_key_ref: ConfigMapKeySelector | None = None
@@ -223,23 +223,23 @@ class EnvVarSource(Object):
     file_key_ref: FileKeySelector | None = None
 
 
-class EnvVar(Object):
+class EnvVar(Object, frozen=True, kw_only=True):
     name: str
     value: str = ""
     value_from: EnvVarSource | None = None
 
 
-class ConfigMapEnvSource(Object):
+class ConfigMapEnvSource(Object, frozen=True, kw_only=True):
     name: str = ""
     optional: bool | None = None
 
 
-class SecretEnvSource(Object):
+class SecretEnvSource(Object, frozen=True, kw_only=True):
     name: str = ""
     optional: bool | None = None
 
 
-class EnvFromSource(Object):
+class EnvFromSource(Object, frozen=True, kw_only=True):
     prefix: str = ""
     config_map_ref: ConfigMapEnvSource | None = None
     secret_ref: SecretEnvSource | None = None
@@ -248,41 +248,41 @@ class EnvFromSource(Object):
 # Security
 
 
-class SELinuxOptions(Object):
+class SELinuxOptions(Object, frozen=True, kw_only=True):
     user: str = ""
     role: str = ""
     type: str = ""
     level: str = ""
 
 
-class SeccompProfile(Object):
+class SeccompProfile(Object, frozen=True, kw_only=True):
     type: str
     localhost_profile: str | None = None
 
 
-class AppArmorProfile(Object):
+class AppArmorProfile(Object, frozen=True, kw_only=True):
     type: str
     localhost_profile: str | None = None
 
 
-class WindowsSecurityContextOptions(Object):
+class WindowsSecurityContextOptions(Object, frozen=True, kw_only=True):
     gmsa_credential_spec_name: str | None = None
     gmsa_credential_spec: str | None = None
     run_as_user_name: str | None = None
     host_process: bool | None = None
 
 
-class Sysctl(Object):
+class Sysctl(Object, frozen=True, kw_only=True):
     name: str
     value: str
 
 
-class Capabilities(Object):
+class Capabilities(Object, frozen=True, kw_only=True):
     add: list[str] | None = None
     drop: list[str] | None = None
 
 
-class SecurityContext(Object):
+class SecurityContext(Object, frozen=True, kw_only=True):
     capabilities: Capabilities | None = None
     privileged: bool | None = None
     se_linux_options: SELinuxOptions | None = None
@@ -297,7 +297,7 @@ class SecurityContext(Object):
     app_armor_profile: AppArmorProfile | None = None
 
 
-class PodSecurityContext(Object):
+class PodSecurityContext(Object, frozen=True, kw_only=True):
     se_linux_options: SELinuxOptions | None = None
     windows_options: WindowsSecurityContextOptions | None = None
     run_as_user: int | None = None
@@ -316,7 +316,7 @@ class PodSecurityContext(Object):
 # Containers
 
 
-class ContainerPort(Object):
+class ContainerPort(Object, frozen=True, kw_only=True):
     name: str = ""
     host_port: int = 0
     container_port: int
@@ -324,7 +324,7 @@ class ContainerPort(Object):
     host_ip: str = ""
 
 
-class VolumeMount(Object):
+class VolumeMount(Object, frozen=True, kw_only=True):
     name: str
     read_only: bool = False
     recursive_read_only: str | None = None
@@ -334,38 +334,38 @@ class VolumeMount(Object):
     sub_path_expr: str = ""
 
 
-class VolumeDevice(Object):
+class VolumeDevice(Object, frozen=True, kw_only=True):
     name: str
     device_path: str
 
 
-class ResourceClaim(Object):
+class ResourceClaim(Object, frozen=True, kw_only=True):
     name: str
     request: str = ""
 
 
-class ResourceRequirements(Object):
+class ResourceRequirements(Object, frozen=True, kw_only=True):
     limits: ResourceList | None = None
     requests: ResourceList | None = None
     claims: list[ResourceClaim] | None = None
 
 
-class ContainerResizePolicy(Object):
+class ContainerResizePolicy(Object, frozen=True, kw_only=True):
     resource_name: str
     restart_policy: str
 
 
-class ContainerRestartRuleOnExitCodes(Object):
+class ContainerRestartRuleOnExitCodes(Object, frozen=True, kw_only=True):
     operator: str
     values: list[int] | None = None
 
 
-class ContainerRestartRule(Object):
+class ContainerRestartRule(Object, frozen=True, kw_only=True):
     action: str = ""
     exit_codes: ContainerRestartRuleOnExitCodes | None = None
 
 
-class Container(Object):
+class Container(Object, frozen=True, kw_only=True):
     name: str
     image: str = ""
     command: list[str] | None = None
@@ -393,78 +393,78 @@ class Container(Object):
     tty: bool = False
 
 
-class EphemeralContainer(Container):
+class EphemeralContainer(Container, frozen=True, kw_only=True):
     target_container_name: str = ""
 
 
 # Volumes
 
 
-class KeyToPath(Object):
+class KeyToPath(Object, frozen=True, kw_only=True):
     key: str
     path: str
     mode: int | None = None
 
 
-class HostPathVolumeSource(Object):
+class HostPathVolumeSource(Object, frozen=True, kw_only=True):
     path: str
     type: str | None = None
 
 
-class EmptyDirVolumeSource(Object):
+class EmptyDirVolumeSource(Object, frozen=True, kw_only=True):
     medium: str = ""
     size_limit: str | None = None
 
 
-class ConfigMapVolumeSource(Object):
+class ConfigMapVolumeSource(Object, frozen=True, kw_only=True):
     name: str = ""
     items: list[KeyToPath] | None = None
     default_mode: int | None = None
     optional: bool | None = None
 
 
-class SecretVolumeSource(Object):
+class SecretVolumeSource(Object, frozen=True, kw_only=True):
     secret_name: str = ""
     items: list[KeyToPath] | None = None
     default_mode: int | None = None
     optional: bool | None = None
 
 
-class DownwardAPIVolumeFile(Object):
+class DownwardAPIVolumeFile(Object, frozen=True, kw_only=True):
     path: str
     field_ref: ObjectFieldSelector | None = None
     resource_field_ref: ResourceFieldSelector | None = None
     mode: int | None = None
 
 
-class DownwardAPIVolumeSource(Object):
+class DownwardAPIVolumeSource(Object, frozen=True, kw_only=True):
     items: list[DownwardAPIVolumeFile] | None = None
     default_mode: int | None = None
 
 
-class ConfigMapProjection(Object):
+class ConfigMapProjection(Object, frozen=True, kw_only=True):
     name: str = ""
     items: list[KeyToPath] | None = None
     optional: bool | None = None
 
 
-class SecretProjection(Object):
+class SecretProjection(Object, frozen=True, kw_only=True):
     name: str = ""
     items: list[KeyToPath] | None = None
     optional: bool | None = None
 
 
-class DownwardAPIProjection(Object):
+class DownwardAPIProjection(Object, frozen=True, kw_only=True):
     items: list[DownwardAPIVolumeFile] | None = None
 
 
-class ServiceAccountTokenProjection(Object):
+class ServiceAccountTokenProjection(Object, frozen=True, kw_only=True):
     audience: str = ""
     expiration_seconds: int | None = None
     path: str
 
 
-class ClusterTrustBundleProjection(Object):
+class ClusterTrustBundleProjection(Object, frozen=True, kw_only=True):
     name: str | None = None
     signer_name: str | None = None
     label_selector: LabelSelector | None = None
@@ -472,7 +472,7 @@ class ClusterTrustBundleProjection(Object):
     path: str
 
 
-class PodCertificateProjection(Object):
+class PodCertificateProjection(Object, frozen=True, kw_only=True):
     signer_name: str = ""
     key_type: str = ""
     max_expiration_seconds: int | None = None
@@ -482,7 +482,7 @@ class PodCertificateProjection(Object):
     user_annotations: StringMap | None = None
 
 
-class VolumeProjection(Object):
+class VolumeProjection(Object, frozen=True, kw_only=True):
     secret: SecretProjection | None = None
     downward_api: DownwardAPIProjection | None = None
     config_map: ConfigMapProjection | None = None
@@ -491,24 +491,24 @@ class VolumeProjection(Object):
     pod_certificate: PodCertificateProjection | None = None
 
 
-class ProjectedVolumeSource(Object):
+class ProjectedVolumeSource(Object, frozen=True, kw_only=True):
     sources: list[VolumeProjection] | None = None
     default_mode: int | None = None
 
 
-class ImageVolumeSource(Object):
+class ImageVolumeSource(Object, frozen=True, kw_only=True):
     reference: str = ""
     pull_policy: str = ""
 
 
-class AWSElasticBlockStoreVolumeSource(Object):
+class AWSElasticBlockStoreVolumeSource(Object, frozen=True, kw_only=True):
     volume_id: str
     fs_type: str = ""
     partition: int = 0
     read_only: bool = False
 
 
-class AzureDiskVolumeSource(Object):
+class AzureDiskVolumeSource(Object, frozen=True, kw_only=True):
     disk_name: str
     disk_uri: str
     caching_mode: str | None = None
@@ -517,13 +517,13 @@ class AzureDiskVolumeSource(Object):
     kind: str | None = None
 
 
-class AzureFileVolumeSource(Object):
+class AzureFileVolumeSource(Object, frozen=True, kw_only=True):
     secret_name: str
     share_name: str
     read_only: bool = False
 
 
-class CephFSVolumeSource(Object):
+class CephFSVolumeSource(Object, frozen=True, kw_only=True):
     monitors: list[str] | None = None
     path: str = ""
     user: str = ""
@@ -532,14 +532,14 @@ class CephFSVolumeSource(Object):
     read_only: bool = False
 
 
-class CinderVolumeSource(Object):
+class CinderVolumeSource(Object, frozen=True, kw_only=True):
     volume_id: str
     fs_type: str = ""
     read_only: bool = False
     secret_ref: LocalObjectReference | None = None
 
 
-class CSIVolumeSource(Object):
+class CSIVolumeSource(Object, frozen=True, kw_only=True):
     driver: str
     read_only: bool | None = None
     fs_type: str | None = None
@@ -547,19 +547,19 @@ class CSIVolumeSource(Object):
     node_publish_secret_ref: LocalObjectReference | None = None
 
 
-class TypedObjectReference(Object):
+class TypedObjectReference(Object, frozen=True, kw_only=True):
     api_group: str | None = None
     kind: str = ""
     name: str = ""
     namespace: str | None = None
 
 
-class VolumeResourceRequirements(Object):
+class VolumeResourceRequirements(Object, frozen=True, kw_only=True):
     limits: ResourceList | None = None
     requests: ResourceList | None = None
 
 
-class PersistentVolumeClaimSpec(Object):
+class PersistentVolumeClaimSpec(Object, frozen=True, kw_only=True):
     access_modes: list[str] | None = None
     selector: LabelSelector | None = None
     resources: VolumeResourceRequirements = msgspec.field(default_factory=VolumeResourceRequirements)
@@ -571,16 +571,16 @@ class PersistentVolumeClaimSpec(Object):
     volume_attributes_class_name: str | None = None
 
 
-class PersistentVolumeClaimTemplate(Object):
+class PersistentVolumeClaimTemplate(Object, frozen=True, kw_only=True):
     metadata: ObjectMeta = msgspec.field(default_factory=ObjectMeta)
     spec: PersistentVolumeClaimSpec
 
 
-class EphemeralVolumeSource(Object):
+class EphemeralVolumeSource(Object, frozen=True, kw_only=True):
     volume_claim_template: PersistentVolumeClaimTemplate | None = None
 
 
-class FCVolumeSource(Object):
+class FCVolumeSource(Object, frozen=True, kw_only=True):
     target_ww_ns: list[str] | None = None
     lun: int | None = None
     fs_type: str = ""
@@ -588,7 +588,7 @@ class FCVolumeSource(Object):
     wwids: list[str] | None = None
 
 
-class FlexVolumeSource(Object):
+class FlexVolumeSource(Object, frozen=True, kw_only=True):
     driver: str
     fs_type: str = ""
     secret_ref: LocalObjectReference | None = None
@@ -596,31 +596,31 @@ class FlexVolumeSource(Object):
     options: StringMap | None = None
 
 
-class FlockerVolumeSource(Object):
+class FlockerVolumeSource(Object, frozen=True, kw_only=True):
     dataset_name: str = ""
     dataset_uuid: str = ""
 
 
-class GCEPersistentDiskVolumeSource(Object):
+class GCEPersistentDiskVolumeSource(Object, frozen=True, kw_only=True):
     pd_name: str
     fs_type: str = ""
     partition: int = 0
     read_only: bool = False
 
 
-class GitRepoVolumeSource(Object):
+class GitRepoVolumeSource(Object, frozen=True, kw_only=True):
     repository: str
     revision: str = ""
     directory: str = ""
 
 
-class GlusterfsVolumeSource(Object):
+class GlusterfsVolumeSource(Object, frozen=True, kw_only=True):
     endpoints: str
     path: str
     read_only: bool = False
 
 
-class ISCSIVolumeSource(Object):
+class ISCSIVolumeSource(Object, frozen=True, kw_only=True):
     target_portal: str
     iqn: str
     lun: int
@@ -634,29 +634,29 @@ class ISCSIVolumeSource(Object):
     initiator_name: str | None = None
 
 
-class NFSVolumeSource(Object):
+class NFSVolumeSource(Object, frozen=True, kw_only=True):
     server: str
     path: str
     read_only: bool = False
 
 
-class PersistentVolumeClaimVolumeSource(Object):
+class PersistentVolumeClaimVolumeSource(Object, frozen=True, kw_only=True):
     claim_name: str
     read_only: bool = False
 
 
-class PhotonPersistentDiskVolumeSource(Object):
+class PhotonPersistentDiskVolumeSource(Object, frozen=True, kw_only=True):
     pd_id: str
     fs_type: str = ""
 
 
-class PortworxVolumeSource(Object):
+class PortworxVolumeSource(Object, frozen=True, kw_only=True):
     volume_id: str
     fs_type: str = ""
     read_only: bool = False
 
 
-class QuobyteVolumeSource(Object):
+class QuobyteVolumeSource(Object, frozen=True, kw_only=True):
     registry: str
     volume: str
     read_only: bool = False
@@ -665,7 +665,7 @@ class QuobyteVolumeSource(Object):
     tenant: str = ""
 
 
-class RBDVolumeSource(Object):
+class RBDVolumeSource(Object, frozen=True, kw_only=True):
     monitors: list[str] | None = None
     image: str
     fs_type: str = ""
@@ -676,7 +676,7 @@ class RBDVolumeSource(Object):
     read_only: bool = False
 
 
-class ScaleIOVolumeSource(Object):
+class ScaleIOVolumeSource(Object, frozen=True, kw_only=True):
     gateway: str
     system: str
     secret_ref: LocalObjectReference | None = None
@@ -689,7 +689,7 @@ class ScaleIOVolumeSource(Object):
     read_only: bool = False
 
 
-class StorageOSVolumeSource(Object):
+class StorageOSVolumeSource(Object, frozen=True, kw_only=True):
     volume_name: str = ""
     volume_namespace: str = ""
     fs_type: str = ""
@@ -697,14 +697,14 @@ class StorageOSVolumeSource(Object):
     secret_ref: LocalObjectReference | None = None
 
 
-class VsphereVirtualDiskVolumeSource(Object):
+class VsphereVirtualDiskVolumeSource(Object, frozen=True, kw_only=True):
     volume_path: str
     fs_type: str = ""
     storage_policy_name: str = ""
     storage_policy_id: str = ""
 
 
-class Volume(Object):
+class Volume(Object, frozen=True, kw_only=True):
     name: str
     host_path: HostPathVolumeSource | None = None
     empty_dir: EmptyDirVolumeSource | None = None
@@ -741,32 +741,32 @@ class Volume(Object):
 # Pod
 
 
-class NodeSelectorRequirement(Object):
+class NodeSelectorRequirement(Object, frozen=True, kw_only=True):
     key: str
     operator: str
     values: list[str] | None = None
 
 
-class NodeSelectorTerm(Object):
+class NodeSelectorTerm(Object, frozen=True, kw_only=True):
     match_expressions: list[NodeSelectorRequirement] | None = None
     match_fields: list[NodeSelectorRequirement] | None = None
 
 
-class NodeSelector(Object):
+class NodeSelector(Object, frozen=True, kw_only=True):
     node_selector_terms: list[NodeSelectorTerm]
 
 
-class PreferredSchedulingTerm(Object):
+class PreferredSchedulingTerm(Object, frozen=True, kw_only=True):
     weight: int
     preference: NodeSelectorTerm
 
 
-class NodeAffinity(Object):
+class NodeAffinity(Object, frozen=True, kw_only=True):
     required_during_scheduling_ignored_during_execution: NodeSelector | None = None
     preferred_during_scheduling_ignored_during_execution: list[PreferredSchedulingTerm] | None = None
 
 
-class PodAffinityTerm(Object):
+class PodAffinityTerm(Object, frozen=True, kw_only=True):
     label_selector: LabelSelector | None = None
     namespaces: list[str] | None = None
     topology_key: str
@@ -775,23 +775,23 @@ class PodAffinityTerm(Object):
     mismatch_label_keys: list[str] | None = None
 
 
-class WeightedPodAffinityTerm(Object):
+class WeightedPodAffinityTerm(Object, frozen=True, kw_only=True):
     weight: int
     pod_affinity_term: PodAffinityTerm
 
 
-class PodAffinity(Object):
+class PodAffinity(Object, frozen=True, kw_only=True):
     required_during_scheduling_ignored_during_execution: list[PodAffinityTerm] | None = None
     preferred_during_scheduling_ignored_during_execution: list[WeightedPodAffinityTerm] | None = None
 
 
-class Affinity(Object):
+class Affinity(Object, frozen=True, kw_only=True):
     node_affinity: NodeAffinity | None = None
     pod_affinity: PodAffinity | None = None
     pod_anti_affinity: PodAffinity | None = None
 
 
-class Toleration(Object):
+class Toleration(Object, frozen=True, kw_only=True):
     key: str = ""
     operator: str = ""
     value: str = ""
@@ -799,27 +799,27 @@ class Toleration(Object):
     toleration_seconds: int | None = None
 
 
-class HostAlias(Object):
+class HostAlias(Object, frozen=True, kw_only=True):
     ip: str
     hostnames: list[str] | None = None
 
 
-class PodDNSConfigOption(Object):
+class PodDNSConfigOption(Object, frozen=True, kw_only=True):
     name: str = ""
     value: str | None = None
 
 
-class PodDNSConfig(Object):
+class PodDNSConfig(Object, frozen=True, kw_only=True):
     nameservers: list[str] | None = None
     searches: list[str] | None = None
     options: list[PodDNSConfigOption] | None = None
 
 
-class PodReadinessGate(Object):
+class PodReadinessGate(Object, frozen=True, kw_only=True):
     condition_type: str
 
 
-class TopologySpreadConstraint(Object):
+class TopologySpreadConstraint(Object, frozen=True, kw_only=True):
     max_skew: int
     topology_key: str
     when_unsatisfiable: str
@@ -830,27 +830,27 @@ class TopologySpreadConstraint(Object):
     match_label_keys: list[str] | None = None
 
 
-class PodOS(Object):
+class PodOS(Object, frozen=True, kw_only=True):
     name: str
 
 
-class PodSchedulingGate(Object):
+class PodSchedulingGate(Object, frozen=True, kw_only=True):
     name: str
 
 
-class PodResourceClaim(Object):
+class PodResourceClaim(Object, frozen=True, kw_only=True):
     name: str
     resource_claim_name: str | None = None
     resource_claim_template_name: str | None = None
 
 
-class WorkloadReference(Object):
+class WorkloadReference(Object, frozen=True, kw_only=True):
     name: str = ""
     pod_group: str = ""
     pod_group_replica_key: str = ""
 
 
-class PodSpec(Object):
+class PodSpec(Object, frozen=True, kw_only=True):
     volumes: list[Volume] | None = None
     init_containers: list[Container] | None = None
     containers: list[Container]
@@ -898,15 +898,15 @@ class PodSpec(Object):
 # Status
 
 
-class PodIP(Object):
+class PodIP(Object, frozen=True, kw_only=True):
     ip: str
 
 
-class HostIP(Object):
+class HostIP(Object, frozen=True, kw_only=True):
     ip: str
 
 
-class PodCondition(Object):
+class PodCondition(Object, frozen=True, kw_only=True):
     type: str
     observed_generation: int = 0
     status: str
@@ -916,16 +916,16 @@ class PodCondition(Object):
     message: str = ""
 
 
-class ContainerStateWaiting(Object):
+class ContainerStateWaiting(Object, frozen=True, kw_only=True):
     reason: str = ""
     message: str = ""
 
 
-class ContainerStateRunning(Object):
+class ContainerStateRunning(Object, frozen=True, kw_only=True):
     started_at: str | None = None
 
 
-class ContainerStateTerminated(Object):
+class ContainerStateTerminated(Object, frozen=True, kw_only=True):
     exit_code: int
     signal: int = 0
     reason: str = ""
@@ -935,30 +935,30 @@ class ContainerStateTerminated(Object):
     container_id: str = ""
 
 
-class ContainerState(Object):
+class ContainerState(Object, frozen=True, kw_only=True):
     waiting: ContainerStateWaiting | None = None
     running: ContainerStateRunning | None = None
     terminated: ContainerStateTerminated | None = None
 
 
-class VolumeMountStatus(Object):
+class VolumeMountStatus(Object, frozen=True, kw_only=True):
     name: str
     mount_path: str
     read_only: bool = False
     recursive_read_only: str | None = None
 
 
-class LinuxContainerUser(Object):
+class LinuxContainerUser(Object, frozen=True, kw_only=True):
     uid: int
     gid: int
     supplemental_groups: list[int] | None = None
 
 
-class ContainerUser(Object):
+class ContainerUser(Object, frozen=True, kw_only=True):
     linux: LinuxContainerUser | None = None
 
 
-class ContainerStatus(Object):
+class ContainerStatus(Object, frozen=True, kw_only=True):
     name: str
     state: ContainerState = msgspec.field(default_factory=ContainerState)
     last_state: ContainerState = msgspec.field(default_factory=ContainerState)
@@ -975,7 +975,7 @@ class ContainerStatus(Object):
     stop_signal: str | None = None
 
 
-class PodStatus(Object):
+class PodStatus(Object, frozen=True, kw_only=True):
     observed_generation: int = 0
     phase: str = ""
     conditions: list[PodCondition] | None = None
@@ -994,7 +994,7 @@ class PodStatus(Object):
     resize: str = ""
 
 
-class Pod(Object):
+class Pod(Object, frozen=True, kw_only=True):
     api_version: str
     kind: str
     metadata: ObjectMeta = msgspec.field(default_factory=ObjectMeta)
@@ -1005,7 +1005,7 @@ class Pod(Object):
 # Objects beside pods
 
 
-class ConfigMap(Object):
+class ConfigMap(Object, frozen=True, kw_only=True):
     api_version: str
     kind: str
     metadata: ObjectMeta = msgspec.field(default_factory=ObjectMeta)
@@ -1014,7 +1014,7 @@ class ConfigMap(Object):
     binary_data: StringMap | None = None
 
 
-class Secret(Object):
+class Secret(Object, frozen=True, kw_only=True):
     api_version: str
     kind: str
     metadata: ObjectMeta = msgspec.field(default_factory=ObjectMeta)
