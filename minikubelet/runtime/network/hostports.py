@@ -18,8 +18,9 @@ import psutil
 import structlog
 
 from minikubelet.lifecycle.observed import PodUID
+from minikubelet.runtime.network import conntrack, proxy
 from minikubelet.runtime.network import nft as rules
-from minikubelet.runtime.network import proxy
+from minikubelet.runtime.network.batching import Batcher
 from minikubelet.runtime.network.errors import HostPortInUse, NetworkError
 from minikubelet.runtime.network.forwards import Forward, Listener, compute_forwards, compute_listeners
 from minikubelet.runtime.network.records import HostPort, PodNetwork
@@ -28,6 +29,8 @@ from minikubelet.runtime.network.rtnetlink import IPNetwork
 log = structlog.get_logger(__name__)
 
 _ANY: Final = ("0.0.0.0", "::")
+_REPAIR_DELAY_S: Final = 0.2
+_REPAIR_DELAY_MAX_S: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +38,12 @@ class _Published:
     pod: str
     listeners: tuple[Listener, ...]
     forwards: tuple[Forward, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Change:
+    old: tuple[Forward, ...]
+    new: tuple[Forward, ...]
 
 
 class HostPorts:
@@ -52,7 +61,10 @@ class HostPorts:
         self._nft = nft
         self._published: dict[PodUID, _Published] = {}
         self._proxies: dict[tuple[str, str, int], proxy.Proxy] = {}
+        # Set when the table may differ from what is published: it is then made anew as a whole.
         self._stale = False
+        self._changes = Batcher[_Change](self._apply)
+        self._repair: asyncio.Task[None] | None = None
 
     @property
     def in_kernel(self) -> bool:
@@ -68,51 +80,48 @@ class HostPorts:
             NetworkError: nftables refused the table.
         """
         for pod in pods:
-            self._published[pod.uid] = published = _publish(pod)
+            published = _publish(pod)
             try:
                 await self._hold(published)
             except NetworkError as error:
                 log.warning("host port not held", pod=pod.pod, error=str(error))
-        await self.rebuild()
-
-    async def rebuild(self) -> None:
-        """Make the whole table anew, in one transaction."""
-        if self._nft is None:
-            return
-        forwards = [forward for published in self._published.values() for forward in published.forwards]
-        await self._nft.run(rules.whole_table(self._bridge, self.ranges, forwards))
-        self._stale = False
+            self._published[pod.uid] = published
+        await self._rebuild()
+        if self._nft is not None:
+            self._nft.watch(self._heard)
 
     async def publish(self, pod: PodNetwork) -> None:
         """Publish a pod's host ports, instead of those it had.
 
         Raises:
             HostPortInUse: Another pod or program holds one.
-            NetworkError: The kernel refused; nothing is published then.
+            NetworkError: The kernel refused; the pod then has none.
         """
         before = self._published.get(pod.uid)
         wanted = _publish(pod)
-        if before == wanted and all(listener.key in self._proxies for listener in wanted.listeners):
+        if before == wanted or (before is None and not pod.host_ports):
             return
-        if before is not None:
-            self._release(before.listeners)
-        self._published.pop(pod.uid, None)
+        await self.withdraw(pod.uid)
         await self._hold(wanted)
+        self._published[pod.uid] = wanted
         try:
-            await self._change(before.forwards if before else (), wanted.forwards)
+            await self._changes.add(_Change(old=(), new=wanted.forwards))
         except BaseException:
+            self._published.pop(pod.uid, None)
             self._release(wanted.listeners)
             raise
-        self._published[pod.uid] = wanted
 
-    async def withdraw(self, uid: PodUID) -> tuple[Forward, ...]:
-        """Take a pod's host ports back; returns what was translated."""
+    async def withdraw(self, uid: PodUID) -> None:
+        """Take a pod's host ports back.
+
+        Raises:
+            NetworkError: The kernel refused; it does not have to be asked again, the next change of any pod repairs.
+        """
         published = self._published.pop(uid, None)
         if published is None:
-            return ()
+            return
         self._release(published.listeners)
-        await self._change(published.forwards, ())
-        return published.forwards
+        await self._changes.add(_Change(old=published.forwards, new=()))
 
     async def held_by_others(self, ports: Iterable[HostPort]) -> str | None:
         """Say which of the ports a program outside our pods holds, and its name; None when all are free."""
@@ -134,25 +143,56 @@ class HostPorts:
         for held in self._proxies.values():
             held.close()
         self._proxies.clear()
-        if remove:
-            self._published.clear()
-            if self._nft is not None:
+        if self._repair is not None:
+            self._repair.cancel()
+        if self._nft is not None:
+            self._nft.close()
+            if remove:
+                self._published.clear()
                 await self._nft.run(rules.no_table(self._bridge))
 
-    async def _change(self, old: Iterable[Forward], new: Iterable[Forward]) -> None:
-        if self._nft is None or not (old or new):
+    async def _apply(self, changes: list[_Change]) -> None:
+        if self._nft is None:
             return
+        old = [forward for change in changes for forward in change.old]
+        new = [forward for change in changes for forward in change.new]
         if not self._stale:
             try:
                 await self._nft.run(rules.replace_elements(self._bridge, old, new))
-                return
             except NetworkError as error:
-                # Somebody flushed the rules, or changed ours: the table is made anew from what is published.
                 log.warning("nftables table is not as it was left", error=str(error))
+                self._stale = True
+        if self._stale:
+            await self._rebuild()
+        if any(forward.protocol == "udp" for forward in (*old, *new)):
+            await asyncio.to_thread(conntrack.forget, withdrawn=old, published=new)
+
+    async def _rebuild(self) -> None:
+        """Make the whole table anew, in one transaction."""
+        if self._nft is None:
+            return
         forwards = [forward for published in self._published.values() for forward in published.forwards]
-        self._stale = True
-        await self._nft.run(rules.whole_table(self._bridge, self.ranges, [*forwards, *new]))
+        await self._nft.run(rules.whole_table(self._bridge, self.ranges, forwards))
         self._stale = False
+
+    def _heard(self) -> None:
+        """Somebody else changed the table: make it anew, a moment later, for reloads come in several steps."""
+        self._stale = True
+        if self._repair is None or self._repair.done():
+            self._repair = asyncio.create_task(self._repair_rules())
+
+    async def _repair_rules(self) -> None:
+        delay = _REPAIR_DELAY_S
+        while True:
+            await asyncio.sleep(delay)
+            if not self._stale:
+                return
+            delay = min(delay * 2, _REPAIR_DELAY_MAX_S)
+            log.warning("nftables table was changed by another program, making it anew", table=self._bridge)
+            try:
+                await self._rebuild()
+            except NetworkError as error:
+                log.warning("nftables table not made", error=str(error))
 
     async def _hold(self, published: _Published) -> None:
         opened: list[Listener] = []

@@ -23,12 +23,14 @@ from minikubelet.lifecycle.observed import PodUID
 from minikubelet.runtime.network import names
 from minikubelet.runtime.network import nft as rules
 from minikubelet.runtime.network.addresses import AddressPool
+from minikubelet.runtime.network.batching import Batcher
 from minikubelet.runtime.network.conflicts import find_conflict
 from minikubelet.runtime.network.errors import NetworkConflict, NetworkError
 from minikubelet.runtime.network.hostports import HostPorts
 from minikubelet.runtime.network.iptables import Masquerade
 from minikubelet.runtime.network.records import HostPort, PodNetwork, Records
 from minikubelet.runtime.network.sysctls import Sysctls
+from minikubelet.runtime.network.watch import LinkWatch
 from minikubelet.runtime.network.wiring import HostView, Wire, Wiring, node_addresses
 
 log = structlog.get_logger(__name__)
@@ -36,6 +38,7 @@ log = structlog.get_logger(__name__)
 _NETNS_DIRECTORY: Final = "/run/netns"
 _MNT_DETACH: Final = 2
 _MTU_WITHOUT_UPLINK: Final = 1500
+_REPAIR_DELAY_S: Final = 0.2
 _MTU_MAX: Final = 65535
 
 T = TypeVar("T")
@@ -50,6 +53,7 @@ class Network:
         pod_cidrs: One range, or one of each family.
         host_ports: `nftables`, `proxy` (carry host ports in this process, no masquerade), or `auto`.
         netns_directory: Where pauses pin network namespaces.
+        on_host_change: Called when `host_ips` has changed.
     """
 
     def __init__(
@@ -61,12 +65,14 @@ class Network:
         host_ports: str = "auto",
         netns_directory: str = _NETNS_DIRECTORY,
         cni_conf_dir: str = "/etc/cni/net.d",
+        on_host_change: Callable[[], None] | None = None,
     ) -> None:
         self._state_dir = state_dir
         self._directory = os.path.join(state_dir, "network")
         self._bridge = bridge
         self._pools = sorted((AddressPool(cidr) for cidr in pod_cidrs), key=lambda pool: pool.network.version)
         self._netns_directory = netns_directory
+        self._on_host_change = on_host_change
         self._records = Records(self._directory)
         self._pods: dict[PodUID, PodNetwork] = {}
         self._sysctls = Sysctls(os.path.join(self._directory, "changed-sysctls"))
@@ -74,15 +80,17 @@ class Network:
         self._wiring: Wiring | None = None
         self._boot_id = _boot_id()
         self._connected: set[PodUID] = set()
-        self._leaving: list[tuple[str, asyncio.Future[None]]] = []
-        self._reaper: asyncio.Task[None] | None = None
+        # Removing fifty links costs the kernel what removing one does.
+        self._leaving = Batcher[str](lambda links: self._in_thread(self._remove_links, links))
         self._host_ips: tuple[str, ...] = ("127.0.0.1",)
+        self._watch: LinkWatch | None = None
+        self._repair: asyncio.Task[None] | None = None
         program = None if host_ports == "proxy" else rules.find_nft()
         if host_ports == "nftables" and program is None:
             raise NetworkConflict("cannot publish host ports by nftables: the program nft is not installed")
         self._backend = host_ports
         ranges = tuple(pool.network for pool in self._pools)
-        self._host_ports = HostPorts(bridge, ranges, rules.Nft(program) if program else None)
+        self._host_ports = HostPorts(bridge, ranges, rules.Nft(program, names.table_name(bridge)) if program else None)
         self._masquerade = Masquerade(bridge, ranges)
 
     async def start(self, known: Collection[PodUID]) -> None:
@@ -112,6 +120,8 @@ class Network:
         self._host_ips = node_addresses(view, without=self._bridge)
         await self._take_over(view, set(known))
         await self._start_host_ports()
+        self._watch = LinkWatch(self._heard)
+        self._watch_links(view)
         log.info(
             "network ready",
             bridge=self._bridge,
@@ -157,7 +167,7 @@ class Network:
             return
         await self._host_ports.withdraw(uid)
         try:
-            await self._remove_link(network.link)
+            await self._leaving.add(network.link)
             await self._in_thread(self._records.remove, uid)
         except OSError as error:
             raise NetworkError(_text(f"cannot disconnect the pod {network.pod}", error)) from error
@@ -187,6 +197,11 @@ class Network:
         Args:
             remove: Also remove the bridge, the links, the rules and the records, and put settings back.
         """
+        if self._watch is not None:
+            self._watch.close()
+            self._watch = None
+        if self._repair is not None:
+            self._repair.cancel()
         await self._host_ports.stop(remove=remove)
         if remove and not self._host_ports.in_kernel:
             await self._masquerade.remove()
@@ -300,31 +315,6 @@ class Network:
             group=names.link_group(self._bridge),
         )
 
-    async def _remove_link(self, link: str) -> None:
-        """Remove a link together with all that leave while the thread is busy: fifty cost the kernel what one does."""
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._leaving.append((link, done))
-        if self._reaper is None:
-            self._reaper = asyncio.create_task(self._remove_leaving())
-        await done
-
-    async def _remove_leaving(self) -> None:
-        while self._leaving:
-            batch, self._leaving = self._leaving, []
-            error: OSError | None = None
-            try:
-                await self._in_thread(self._remove_links, [link for link, _ in batch])
-            except OSError as caught:
-                error = caught
-            for _, done in batch:
-                if done.done():
-                    continue
-                if error is None:
-                    done.set_result(None)
-                else:
-                    done.set_exception(error)
-        self._reaper = None
-
     async def _take_over(self, view: HostView, known: set[PodUID]) -> None:
         """Keep what belongs to known pods, remove the rest."""
         present = {link.name for link in view.links}
@@ -368,6 +358,35 @@ class Network:
                 return False
             taken.append(ip)
         return len(taken) == len(self._pools)
+
+    def _heard(self) -> None:
+        """Something changed on the host: look afresh, a moment later, for changes come in bursts."""
+        if self._repair is None or self._repair.done():
+            self._repair = asyncio.create_task(self._look_again())
+
+    async def _look_again(self) -> None:
+        await asyncio.sleep(_REPAIR_DELAY_S)
+        try:
+            view = await self._in_thread(self._look)
+            await self._in_thread(self._prepare_host, view)
+            await self._in_thread(self._reconnect, [self._pods[uid].link for uid in self._connected])
+            if self._host_ports.in_kernel:
+                await self._in_thread(self._set_route_localnet)
+        except OSError as error:
+            log.warning("network not repaired", error=_text("cannot repair the network", error))
+            return
+        self._watch_links(view)
+        addresses = node_addresses(view, without=self._bridge)
+        if addresses != self._host_ips:
+            log.info("node addresses changed", host_ips=list(addresses))
+            self._host_ips = addresses
+            if self._on_host_change is not None:
+                self._on_host_change()
+
+    def _watch_links(self, view: HostView) -> None:
+        if self._watch is not None:
+            uplink, bridge = view.uplink(), self._wires().bridge_index
+            self._watch.watch({bridge, uplink.index if uplink else bridge}, quiet=bridge)
 
     async def _start_host_ports(self) -> None:
         live = [self._pods[uid] for uid in self._connected if self._pods[uid].host_ports]

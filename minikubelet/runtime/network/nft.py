@@ -9,17 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
-
-import structlog
 
 from minikubelet.runtime.network.errors import NetworkError
 from minikubelet.runtime.network.forwards import Forward
 from minikubelet.runtime.network.names import table_name
 from minikubelet.runtime.network.rtnetlink import IPNetwork
-
-log = structlog.get_logger(__name__)
+from minikubelet.runtime.network.watch import RulesWatch
 
 _TIMEOUT_S: Final = 30.0
 
@@ -48,6 +45,8 @@ table inet {table} {{
   }}
   chain outgoing {{
     type nat hook output priority -100; policy accept;
+    # IPv6 has no route_localnet: the sockets that hold the ports carry ::1.
+    ip6 daddr ::1 return
     fib daddr type local jump host-ports
   }}
   chain leaving {{
@@ -105,11 +104,28 @@ def _element(forward: Forward) -> str:
 
 
 class Nft:
-    """Runs transactions through the `nft` program, one after the other; `pids` are those of its recent runs."""
+    """Runs transactions on one table through the `nft` program, one after the other.
 
-    def __init__(self, program: str) -> None:
+    Args:
+        program: Path of nft.
+        table: Name of the table.
+    """
+
+    def __init__(self, program: str, table: str) -> None:
         self._program = program
+        self._table = table
         self._lock = asyncio.Lock()
+        self._watch: RulesWatch | None = None
+
+    def watch(self, ring: Callable[[], None]) -> None:
+        """Ring when somebody else changes the table."""
+        self._watch = RulesWatch(self._table, ring)
+
+    def close(self) -> None:
+        """Stop watching."""
+        if self._watch is not None:
+            self._watch.close()
+            self._watch = None
 
     async def run(self, transaction: str) -> None:
         """Carry out a transaction, wholly or not at all.
@@ -120,20 +136,29 @@ class Nft:
         if not transaction:
             return
         async with self._lock:
-            process = await asyncio.create_subprocess_exec(
-                self._program,
-                "-f",
-                "-",
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.DEVNULL,
-                stderr=asyncio.subprocess.PIPE,
-            )
+            if self._watch is not None:
+                self._watch.pause()
+            own = 0
             try:
-                _, errors = await asyncio.wait_for(process.communicate(transaction.encode()), _TIMEOUT_S)
-            except TimeoutError:
-                process.kill()
-                await process.wait()
-                raise NetworkError(f"cannot change the nftables rules: nft took more than {_TIMEOUT_S:.0f} s") from None
+                await self._run(transaction)
+                own = 1
+            finally:
+                if self._watch is not None:
+                    self._watch.resume(own=own)
+
+    async def _run(self, transaction: str) -> None:
+        process = await asyncio.create_subprocess_exec(
+            *(self._program, "-f", "-"),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        try:
+            _, errors = await asyncio.wait_for(process.communicate(transaction.encode()), _TIMEOUT_S)
+        except TimeoutError:
+            process.kill()
+            await process.wait()
+            raise NetworkError(f"cannot change the nftables rules: nft took more than {_TIMEOUT_S:.0f} s") from None
         if process.returncode != 0:
             first = errors.decode(errors="replace").strip().splitlines()
             raise NetworkError(f"cannot change the nftables rules: {first[0] if first else 'nft failed'}")

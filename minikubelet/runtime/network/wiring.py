@@ -79,6 +79,11 @@ class Wiring:
         self._bridge_index = 0
         self._mtu = 1500
 
+    @property
+    def bridge_index(self) -> int:
+        """The bridge's index, 0 before it is made."""
+        return self._bridge_index
+
     def close(self) -> None:
         """Close what is open; nothing in the kernel changes."""
         self._host.close()
@@ -108,14 +113,6 @@ class Wiring:
         self._ensure_bridge_addresses(found.index, {pool.gateway_interface for pool in pools})
         return made
 
-    def set_mtu(self, mtu: int, links: Iterable[str]) -> None:
-        """Carry a changed MTU of the uplink to the bridge and the host's ends; pods keep theirs until they restart."""
-        self._mtu = mtu
-        wanted = [self._bridge, *links]
-        for error in self._host.try_each(rtnetlink.set_link(name, mtu=mtu) for name in wanted):
-            if error is not None and error.errno != errno.ENODEV:
-                raise error
-
     def connect(self, wire: Wire, netns: int) -> None:
         """Connect a pod's network namespace to the bridge; what is already there stays as it is.
 
@@ -144,11 +141,14 @@ class Wiring:
             self._set_up_pod(pod, wire)
 
     def reconnect(self, links: Iterable[str]) -> None:
-        """Put pods' links that lost their bridge back on it."""
-        lost = [name for name in links if (x := self._host.link(name)) and x.master != self._bridge_index]
+        """Put pods' links that lost their bridge back on it, and give them the bridge's MTU."""
+        found = [link for name in links if (link := self._host.link(name)) is not None]
+        lost = [link.name for link in found if link.master != self._bridge_index]
         self._host.apply(
             *(rtnetlink.set_link(name, master=self._bridge_index) for name in lost),
             *(rtnetlink.set_bridge_port(name, hairpin=True) for name in lost),
+            # A pod keeps its own end as it was made: what it may send stays smaller than what the host may.
+            *(rtnetlink.set_link(link.name, mtu=self._mtu) for link in found if link.mtu != self._mtu),
         )
 
     def remove(self, links: Iterable[str], group: int) -> None:

@@ -194,14 +194,14 @@ class Lab:
         """Make a socket in a namespace."""
         return socket.socket(family, kind) if netns is None else inside(netns, socket.socket, family, kind)
 
-    async def ask(self, netns: int | None, host: str, port: int, say: bytes = b"hello") -> str:
+    async def ask(self, netns: int | None, host: str, port: int, say: bytes = b"hello", wait: float = 3) -> str:
         """Connect from a namespace, check the echo and return the client address that the server saw."""
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         made = self.socket(netns, family, socket.SOCK_STREAM)
         made.setblocking(False)
         loop = asyncio.get_running_loop()
         try:
-            await asyncio.wait_for(loop.sock_connect(made, (host, port)), 3)
+            await asyncio.wait_for(loop.sock_connect(made, (host, port)), wait)
             reader, writer = await asyncio.open_connection(sock=made)
         except BaseException:
             made.close()
@@ -228,6 +228,13 @@ class Lab:
         address, said = answer.decode().split()
         assert said == "hello"
         return address
+
+    async def until(self, true: Callable[[], Any], seconds: float = 5) -> None:
+        """Wait until something is so."""
+        end = asyncio.get_running_loop().time() + seconds
+        while not true():
+            assert asyncio.get_running_loop().time() < end, "it did not come true in time"
+            await asyncio.sleep(0.01)
 
     def pin(self, name: str, netns: int) -> None:
         """Pin a namespace as a pause does."""

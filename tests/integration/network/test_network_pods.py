@@ -155,6 +155,35 @@ async def test_a_bridge_deleted_while_the_daemon_was_down_is_made_again_under_ru
     await new.stop(remove=True)
 
 
+async def test_a_bridge_deleted_under_running_pods_is_made_again_at_once(lab: Any) -> None:
+    network = lab.network()
+    await network.start(())
+    pod = lab.netns()
+    ips = await network.attach(uid(1), pod="default/one", netns_fd=pod)
+    lab.run("ip", "link", "delete", lab.bridge)
+    await lab.until(lambda: f"master {lab.bridge}" in lab.run("ip", "link"))
+    async with await lab.serve(pod, 80), await lab.serve(lab.outside, 82):
+        await lab.ask(None, ips[0], 80)
+        await lab.ask(pod, lab.outside_ip, 82)
+    await network.stop(remove=True)
+
+
+async def test_the_uplinks_mtu_and_address_are_followed_while_pods_run(lab: Any) -> None:
+    changes: list[tuple[str, ...]] = []
+    network = lab.network(on_host_change=lambda: changes.append(network.host_ips()))
+    await network.start(())
+    pod = lab.netns()
+    await network.attach(uid(1), pod="default/one", netns_fd=pod)
+    assert network.host_ips()[0] == lab.host_ip
+    lab.run("ip", "link", "set", "up0", "mtu", "1300")
+    lab.run("ip", "address", "delete", "192.0.2.2/24", "dev", "up0")
+    lab.run("ip", "address", "add", "192.0.2.9/24", "dev", "up0")
+    lab.run("ip", "route", "add", "default", "via", lab.outside_ip)
+    await lab.until(lambda: changes and changes[-1][0] == "192.0.2.9")
+    assert json.loads(lab.run("ip", "-j", "link", "show", lab.bridge))[0]["mtu"] == 1300
+    await network.stop(remove=True)
+
+
 async def test_the_range_can_be_exhausted_and_used_again(lab: Any) -> None:
     network = lab.network(pod_cidrs=("10.88.0.0/30",))
     await network.start(())
@@ -243,7 +272,7 @@ async def test_the_hosts_loopback_is_closed_to_pods(lab: Any) -> None:
     lab.run("sysctl", "-w", "net.ipv4.conf.eth0.route_localnet=1", netns=pod)
     async with await lab.serve(None, 81, "127.0.0.1"):
         with pytest.raises(TimeoutError):
-            await lab.ask(pod, "127.0.0.1", 81)
+            await lab.ask(pod, "127.0.0.1", 81, wait=0.5)
     await network.stop(remove=True)
 
 
