@@ -37,3 +37,9 @@ class CNIError(NetworkError):
     def __init__(self, message: str, *, code: int = 0) -> None:
         super().__init__(message)
         self.code = code
+
+
+def os_error_text(what: str, error: OSError) -> str:
+    """Return `what` with the reason of a failed system call, once."""
+    reason = (error.strerror or str(error)).removeprefix("cannot ")
+    return f"{what}: {reason}" + (f" ({error.filename})" if error.filename else "")

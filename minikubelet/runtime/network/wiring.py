@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import functools
+import ipaddress
 import os
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager
@@ -31,6 +32,8 @@ from minikubelet.runtime.network.rtnetlink import (
 POD_LINK: Final = "eth0"
 _CLONE_NEWNET: Final = 0x40000000
 _LOOPBACK_INDEX: Final = 1
+_ENGINES: Final = ("bridge", "veth")
+_IPV6: Final = "/proc/sys/net/ipv6"
 _OWN_NETNS: Final = "/proc/thread-self/ns/net"
 
 
@@ -78,6 +81,8 @@ class Wiring:
         self._home = os.open(_OWN_NETNS, os.O_RDONLY | os.O_CLOEXEC)
         self._bridge_index = 0
         self._mtu = 1500
+        # A kernel without IPv6 refuses to be told anything about it.
+        self._ipv6 = os.path.exists(_IPV6)
 
     @property
     def bridge_index(self) -> int:
@@ -109,8 +114,14 @@ class Wiring:
             raise OSError(errno.ENODEV, f"cannot make the bridge {self._bridge}: it vanished")
         self._bridge_index, self._mtu = found.index, mtu
         if found.alias != alias or found.mtu != mtu or not found.flags & IFF_UP:
-            self._host.apply(rtnetlink.set_link(index=found.index, up=True, mtu=mtu, alias=alias))
-        self._ensure_bridge_addresses(found.index, {pool.gateway_interface for pool in pools})
+            # No link-local address of the kernel's: for two seconds it would be tentative, and IPv6 pods not found.
+            self._host.apply(
+                rtnetlink.set_link(index=found.index, up=True, mtu=mtu, alias=alias, ipv6_link_local=not self._ipv6)
+            )
+        wanted = {pool.gateway_interface for pool in pools}
+        if any(interface.version == 6 for interface in wanted):
+            wanted.add(link_local(found.address))
+        self._ensure_bridge_addresses(found.index, wanted)
         return made
 
     def connect(self, wire: Wire, netns: int) -> None:
@@ -134,11 +145,12 @@ class Wiring:
                 if not self._connected(wire.link, pod):
                     self._clear(wire, pod)
                     self._host.apply(make)
+            self._set_up_pod(pod, wire)
+            # Switching it on comes last: that tells a finished connection from one that a crash cut short.
             self._host.apply(
                 rtnetlink.set_bridge_port(wire.link, hairpin=True),
-                rtnetlink.set_link(wire.link, up=True, alias=wire.alias, ipv6_link_local=False),
+                rtnetlink.set_link(wire.link, up=True, alias=wire.alias, ipv6_link_local=not self._ipv6),
             )
-            self._set_up_pod(pod, wire)
 
     def reconnect(self, links: Iterable[str]) -> None:
         """Put pods' links that lost their bridge back on it, and give them the bridge's MTU."""
@@ -161,6 +173,11 @@ class Wiring:
             if error is not None and error.errno != errno.ENODEV:
                 raise error
 
+    def loopback_up(self, netns: int) -> None:
+        """Switch a namespace's loopback on, for pods that others connect."""
+        with self._inside(netns) as pod:
+            pod.apply(rtnetlink.set_link(index=_LOOPBACK_INDEX, up=True))
+
     def remove_bridge(self) -> None:
         """Remove the bridge if it is there."""
         for error in self._host.try_each([rtnetlink.remove_link(self._bridge)]):
@@ -168,7 +185,7 @@ class Wiring:
                 raise error
 
     def _ensure_bridge_addresses(self, index: int, wanted: set[IPInterface]) -> None:
-        there = {a.interface for a in self._host.addresses() if a.index == index and not a.interface.is_link_local}
+        there = {a.interface for a in self._host.addresses() if a.index == index}
         self._host.apply(
             *(rtnetlink.add_address(index, interface) for interface in wanted - there),
             *(rtnetlink.remove_address(index, interface) for interface in there - wanted),
@@ -209,22 +226,36 @@ class Wiring:
             yield pod
 
 
-def node_addresses(view: HostView, *, without: str) -> tuple[str, ...]:
-    """Return the node's addresses: those of the uplink first, IPv4 before IPv6 within it, without the pods' bridge.
+def link_local(mac: str) -> IPInterface:
+    """Return the link-local address of a hardware address (RFC 4291, appendix A)."""
+    octets = bytes.fromhex(mac.replace(":", ""))
+    identifier = bytes((octets[0] ^ 0x02,)) + octets[1:3] + b"\xff\xfe" + octets[3:]
+    return ipaddress.IPv6Interface((b"\xfe\x80" + bytes(6) + identifier, 64))
 
-    Source: the kubelet takes the address of the interface with the default route (`GetPrimaryIPForFamily` use in
-    `nodestatus` setters) when no `--node-ip` is given.
+
+def node_addresses(view: HostView, *, without: str) -> tuple[str, ...]:
+    """Return the node's addresses, IPv4 before IPv6 and in each those of the uplink first.
+
+    Bridges and veth pairs do not count unless they are the uplink: other container engines live there.
+
+    Args:
+        view: The host's network.
+        without: A link that never counts, the pods' bridge.
+
+    Source: without `--node-ip` the kubelet takes the address of the interface with the default route.
     """
     uplink = view.uplink()
-    names = {link.index: link.name for link in view.links}
-    candidates = [
-        a
-        for a in view.addresses
-        if a.scope == 0 and not a.temporary and not a.interface.is_loopback and names.get(a.index) != without
-    ]
     first = uplink.index if uplink else -1
-    candidates.sort(key=lambda a: (a.interface.version, a.index != first))
-    return tuple(dict.fromkeys(str(a.interface.ip) for a in candidates)) or ("127.0.0.1",)
+    links = {link.index: link for link in view.links}
+
+    def counts(address: Address) -> bool:
+        link = links.get(address.index)
+        if link is None or link.name == without or address.interface.is_loopback:
+            return False
+        return address.scope == 0 and not address.temporary and (link.index == first or link.kind not in _ENGINES)
+
+    found = sorted(filter(counts, view.addresses), key=lambda a: (a.interface.version, a.index != first))
+    return tuple(dict.fromkeys(str(address.interface.ip) for address in found)) or ("127.0.0.1",)
 
 
 def _enter(netns: int) -> None:
