@@ -48,9 +48,7 @@ class PodManager:
             if uid not in wanted and not worker.is_unwanted:
                 log.info("pod no longer wanted", pod=_name(worker.pod))
                 worker.terminate()
-        self._waiting = {
-            key: pod for key, pod in self._waiting.items() if PodUID(pod.metadata.uid) in wanted
-        }
+        self._waiting = {key: pod for key, pod in self._waiting.items() if PodUID(pod.metadata.uid) in wanted}
         for pod in pods:
             self._admit(pod)
 

@@ -203,7 +203,7 @@ class PodWorker:
                 if not self.is_unwanted:
                     raise
                 return
-            except Exception as error:  # noqa: BLE001 - the outermost loop: one pod's trouble stays its own
+            except Exception as error:
                 log.exception("sync failed")
                 self._event("Warning", "FailedSync", f"error determining status: {error}")
                 wake_at = self._services.boot_clock() + SYNC_ERROR_RETRY_S * random.uniform(1.0, 1.5)
@@ -443,7 +443,7 @@ class PodWorker:
         while True:
             try:
                 await step()
-            except Exception as error:  # noqa: BLE001 - as in the sync loop
+            except Exception as error:
                 log.exception(what)
                 self._event("Warning", reason, f"{what}: {error}")
                 await asyncio.sleep(SYNC_ERROR_RETRY_S * random.uniform(1.0, 1.5))

@@ -31,7 +31,9 @@ _TABLE_REFRESH_S: Final = 10.0
 class StatusManager:
     """Owner of the published pods; `previous` gives back what was last published, also by an earlier daemon."""
 
-    def __init__(self, *, status_dir: str, table_path: str, store: Store, render: Callable[[Sequence[Pod]], str]) -> None:
+    def __init__(
+        self, *, status_dir: str, table_path: str, store: Store, render: Callable[[Sequence[Pod]], str]
+    ) -> None:
         """Create it without touching a file.
 
         Args:

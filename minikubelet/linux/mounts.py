@@ -1,0 +1,65 @@
+"""Mounts: the few shapes that pods need, and what is mounted where."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+
+from minikubelet.linux import libc
+
+
+def mount_tmpfs(target: str, *, size: int, mode: int, options: str = "") -> None:
+    """Mount a tmpfs; `size` in bytes, 0 for the kernel's default (half the memory)."""
+    words = [f"mode={mode:o}"]
+    if size > 0:
+        words.append(f"size={size}")
+    if options:
+        words.append(options)
+    libc.mount("tmpfs", target, "tmpfs", libc.MS_NOSUID | libc.MS_NODEV, ",".join(words))
+
+
+def mount_filesystem(kind: str, target: str, *, options: str = "") -> None:
+    """Mount a file system that needs no device."""
+    libc.mount(kind, target, kind, libc.MS_NOSUID | libc.MS_NODEV, options)
+
+
+def bind(source: str, target: str, *, read_only: bool = False, recursive: bool = True) -> None:
+    """Show `source` at `target`; with `read_only` that mount, not those below it, refuses writing."""
+    libc.mount(source, target, None, libc.MS_BIND | (libc.MS_REC if recursive else 0))
+    if read_only:
+        libc.set_read_only(target, recursive=False)
+
+
+def unmount(target: str, *, detach: bool = False) -> None:
+    """Unmount; no error when nothing is mounted there."""
+    try:
+        libc.umount(target, libc.MNT_DETACH if detach else 0)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOENT):
+            raise
+
+
+def mount_points() -> list[str]:
+    """Return where something is mounted in this process' view, in the order of mounting."""
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+        return [_unescape(line.split(" ", 5)[4]) for line in file]
+
+
+def mount_points_below(directory: str) -> list[str]:
+    """Return the mount points at or below a directory, innermost and latest first."""
+    prefix = directory.rstrip("/") + "/"
+    found = [point for point in mount_points() if point == directory or point.startswith(prefix)]
+    return found[::-1]
+
+
+def unmount_below(directory: str) -> None:
+    """Unmount everything at or below a directory, by force of detaching where it is busy."""
+    for point in mount_points_below(directory):
+        with contextlib.suppress(OSError):
+            unmount(point, detach=True)
+
+
+def _unescape(text: str) -> str:
+    if "\\" not in text:
+        return text
+    return text.replace("\\040", " ").replace("\\011", "\t").replace("\\012", "\n").replace("\\134", "\\")

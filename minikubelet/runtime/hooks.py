@@ -1,0 +1,147 @@
+"""Runs lifecycle hooks: exec in the container, httpGet from the node, sleep; tcpSocket always fails, as it does there.
+
+A hook has no time limit of its own: postStart may take for ever, preStop is cut off by whoever ends the container.
+Source: kubelet lifecycle/handlers.go (v1.36).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Final
+from urllib.parse import urlsplit
+
+import structlog
+
+from minikubelet.api.types import Container, HTTPGetAction, LifecycleHandler, Pod
+from minikubelet.lifecycle.observed import ContainerID
+from minikubelet.runtime.port import Runtime, RuntimeFailure
+from minikubelet.runtime.probes.dial import host_port
+from minikubelet.runtime.probes.http import HttpError, http_get, request_headers
+
+log = structlog.get_logger(__name__)
+
+_OUTPUT_LIMIT: Final = 10 * 1024
+# An HTTP hook whose server never answers ends with the pod, not by itself.
+_FOREVER_S: Final = 10 * 365 * 24 * 3600.0
+
+
+class HookError(RuntimeFailure):
+    """A hook failed; the text is what the kubelet logs and shows as the container's waiting message."""
+
+
+def resolve_port(port: int | str, container: Container) -> int:
+    """Return the number that a port stands for: itself, a port name of this container, or a number in text.
+
+    Raises:
+        HookError: No such name, or not between 1 and 65535.
+    """
+    number = port
+    if isinstance(port, str):
+        named = next((p.container_port for p in container.ports or () if p.name == port), None)
+        number = named if named is not None else int(port) if port.isascii() and port.isdigit() else -1
+        if number == -1:
+            raise HookError(f"couldn't find port: {port} in container {container.name}")
+    if not isinstance(number, int) or not 0 < number < 65536:
+        raise HookError(f"invalid port number: {number}")
+    return number
+
+
+def http_hook_url(action: HTTPGetAction, container: Container, pod_ip: str) -> str:
+    """Return the URL of an httpGet hook; a path without a leading slash gets one."""
+    scheme = (action.scheme or "HTTP").lower()
+    target = host_port(action.host or pod_ip, resolve_port(action.port, container))
+    return f"{scheme}://{target}/{action.path.removeprefix('/')}"
+
+
+class HookRunner:
+    """Runs the hooks of all pods."""
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        *,
+        version: str,
+        pod_ips: Callable[[Pod], Sequence[str]],
+        on_http_fallback: Callable[[Pod, Container], None],
+    ) -> None:
+        """Create it.
+
+        Args:
+            runtime: Runs exec hooks.
+            version: Of the daemon, for the User-Agent.
+            pod_ips: The pod's addresses now.
+            on_http_fallback: Told when an HTTPS hook was answered in plain HTTP and tried again so.
+        """
+        self._runtime = runtime
+        self._user_agent = f"kube-lifecycle/{version}"
+        self._pod_ips = pod_ips
+        self._on_http_fallback = on_http_fallback
+
+    async def post_start(self, pod: Pod, container: Container, container_id: ContainerID) -> None:
+        """Run the postStart hook, if there is one. Raises HookError."""
+        if container.lifecycle is not None and container.lifecycle.post_start is not None:
+            await self._run("PostStart", container.lifecycle.post_start, pod, container, container_id)
+
+    async def pre_stop(self, pod: Pod, container: Container, container_id: ContainerID) -> None:
+        """Run the preStop hook, if there is one. Raises HookError."""
+        if container.lifecycle is not None and container.lifecycle.pre_stop is not None:
+            await self._run("PreStop", container.lifecycle.pre_stop, pod, container, container_id)
+
+    async def _run(
+        self, which: str, handler: LifecycleHandler, pod: Pod, container: Container, container_id: ContainerID
+    ) -> None:
+        try:
+            if handler.exec is not None:
+                await self._exec(tuple(handler.exec.command or ()), which, pod, container, container_id)
+            elif handler.http_get is not None:
+                await self._http(handler.http_get, which, pod, container)
+            elif handler.sleep is not None:
+                await asyncio.sleep(handler.sleep.seconds)
+            else:
+                raise HookError(f"invalid handler: {which} of container {container.name} has no exec, httpGet or sleep")
+        except RuntimeFailure as failure:
+            log.warning("hook failed", hook=which, container=container.name, error=str(failure))
+            raise
+
+    async def _exec(
+        self, command: tuple[str, ...], which: str, pod: Pod, container: Container, container_id: ContainerID
+    ) -> None:
+        what = (
+            f"Exec lifecycle hook ({list(command)}) for Container {container.name!r} in Pod {_pod_name(pod)!r} failed"
+        )
+        try:
+            result = await self._runtime.exec(pod, container_id, command, timeout_s=None, limit=_OUTPUT_LIMIT)
+        except RuntimeFailure as failure:
+            raise HookError(f"{what} - error: {failure}, message: ''") from failure
+        if result.exit_code != 0:
+            output = result.output.decode("utf-8", "replace")
+            error = f"command {' '.join(command)!r} exited with {result.exit_code}"
+            raise HookError(f"{what} - error: {error}, message: {output!r}")
+
+    async def _http(self, action: HTTPGetAction, which: str, pod: Pod, container: Container) -> None:
+        addresses = self._pod_ips(pod)
+        if not action.host and not addresses:
+            raise HookError("failed to find networking container: pod has no IP")
+        url = http_hook_url(action, container, action.host or addresses[0])
+        given = [(header.name, header.value) for header in action.http_headers or ()]
+        headers = request_headers(given, user_agent=self._user_agent)
+        what = f"HTTP lifecycle hook ({action.path}) for Container {container.name!r} in Pod {_pod_name(pod)!r} failed"
+        try:
+            await http_get(url, headers, timeout_s=_FOREVER_S)
+        except HttpError as error:
+            if "server gave HTTP response to HTTPS client" not in str(error):
+                raise HookError(f"{what} - error: {error}, message: ''") from error
+        else:
+            return
+        self._on_http_fallback(pod, container)
+        try:
+            # As the kubelet: credentials meant for HTTPS are not sent in the clear.
+            open_headers = [(name, value) for name, value in headers if name.lower() != "authorization"]
+            await http_get(urlsplit(url)._replace(scheme="http").geturl(), open_headers, timeout_s=_FOREVER_S)
+        except HttpError as error:
+            raise HookError(f"{what} - error: {error}, message: ''") from error
+
+
+def _pod_name(pod: Pod) -> str:
+    return f"{pod.metadata.name}_{pod.metadata.namespace}({pod.metadata.uid})"

@@ -1,0 +1,771 @@
+"""The pause process: holds one pod's namespaces, starts and reaps its containers, writes their logs.
+
+One thread, one loop over epoll; nothing here blocks but the short system calls of a fork. The daemon may come and go:
+whoever connects to the socket (root only) first gets the whole state, then every change. The state is also in the
+journal, so a pause that dies leaves a true record behind.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import select
+import signal
+import socket
+import struct
+import time
+from collections.abc import Callable
+from typing import Any, Final, NoReturn
+
+from minikubelet.linux import libc
+from minikubelet.sandbox import spawn
+from minikubelet.sandbox.journal import Journal, Record
+from minikubelet.sandbox.logs import READ_SIZE, LineStream, LogFile, tidy_rotated
+from minikubelet.sandbox.protocol import VERSION, Decoder, Message, ProtocolError, encode
+from minikubelet.sandbox.spec import ContainerSpec, SandboxSpec, container_from_json, sandbox_from_json, to_json
+
+_PIPE_SIZE: Final = 1024 * 1024
+_F_SETPIPE_SZ: Final = 1031
+_MAX_BACKLOG: Final = 64 * 1024 * 1024
+# After the exit of a main process its pipes are read this long at most; what holds them open then is not ours.
+_DRAIN_LIMIT: Final = 256
+
+
+def boot_time() -> float:
+    """Return seconds of the clock that all processes of this boot share and that counts suspended time too."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+class Stream:
+    """One output pipe of a container and the log it goes to."""
+
+    def __init__(self, descriptor: int, name: str, log: LogFile | None, max_files: int) -> None:
+        self.descriptor = descriptor
+        self.lines = LineStream(name)
+        self.log = log
+        self.max_files = max_files
+
+
+class Running:
+    """What the pause keeps of a container beside its record."""
+
+    def __init__(self, spec: ContainerSpec) -> None:
+        self.spec = spec
+        self.streams: list[Stream] = []
+        self.log: LogFile | None = None
+        self.pid = 0
+        self.pidfd = -1
+        self.oom_before = 0
+
+
+class Execution:
+    """One command that was started inside a running container."""
+
+    def __init__(self, connection: Connection, number: int, pid: int, output: int, limit: int) -> None:
+        self.connection = connection
+        self.number = number
+        self.pid = pid
+        self.output = output
+        self.limit = limit
+        self.data = bytearray()
+        self.deadline: float | None = None
+        self.timed_out = False
+        self.container = ""
+
+
+class Connection:
+    """One client; writes are queued, and a client that does not read is cut off."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+        self.decoder = Decoder()
+        self.backlog = bytearray()
+        self.descriptors: list[tuple[int, tuple[int, ...]]] = []
+
+
+class Pause:
+    """The whole state of one pause process."""
+
+    def __init__(self, spec: SandboxSpec, first: socket.socket) -> None:
+        self.spec = spec
+        self.epoll = select.epoll()
+        self.handlers: dict[int, Callable[[int], None]] = {}
+        self.connections: dict[int, Connection] = {}
+        self.sandbox: Record = {}
+        self.containers: dict[str, Record] = {}
+        self.running: dict[str, Running] = {}
+        self.executions: dict[int, Execution] = {}
+        self.journal = Journal(os.path.join(spec.pod_dir, "journal.jsonl"))
+        self.scratch = os.path.join(spec.run_dir, "rootfs")
+        self.pidns = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
+        self.netns = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        self.first = first
+        self.stopping = False
+
+    # Set-up
+
+    def start(self) -> None:
+        """Take up work: signals, socket, sandbox record; tell the daemon that made us."""
+        reading, writing = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
+        self.watch(reading, self.on_signal)
+        listener = self.listen()
+        self.watch(listener.fileno(), lambda _: self.on_connect(listener))
+        self.sandbox = {
+            "id": self.spec.id,
+            "attempt": self.spec.attempt,
+            "created_at": time.time(),
+            "pid": int(os.readlink("/proc/self")),
+            "start_ticks": start_ticks("self"),
+            "boot_id": boot_id(),
+            "host_network": self.spec.host_network,
+            "spec": to_json(self.spec),
+        }
+        self.journal.append({"do": "sandbox", "id": self.spec.id, "state": self.sandbox})
+        self.add_connection(self.first)
+
+    def listen(self) -> socket.socket:
+        """Open the socket that later daemons find us by; its path may be longer than a socket's may."""
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+        directory = os.open(self.spec.run_dir, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        path = f"/proc/self/fd/{directory}/{self.spec.uid}.sock"
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+        mask = os.umask(0o177)
+        listener.bind(path)
+        os.umask(mask)
+        listener.listen(16)
+        os.close(directory)
+        return listener
+
+    def watch(self, descriptor: int, handler: Callable[[int], None], events: int = select.EPOLLIN) -> None:
+        """Call `handler` when something happens on a descriptor."""
+        self.handlers[descriptor] = handler
+        self.epoll.register(descriptor, events)
+
+    def unwatch(self, descriptor: int) -> None:
+        """Forget a descriptor; the caller closes it."""
+        if self.handlers.pop(descriptor, None) is not None:
+            with contextlib.suppress(OSError):
+                self.epoll.unregister(descriptor)
+
+    def loop(self) -> None:
+        """Work until told to stop."""
+        while not self.stopping or any(one.backlog for one in self.connections.values()):
+            for descriptor, events in self.epoll.poll(self.timeout()):
+                handler = self.handlers.get(descriptor)
+                if handler is not None:
+                    handler(events)
+            self.check_deadlines()
+
+    def timeout(self) -> float:
+        """Return how long to sleep, in seconds; -1 for as long as nothing happens."""
+        deadlines = [one.deadline for one in self.executions.values() if one.deadline is not None]
+        return max(0.0, min(deadlines) - boot_time()) if deadlines else -1
+
+    # Connections
+
+    def on_connect(self, listener: socket.socket) -> None:
+        """Accept a client; only root may."""
+        with contextlib.suppress(BlockingIOError):
+            connection, _ = listener.accept()
+            _, uid, _ = struct.unpack("iII", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+            if uid != os.geteuid():
+                connection.close()
+                return
+            self.add_connection(connection)
+
+    def add_connection(self, sock: socket.socket) -> None:
+        """Serve a client, beginning with the whole state."""
+        sock.setblocking(False)
+        connection = Connection(sock)
+        self.connections[sock.fileno()] = connection
+        self.watch(sock.fileno(), lambda events: self.on_message(connection, events))
+        hello: Message = {
+            "event": "hello",
+            "version": VERSION,
+            "sandbox": self.sandbox,
+            "containers": list(self.containers.values()),
+        }
+        self.send(connection, hello, (self.netns,))
+
+    def drop(self, connection: Connection) -> None:
+        """Forget a client; its executions go on and their results go nowhere."""
+        number = connection.sock.fileno()
+        if number >= 0 and self.connections.pop(number, None) is not None:
+            self.unwatch(number)
+            connection.sock.close()
+
+    def send(self, connection: Connection, message: Message, descriptors: tuple[int, ...] = ()) -> None:
+        """Queue a message and send what the socket takes now."""
+        if connection.sock.fileno() < 0:
+            return
+        if len(connection.backlog) > _MAX_BACKLOG:
+            self.drop(connection)
+            return
+        if descriptors:
+            connection.descriptors.append((len(connection.backlog), tuple(os.dup(one) for one in descriptors)))
+        connection.backlog += encode(message)
+        self.flush(connection)
+
+    def flush(self, connection: Connection) -> None:
+        """Send as much of the backlog as the socket takes."""
+        try:
+            while connection.backlog:
+                if connection.descriptors and connection.descriptors[0][0] == 0:
+                    _, rights = connection.descriptors.pop(0)
+                    payload = struct.pack(f"{len(rights)}i", *rights)
+                    sent = connection.sock.sendmsg(
+                        [bytes(connection.backlog[:1])], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, payload)]
+                    )
+                    for one in rights:
+                        os.close(one)
+                else:
+                    end = connection.descriptors[0][0] if connection.descriptors else len(connection.backlog)
+                    sent = connection.sock.send(bytes(connection.backlog[:end]))
+                del connection.backlog[:sent]
+                connection.descriptors = [(at - sent, rights) for at, rights in connection.descriptors]
+            events = select.EPOLLIN
+        except BlockingIOError:
+            events = select.EPOLLIN | select.EPOLLOUT
+        except OSError:
+            self.drop(connection)
+            return
+        self.epoll.modify(connection.sock.fileno(), events)
+
+    def broadcast(self, message: Message) -> None:
+        """Tell all clients."""
+        for connection in list(self.connections.values()):
+            self.send(connection, message)
+
+    def on_message(self, connection: Connection, events: int) -> None:
+        """Read requests; garbage ends this connection only."""
+        if events & select.EPOLLOUT:
+            self.flush(connection)
+        if not events & (select.EPOLLIN | select.EPOLLHUP | select.EPOLLERR):
+            return
+        try:
+            messages = connection.decoder.read(connection.sock)
+        except BlockingIOError:
+            return
+        except (OSError, ProtocolError):
+            messages = None
+        if messages is None:
+            self.drop(connection)
+            return
+        for message, descriptors in messages:
+            self.on_request(connection, message, descriptors)
+
+    def on_request(self, connection: Connection, message: Message, descriptors: list[int]) -> None:
+        """Carry out one request and answer it."""
+        number = message.get("id", 0)
+        try:
+            handler = getattr(self, f"do_{message['do']}")
+            result = handler(connection, message, descriptors)
+        except (OSError, KeyError, ValueError, TypeError, AttributeError, LookupError) as error:
+            self.send(connection, {"re": number, "error": f"{type(error).__name__}: {error}"})
+        else:
+            if result is not None:
+                self.send(connection, {"re": number, **result})
+        finally:
+            for descriptor in descriptors:
+                with contextlib.suppress(OSError):
+                    os.close(descriptor)
+
+    # Requests
+
+    def do_ping(self, connection: Connection, message: Message, descriptors: list[int]) -> Message:
+        """Answer at once: the daemon tells a hung pause by silence."""
+        return {}
+
+    def do_start(self, connection: Connection, message: Message, descriptors: list[int]) -> Message:
+        """Start one container; the answer is its record."""
+        spec = container_from_json(message["spec"])
+        return {"container": self.start_container(spec, descriptors)}
+
+    def do_signal(self, connection: Connection, message: Message, descriptors: list[int]) -> Message:
+        """Send a signal to a container's main process, which cannot be somebody else: we are its parent."""
+        running = self.running.get(message["container"])
+        if running is not None and running.pid:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(running.pid, message["signal"])
+        return {}
+
+    def do_kill(self, connection: Connection, message: Message, descriptors: list[int]) -> Message:
+        """Kill a container with all its processes."""
+        running = self.running.get(message["container"])
+        if running is not None and running.pid:
+            kill_tree(running.pid)
+        return {}
+
+    def do_remove(self, connection: Connection, message: Message, descriptors: list[int]) -> Message:
+        """Forget an instance that has exited."""
+        identity = message["container"]
+        record = self.containers.get(identity)
+        if record is not None and record["state"] == "exited":
+            del self.containers[identity]
+            self.journal.append({"do": "remove", "id": identity})
+        return {}
+
+    def do_exec(self, connection: Connection, message: Message, descriptors: list[int]) -> None:
+        """Run a command inside a running container; answered when it has ended."""
+        running = self.running.get(message["container"])
+        if running is None or not running.pid:
+            raise LookupError(f"container {message['container']} is not running")
+        self.start_execution(connection, message, running, descriptors)
+
+    def do_socket(self, connection: Connection, message: Message, descriptors: list[int]) -> None:
+        """Send a new socket of the pod's network namespace."""
+        made = socket.socket(message["family"], message["type"])
+        self.send(connection, {"re": message["id"]}, (made.fileno(),))
+        made.close()
+
+    def do_stop(self, connection: Connection, message: Message, descriptors: list[int]) -> Message:
+        """End everything and exit; the answer is sent first."""
+        for running in self.running.values():
+            if running.pid:
+                kill_tree(running.pid)
+        deadline = boot_time() + 5.0
+        while self.running and boot_time() < deadline:
+            self.reap()
+            if self.running:
+                select.select([], [], [], 0.002)  # the kernel is tearing the namespaces down
+        if self.spec.netns_path:
+            unpin(self.spec.netns_path)
+        with contextlib.suppress(OSError):
+            os.unlink(os.path.join(self.spec.run_dir, f"{self.spec.uid}.sock"))
+        self.journal.sync()
+        self.stopping = True
+        return {}
+
+    # Containers
+
+    def start_container(self, spec: ContainerSpec, descriptors: list[int]) -> Record:
+        """Fork and wait until the program runs or could not be executed; both leave a record."""
+        record: Record = {
+            "id": spec.id,
+            "name": spec.name,
+            "restart_count": spec.restart_count,
+            "spec_hash": spec.spec_hash,
+            "sandbox_id": self.spec.id,
+            "created_at": time.time(),
+            "created_mono": boot_time(),
+            "state": "created",
+            "pid": 0,
+        }
+        running = Running(spec)
+        running.oom_before = oom_kills(spec.memory_cgroup)
+        running.log = LogFile(spec.log_path, max_size=spec.log_max_size, max_files=spec.log_max_files)
+        status_read, status_write = os.pipe2(os.O_CLOEXEC)
+        stdin, stdout, stderr = self.open_streams(running, descriptors)
+        shares = self.spec.share_pid or self.spec.host_pid
+        if not shares:
+            libc.unshare(libc.CLONE_NEWPID)
+        own = os.getpid() if shares else 0
+        pid = os.fork()
+        if pid == 0:
+            self.become_container(spec, status_write, (stdin, stdout, stderr), own)
+        if not shares:
+            libc.setns(self.pidns, libc.CLONE_NEWPID)
+        for descriptor in {status_write, stdin, stdout, stderr}:
+            os.close(descriptor)
+        running.pid = pid
+        reports = read_reports(status_read)
+        record["pid"] = next((one["pid"] for one in reports if "pid" in one), pid)
+        record["start_ticks"] = start_ticks(str(record["pid"]))
+        self.containers[spec.id] = record
+        failure = next((one for one in reports if "failed" in one), None)
+        if failure is not None:
+            os.waitpid(pid, 0)
+            self.close_streams(running)
+            self.finish(record, exit_of(failure))
+        else:
+            record.update(state="running", started_at=time.time(), started_mono=boot_time())
+            self.running[spec.id] = running
+            for stream in running.streams:
+                self.watch_output(stream, running)
+        self.journal.append({"do": "container", "id": spec.id, "state": record})
+        self.broadcast({"event": "container", "container": record})
+        return record
+
+    def open_streams(self, running: Running, descriptors: list[int]) -> tuple[int, int, int]:
+        """Make the standard streams: given descriptors (terminal, attach) or /dev/null and pipes to the log."""
+        stdin = os.dup(descriptors[0]) if descriptors else os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+        ends: list[int] = []
+        for name in ("stdout", "stderr"):
+            reading, writing = os.pipe2(os.O_CLOEXEC)
+            os.set_blocking(reading, False)
+            with contextlib.suppress(OSError):
+                import fcntl
+
+                fcntl.fcntl(reading, _F_SETPIPE_SZ, _PIPE_SIZE)
+            running.streams.append(Stream(reading, name, running.log, running.spec.log_max_files))
+            ends.append(writing)
+        return stdin, ends[0], ends[1]
+
+    def become_container(
+        self, spec: ContainerSpec, status: int, streams: tuple[int, int, int], parent: int
+    ) -> NoReturn:
+        """Run in the child: connect the streams, then go through the steps to exec."""
+        signal.set_wakeup_fd(-1)
+        reporter = spawn.Reporter(status)
+        reporter.send({"pid": int(os.readlink("/proc/self"))})
+        for number, descriptor in enumerate(streams):
+            os.dup2(descriptor, number)
+        spawn.run_container(
+            spec,
+            reporter,
+            scratch=self.scratch,
+            shm_dir=self.spec.shm_dir,
+            pause_pid=parent,
+            enter=lambda: None,
+        )
+
+    def watch_output(self, stream: Stream, running: Running) -> None:
+        """Read a container's output whenever there is some."""
+        self.watch(stream.descriptor, lambda _: self.on_output(stream, running))
+
+    def on_output(self, stream: Stream, running: Running) -> None:
+        """Move what a container printed to its log: one read a turn, so that no container starves another."""
+        try:
+            data = os.read(stream.descriptor, READ_SIZE)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if data:
+            self.log(stream, *stream.lines.feed(data))
+            return
+        self.end_stream(stream, running)
+
+    def log(self, stream: Stream, lines: bytes, count: int) -> None:
+        """Write lines; compress what was rotated away in a process of its own."""
+        if not lines or stream.log is None:
+            return
+        rotated = stream.log.write(lines, count)
+        if rotated is not None and os.fork() == 0:
+            try:
+                os.nice(19)
+                tidy_rotated(rotated.rsplit(".", 1)[0], stream.max_files)
+            finally:
+                os._exit(0)
+
+    def end_stream(self, stream: Stream, running: Running) -> None:
+        """Write the unfinished line and close the pipe."""
+        self.unwatch(stream.descriptor)
+        self.log(stream, *stream.lines.finish())
+        os.close(stream.descriptor)
+        running.streams.remove(stream)
+
+    def close_streams(self, running: Running) -> None:
+        """Take what is left in the pipes, then close them and the log."""
+        for stream in list(running.streams):
+            for _ in range(_DRAIN_LIMIT):
+                try:
+                    data = os.read(stream.descriptor, READ_SIZE)
+                except OSError:
+                    break
+                if not data:
+                    break
+                self.log(stream, *stream.lines.feed(data))
+            self.end_stream(stream, running)
+        if running.log is not None:
+            running.log.close()
+
+    # Ends
+
+    def on_signal(self, events: int) -> None:
+        """Reap whatever has ended; the pipe only says that something has."""
+        for descriptor, handler in self.handlers.items():
+            if handler == self.on_signal:
+                with contextlib.suppress(BlockingIOError):
+                    os.read(descriptor, 4096)
+                break
+        self.reap()
+
+    def reap(self) -> None:
+        """Collect every child that has ended, orphans of containers included."""
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            execution = self.executions.pop(pid, None)
+            if execution is not None:
+                self.end_execution(execution, status)
+                continue
+            for identity, running in self.running.items():
+                if running.pid == pid:
+                    self.end_container(identity, running, status)
+                    break
+
+    def end_container(self, identity: str, running: Running, status: int) -> None:
+        """Record an exit and tell it; everything the container printed is in its log by then."""
+        ended: Record = {"finished_at": time.time(), "finished_mono": boot_time()}
+        del self.running[identity]
+        self.close_streams(running)
+        code = os.waitstatus_to_exitcode(status)
+        ended["exit_code"] = code if code >= 0 else 128 - code
+        ended["signal"] = 0 if code >= 0 else -code
+        oom = code != 0 and oom_kills(running.spec.memory_cgroup) > running.oom_before
+        ended["reason"] = "OOMKilled" if oom else "Completed" if code == 0 else "Error"
+        ended["message"] = ""
+        record = self.containers[identity]
+        self.finish(record, ended)
+        self.journal.append({"do": "container", "id": identity, "state": {"state": "exited", "exit": ended}})
+        self.broadcast({"event": "container", "container": record})
+        self.journal.sync()
+
+    def finish(self, record: Record, ended: Record) -> None:
+        """Note an exit in a container's record."""
+        record.update(state="exited", exit=ended)
+
+    # Executions
+
+    def start_execution(
+        self, connection: Connection, message: Message, running: Running, descriptors: list[int]
+    ) -> None:
+        """Fork into a container's namespaces and run a command; given descriptors become its standard streams."""
+        status_read, status_write = os.pipe2(os.O_CLOEXEC)
+        output = -1
+        if descriptors:
+            streams = tuple(os.dup(one) for one in (descriptors * 3)[:3])
+        else:
+            output, writing = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+            os.set_blocking(writing, True)
+            streams = (os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC), writing, os.dup(writing))
+        spec = running.spec
+        changes: dict[str, Any] = {"tty": bool(message.get("tty"))}
+        if message.get("env"):
+            changes["env"] = [*spec.env, *message["env"]]
+        spec = replace_spec(spec, changes)
+        shares = self.spec.share_pid or self.spec.host_pid
+        pidfd = os.pidfd_open(running.pid)
+        if not shares:
+            libc.setns(pidfd, libc.CLONE_NEWPID)
+        pid = os.fork()
+        if pid == 0:
+            signal.set_wakeup_fd(-1)
+            reporter = spawn.Reporter(status_write)
+            for number, descriptor in enumerate(streams):
+                os.dup2(descriptor, number)
+            spawn.run_exec(spec, message["command"], reporter, pidfd=pidfd, own_mount_namespace=True)
+        if not shares:
+            libc.setns(self.pidns, libc.CLONE_NEWPID)
+        for descriptor in (pidfd, status_write, *streams):
+            os.close(descriptor)
+        failure = next((one for one in read_reports(status_read) if "failed" in one), None)
+        if failure is not None:
+            os.waitpid(pid, 0)
+            if output >= 0:
+                os.close(output)
+            raise OSError(0, failure["message"])
+        execution = Execution(connection, message["id"], pid, output, int(message.get("limit", 10240)))
+        timeout = message.get("timeout")
+        execution.deadline = boot_time() + timeout if timeout is not None else None
+        self.executions[pid] = execution
+        if output >= 0:
+            self.watch(output, lambda _: self.on_execution_output(execution))
+
+    def on_execution_output(self, execution: Execution) -> None:
+        """Keep output up to the limit, drop the rest."""
+        try:
+            data = os.read(execution.output, 65536)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if data:
+            execution.data += data[: max(0, execution.limit - len(execution.data))]
+            return
+        self.close_output(execution)
+
+    def close_output(self, execution: Execution) -> None:
+        if execution.output >= 0:
+            self.unwatch(execution.output)
+            os.close(execution.output)
+            execution.output = -1
+
+    def end_execution(self, execution: Execution, status: int) -> None:
+        """Answer the request: the command has ended, whoever still holds its output open."""
+        while execution.output >= 0 and len(execution.data) < execution.limit:
+            try:
+                data = os.read(execution.output, 65536)
+            except OSError:
+                break
+            if not data:
+                break
+            execution.data += data[: execution.limit - len(execution.data)]
+        self.close_output(execution)
+        code = os.waitstatus_to_exitcode(status)
+        self.answer(execution, code if code >= 0 else 128 - code)
+
+    def answer(self, execution: Execution, code: int) -> None:
+        """Send how an execution ended; its output goes as text that keeps every byte."""
+        self.send(
+            execution.connection,
+            {
+                "re": execution.number,
+                "exit_code": code,
+                "output": execution.data.decode("latin-1"),
+                "timed_out": execution.timed_out,
+            },
+        )
+
+    def check_deadlines(self) -> None:
+        """Cut off executions whose time is over; the answer does not wait for their death."""
+        if not self.executions:
+            return
+        now = boot_time()
+        for pid, execution in list(self.executions.items()):
+            if execution.deadline is not None and execution.deadline <= now:
+                execution.deadline = None
+                execution.timed_out = True
+                kill_tree(pid)
+                self.close_output(execution)
+                del self.executions[pid]
+                self.answer(execution, 137)
+
+
+def run(spec_json: Message, first: socket.socket) -> NoReturn:
+    """Become the pause process of one pod; never returns. Failures of the set-up go to `first` as an error message."""
+    try:
+        spec = sandbox_from_json(spec_json)
+        make_namespaces(spec)
+        pause = Pause(spec, first)
+        pause.start()
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            first.sendall(encode({"event": "failed", "message": f"{error.filename or ''} {error.strerror}".strip()}))
+        os._exit(1)
+    try:
+        pause.loop()
+    finally:
+        os._exit(0)
+
+
+def make_namespaces(spec: SandboxSpec) -> None:
+    """Make and prepare the pod's namespaces; the PID namespace, if shared, was made before the fork."""
+    spawn.join_cgroups(spec.cgroup_dirs)
+    spawn.set_oom_score(spec.oom_score_adj)
+    flags = 0
+    if not spec.host_network:
+        flags |= libc.CLONE_NEWNET | libc.CLONE_NEWUTS
+    if not spec.host_ipc:
+        flags |= libc.CLONE_NEWIPC
+    if flags:
+        libc.unshare(flags)
+    if not spec.host_network:
+        socket.sethostname(spec.hostname)
+        bring_up_loopback()
+        if spec.netns_path:
+            pin(spec.netns_path)
+    for name, value in spec.sysctls.items():
+        with open("/proc/sys/" + name.replace(".", "/"), "w") as file:
+            file.write(value)
+    libc.prctl(libc.PR_SET_CHILD_SUBREAPER, 1)
+
+
+def bring_up_loopback() -> None:
+    """Set `lo` up; see netdevice(7)."""
+    import fcntl
+
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
+        fcntl.ioctl(control, 0x8914, struct.pack("16sH22x", b"lo", 0x1 | 0x40))  # SIOCSIFFLAGS, UP and RUNNING
+
+
+def pin(path: str) -> None:
+    """Give the network namespace a name that `ip netns` shows."""
+    directory = os.path.dirname(path)
+    os.makedirs(directory, mode=0o755, exist_ok=True)
+    with contextlib.suppress(FileExistsError):
+        os.close(os.open(path, os.O_RDONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o444))
+    libc.mount("/proc/self/ns/net", path, None, libc.MS_BIND)
+
+
+def unpin(path: str) -> None:
+    """Take the name away."""
+    with contextlib.suppress(OSError):
+        libc.umount(path, libc.MNT_DETACH)
+    with contextlib.suppress(OSError):
+        os.unlink(path)
+
+
+def read_reports(descriptor: int) -> list[Message]:
+    """Read what a child reports until it executes its program or gives up."""
+    data = bytearray()
+    while True:
+        chunk = os.read(descriptor, 65536)
+        if not chunk:
+            break
+        data += chunk
+    os.close(descriptor)
+    return [json.loads(line) for line in data.splitlines()]
+
+
+def exit_of(failure: Message) -> Record:
+    """Return the exit record of a program that never ran, as the usual container runtime words it."""
+    now = time.time()
+    cause = failure["message"] if failure["failed"] == "exec" else f"{failure['failed']}: {failure['message']}"
+    return {
+        "exit_code": 128,
+        "signal": 0,
+        "reason": "StartError",
+        "message": f"OCI runtime create failed: unable to start container process: {cause}: unknown",
+        "finished_at": now,
+        "finished_mono": boot_time(),
+    }
+
+
+def replace_spec(spec: ContainerSpec, changes: dict[str, Any]) -> ContainerSpec:
+    """Return the spec with some fields changed."""
+    from dataclasses import replace
+
+    return replace(spec, **changes)
+
+
+def kill_tree(pid: int) -> None:
+    """Kill a process and its descendants; for the first process of a PID namespace the kernel does the rest."""
+    victims = [pid]
+    for one in victims:
+        with contextlib.suppress(OSError), open(f"/proc/{one}/task/{one}/children") as file:
+            victims.extend(int(child) for child in file.read().split())
+    for one in victims:
+        with contextlib.suppress(OSError):
+            os.kill(one, signal.SIGKILL)
+
+
+def oom_kills(cgroup: str) -> int:
+    """Return how often the kernel has killed for want of memory in a group (version 1 or 2); 0 without one."""
+    if not cgroup:
+        return 0
+    for name in ("memory.events", "memory.oom_control"):
+        with contextlib.suppress(OSError), open(os.path.join(cgroup, name)) as file:
+            for line in file:
+                if line.startswith("oom_kill "):
+                    return int(line.split()[1])
+    return 0
+
+
+def start_ticks(pid: str) -> int:
+    """Return when a process started, in clock ticks since boot: with the pid it names one process for ever."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return int(file.read().rpartition(b")")[2].split()[19])
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ESRCH):
+            return 0
+        raise
+
+
+def boot_id() -> str:
+    """Return the kernel's name for this boot."""
+    with open("/proc/sys/kernel/random/boot_id") as file:
+        return file.read().strip()

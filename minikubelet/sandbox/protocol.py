@@ -1,0 +1,88 @@
+"""How the daemon and the long-lived processes talk: length-prefixed JSON over a stream socket, descriptors beside it.
+
+A request carries an `id` and is answered by one message with the same number under `re`, holding either a result or an
+`error`. Messages with `event` come unasked. Both sides open with `hello`, which names the protocol version; a newer
+daemon keeps to what an older pause understands.
+"""
+
+from __future__ import annotations
+
+import array
+import json
+import socket
+import struct
+from typing import Any, Final
+
+VERSION: Final = 1
+MAX_MESSAGE: Final = 16 * 1024 * 1024
+_MAX_DESCRIPTORS: Final = 8
+_READ_SIZE: Final = 256 * 1024
+
+Message = dict[str, Any]
+
+
+class ProtocolError(Exception):
+    """The peer does not speak this protocol; the connection is of no use any more."""
+
+
+def encode(message: Message) -> bytes:
+    """Return a message as it goes over the wire."""
+    body = json.dumps(message, separators=(",", ":")).encode()
+    return struct.pack("<I", len(body)) + body
+
+
+def send(connection: socket.socket, message: Message, descriptors: tuple[int, ...] = ()) -> None:
+    """Send one message on a blocking socket, descriptors with its first byte."""
+    data = encode(message)
+    sent = 0
+    if descriptors:
+        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))]
+        sent = connection.sendmsg([data], rights)
+    connection.sendall(data[sent:])
+
+
+class Decoder:
+    """Turns what a socket gives into messages; descriptors go to the message that they arrived with."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+        self._descriptors: list[int] = []
+
+    def read(self, connection: socket.socket) -> list[tuple[Message, list[int]]] | None:
+        """Read once from a non-blocking socket.
+
+        Returns:
+            The messages that are now complete, None at the end of the connection.
+
+        Raises:
+            ProtocolError: Garbage, or a message over the limit.
+            BlockingIOError: Nothing to read.
+        """
+        space = socket.CMSG_SPACE(_MAX_DESCRIPTORS * 4)
+        data, control, _, _ = connection.recvmsg(_READ_SIZE, space, socket.MSG_CMSG_CLOEXEC)
+        for level, kind, payload in control:
+            if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+                numbers = array.array("i")
+                numbers.frombytes(payload[: len(payload) - len(payload) % 4])
+                self._descriptors.extend(numbers)
+        if not data:
+            return None
+        self._buffer += data
+        messages: list[tuple[Message, list[int]]] = []
+        while len(self._buffer) >= 4:
+            (length,) = struct.unpack_from("<I", self._buffer)
+            if length > MAX_MESSAGE:
+                raise ProtocolError(f"message of {length} bytes is over the limit of {MAX_MESSAGE}")
+            if len(self._buffer) < 4 + length:
+                break
+            body = bytes(self._buffer[4 : 4 + length])
+            del self._buffer[: 4 + length]
+            try:
+                message = json.loads(body)
+            except ValueError as error:
+                raise ProtocolError(f"not JSON: {body[:40]!r}") from error
+            if not isinstance(message, dict):
+                raise ProtocolError(f"not an object: {body[:40]!r}")
+            messages.append((message, self._descriptors))
+            self._descriptors = []
+        return messages

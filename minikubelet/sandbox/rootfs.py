@@ -1,0 +1,296 @@
+"""Builds what a container sees as its file system, in a mount namespace of its own.
+
+The root is an overlay: below it the host's `/`, above it a tmpfs that dies with the container. Volumes are cloned
+before anything else is touched and attached by descriptor, so that no symlink, inside or outside, can redirect them; targets
+are resolved inside the new root.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+from collections.abc import Callable
+from typing import Final
+
+from minikubelet.linux import libc, mounts
+from minikubelet.sandbox.spec import ContainerSpec, MountSpec
+
+# File systems of the kernel's own; a container gets fresh ones of the kinds it needs.
+_PSEUDO: Final = frozenset(
+    "proc sysfs devtmpfs devpts tmpfs ramfs cgroup cgroup2 securityfs pstore bpf tracefs debugfs mqueue hugetlbfs "
+    "configfs fusectl rpc_pipefs nsfs binfmt_misc autofs efivarfs".split()
+)
+_DEVICES: Final = (
+    ("null", 1, 3),
+    ("zero", 1, 5),
+    ("full", 1, 7),
+    ("random", 1, 8),
+    ("urandom", 1, 9),
+    ("tty", 5, 0),
+)
+_DEVICE_LINKS: Final = (
+    ("fd", "/proc/self/fd"),
+    ("stdin", "/proc/self/fd/0"),
+    ("stdout", "/proc/self/fd/1"),
+    ("stderr", "/proc/self/fd/2"),
+    ("core", "/proc/kcore"),
+    ("ptmx", "pts/ptmx"),
+)
+
+Step = Callable[[str], None]
+
+
+def build(spec: ContainerSpec, *, scratch: str, shm_dir: str, step: Step) -> None:
+    """Make and enter the container's root.
+
+    Args:
+        spec: The container.
+        scratch: An empty directory on the host to mount on; nothing stays in it.
+        shm_dir: The pod's /dev/shm on the host, "" for none.
+        step: Told the name of each step before it is done, for the error message.
+    """
+    libc.unshare(libc.CLONE_NEWNS)
+    step("open volumes")
+    trees = [_open_tree(one) if one.kind == "bind" else -1 for one in spec.mounts]
+    shm = _clone(shm_dir) if shm_dir else -1
+    cgroup = _clone("/sys/fs/cgroup") if os.path.isdir("/sys/fs/cgroup") else -1
+    step("make mounts private")
+    libc.mount(None, "/", None, libc.MS_REC | libc.MS_PRIVATE)
+    step("mount root")
+    root = _mount_root(spec, scratch)
+    root_fd = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    if spec.rootfs == "overlay":
+        step("mount host file systems")
+        _show_host_mounts(root_fd, spec.hidden_paths)
+        _hide(root_fd, spec.hidden_paths)
+        step("mount /dev")
+        _mount_dev(root_fd, shm, privileged=spec.privileged)
+        step("mount /sys")
+        _mount_sys(root_fd, cgroup, read_only=not spec.privileged)
+    step("mount /proc")
+    _mount_at(root_fd, "/proc", lambda path: _mount_proc(path))
+    for one, tree in zip(spec.mounts, trees, strict=True):
+        step(f"mount {one.target}")
+        _attach(root_fd, one, tree)
+    if spec.rootfs_read_only and spec.rootfs == "overlay":
+        step("make root read-only")
+        libc.set_read_only(root, recursive=False)
+    step("enter root")
+    os.fchdir(root_fd)
+    libc.pivot_root(".", ".")
+    libc.umount(".", libc.MNT_DETACH)
+    os.chdir("/")
+    os.close(root_fd)
+    if not spec.privileged:
+        step("mask paths")
+        _mask(spec.masked_paths, spec.read_only_paths)
+
+
+def _mount_root(spec: ContainerSpec, scratch: str) -> str:
+    if spec.rootfs == "host":
+        libc.mount("/", scratch, None, libc.MS_BIND | libc.MS_REC)
+        return scratch
+    mounts.mount_tmpfs(scratch, size=spec.rootfs_size, mode=0o755)
+    for name in ("upper", "work", "root"):
+        os.mkdir(f"{scratch}/{name}", 0o755)
+    options = f"lowerdir=/,upperdir={scratch}/upper,workdir={scratch}/work"
+    libc.mount("overlay", f"{scratch}/root", "overlay", 0, options)
+    return f"{scratch}/root"
+
+
+def _show_host_mounts(root: int, hidden: list[str]) -> None:
+    """Show the host's other real mounts read-only; the overlay has only the root's own file system."""
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+        lines = file.read().splitlines()
+    for line in lines:
+        left, _, right = line.partition(" - ")
+        point = left.split(" ", 5)[4].replace("\\040", " ")
+        if point == "/" or right.split(" ", 1)[0] in _PSEUDO or _is_below(point, ("/proc", "/sys", "/dev", *hidden)):
+            continue
+        with contextlib.suppress(OSError):
+            tree = _clone(point, recursive=False)
+            libc.set_tree_attributes(tree, read_only=True, propagation=libc.MS_PRIVATE, recursive=False)
+            target = _open_target(root, point, is_file=not os.path.isdir(point))
+            libc.move_tree(tree, target)
+            os.close(tree)
+            os.close(target)
+
+
+def _is_below(path: str, tops: tuple[str, ...]) -> bool:
+    return any(path == top or path.startswith(top + "/") for top in tops)
+
+
+def _hide(root: int, hidden: list[str]) -> None:
+    """Cover the daemon's own directories, which lie on the host's root, by empty ones."""
+    for path in hidden:
+        with contextlib.suppress(FileNotFoundError):
+            descriptor = libc.openat2(root, path, os.O_PATH | os.O_DIRECTORY, libc.RESOLVE_IN_ROOT)
+            libc.mount("tmpfs", f"/proc/self/fd/{descriptor}", "tmpfs", libc.MS_RDONLY, "mode=0700,size=4k")
+            os.close(descriptor)
+
+
+def _mount_at(root: int, path: str, work: Callable[[str], None]) -> None:
+    target = _open_target(root, path, is_file=False)
+    try:
+        work(f"/proc/self/fd/{target}")
+    finally:
+        os.close(target)
+
+
+def _mount_proc(path: str) -> None:
+    libc.mount("proc", path, "proc", libc.MS_NOSUID | libc.MS_NODEV | libc.MS_NOEXEC)
+
+
+def _mount_dev(root: int, shm: int, *, privileged: bool) -> None:
+    _mount_at(root, "/dev", lambda path: libc.mount("tmpfs", path, "tmpfs", libc.MS_NOSUID, "mode=755,size=64k"))
+    dev = libc.openat2(root, "/dev", os.O_RDONLY | os.O_DIRECTORY, libc.RESOLVE_IN_ROOT)
+    mask = os.umask(0)
+    for name, major, minor in _DEVICES:
+        os.mknod(name, 0o666 | stat.S_IFCHR, os.makedev(major, minor), dir_fd=dev)
+    for name, target in _DEVICE_LINKS:
+        os.symlink(target, name, dir_fd=dev)
+    for name in ("pts", "shm", "mqueue"):
+        os.mkdir(name, 0o755, dir_fd=dev)
+    if privileged:
+        _copy_devices("/dev", dev)
+    os.umask(mask)
+    libc.mount(
+        "devpts",
+        f"/proc/self/fd/{dev}/pts",
+        "devpts",
+        libc.MS_NOSUID | libc.MS_NOEXEC,
+        "newinstance,ptmxmode=0666,mode=0620,gid=5",
+    )
+    libc.mount("mqueue", f"/proc/self/fd/{dev}/mqueue", "mqueue", libc.MS_NOSUID | libc.MS_NODEV | libc.MS_NOEXEC)
+    if shm >= 0:
+        point = os.open("shm", os.O_PATH | os.O_DIRECTORY, dir_fd=dev)
+        libc.set_tree_attributes(shm, read_only=False, propagation=libc.MS_PRIVATE, recursive=True)
+        libc.move_tree(shm, point)
+        os.close(point)
+    os.close(dev)
+
+
+def _copy_devices(source: str, target: int) -> None:
+    """Make a node for each of the host's devices."""
+    for entry in os.scandir(source):
+        with contextlib.suppress(OSError):
+            found = entry.stat(follow_symlinks=False)
+            if stat.S_ISCHR(found.st_mode) or stat.S_ISBLK(found.st_mode):
+                os.mknod(entry.name, found.st_mode, found.st_rdev, dir_fd=target)
+                os.chown(entry.name, found.st_uid, found.st_gid, dir_fd=target)
+            elif stat.S_ISDIR(found.st_mode) and entry.name not in ("pts", "shm", "mqueue", "hugepages", "fd"):
+                os.mkdir(entry.name, 0o755, dir_fd=target)
+                below = os.open(entry.name, os.O_RDONLY | os.O_DIRECTORY, dir_fd=target)
+                _copy_devices(entry.path, below)
+                os.close(below)
+
+
+def _mount_sys(root: int, cgroup: int, *, read_only: bool) -> None:
+    flags = libc.MS_NOSUID | libc.MS_NODEV | libc.MS_NOEXEC | (libc.MS_RDONLY if read_only else 0)
+    try:
+        _mount_at(root, "/sys", lambda path: libc.mount("sysfs", path, "sysfs", flags))
+    except OSError as error:
+        if error.errno != errno.EPERM:
+            raise
+        return  # a user namespace that does not own the network namespace may not: the empty directory stays
+    if cgroup >= 0:
+        with contextlib.suppress(OSError):
+            target = libc.openat2(root, "/sys/fs/cgroup", os.O_PATH | os.O_DIRECTORY, libc.RESOLVE_IN_ROOT)
+            libc.set_tree_attributes(cgroup, read_only=read_only, propagation=libc.MS_PRIVATE, recursive=True)
+            libc.move_tree(cgroup, target)
+            os.close(target)
+
+
+def _clone(path: str, *, recursive: bool = True) -> int:
+    descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    try:
+        return libc.clone_tree(descriptor, recursive=recursive)
+    finally:
+        os.close(descriptor)
+
+
+def _open_tree(one: MountSpec) -> int:
+    """Clone what a bind mount shows; a sub-path cannot lead out of its volume."""
+    source = os.open(one.source, os.O_PATH | os.O_CLOEXEC)
+    try:
+        if one.sub_path:
+            below = open_sub_path(source, one.sub_path)
+            os.close(source)
+            source = below
+        return libc.clone_tree(source, recursive=True)
+    finally:
+        os.close(source)
+
+
+def open_sub_path(volume: int, sub_path: str) -> int:
+    """Open a path below a volume, making missing directories with the volume's mode; links may not leave it."""
+    flags = os.O_PATH
+    resolve = libc.RESOLVE_BENEATH | libc.RESOLVE_NO_MAGICLINKS
+    try:
+        return libc.openat2(volume, sub_path, flags, resolve)
+    except FileNotFoundError:
+        pass
+    mode = stat.S_IMODE(os.fstat(volume).st_mode)
+    current = os.dup(volume)
+    for part in (part for part in sub_path.split("/") if part not in ("", ".")):
+        try:
+            below = libc.openat2(current, part, flags | os.O_DIRECTORY, resolve)
+        except FileNotFoundError:
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(part, mode, dir_fd=current)
+                os.chmod(part, mode, dir_fd=current)
+            below = libc.openat2(current, part, flags | os.O_DIRECTORY, resolve | libc.RESOLVE_NO_SYMLINKS)
+        os.close(current)
+        current = below
+    return current
+
+
+def _attach(root: int, one: MountSpec, tree: int) -> None:
+    if one.kind != "bind":
+        options = one.options or None
+        _mount_at(root, one.target, lambda path: libc.mount(one.kind, path, one.kind, libc.MS_NOSUID, options))
+        return
+    is_file = not stat.S_ISDIR(os.fstat(tree).st_mode)
+    target = _open_target(root, one.target, is_file=is_file)
+    propagation = {"rslave": libc.MS_SLAVE, "rshared": 0}.get(one.propagation, libc.MS_PRIVATE)
+    if propagation:
+        libc.set_tree_attributes(tree, read_only=False, propagation=propagation, recursive=True)
+    if one.read_only:
+        libc.set_tree_attributes(tree, read_only=True, propagation=0, recursive=one.recursive_read_only)
+    libc.move_tree(tree, target)
+    os.close(tree)
+    os.close(target)
+
+
+def _open_target(root: int, path: str, *, is_file: bool) -> int:
+    """Open a mount target inside the new root, making it (and its parents) when missing."""
+    try:
+        return libc.openat2(root, path, os.O_PATH, libc.RESOLVE_IN_ROOT)
+    except FileNotFoundError:
+        pass
+    parent_path, _, name = path.rstrip("/").rpartition("/")
+    parent = _open_target(root, parent_path or "/", is_file=False)
+    try:
+        with contextlib.suppress(FileExistsError):
+            if is_file:
+                os.close(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644, dir_fd=parent))
+            else:
+                os.mkdir(name, 0o755, dir_fd=parent)
+    finally:
+        os.close(parent)
+    return libc.openat2(root, path, os.O_PATH, libc.RESOLVE_IN_ROOT)
+
+
+def _mask(masked: list[str], read_only: list[str]) -> None:
+    for path in masked:
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            if os.path.isdir(path):
+                libc.mount("tmpfs", path, "tmpfs", libc.MS_RDONLY, "size=0")
+            else:
+                libc.mount("/dev/null", path, None, libc.MS_BIND)
+    for path in read_only:
+        with contextlib.suppress(FileNotFoundError):
+            libc.mount(path, path, None, libc.MS_BIND | libc.MS_REC)
+            libc.set_read_only(path, recursive=False)

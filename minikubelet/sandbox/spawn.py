@@ -1,0 +1,266 @@
+"""From fork to exec: what a new process of a pod does to itself, step by step.
+
+The order, and why:
+    1. session        own session, so that the terminal and the pause's signals are not shared
+    2. signals        the pause's handlers and masks are undone
+    3. cgroup         before anything that costs memory or time
+    4. oom score      while still allowed to
+    5. root           mounts need the host's view and all capabilities
+    6. limits         no_new_privs last but for seccomp, because it also stops what a filter would allow
+    7. groups, ids    setgroups needs CAP_SETGID, so before the capabilities go
+    8. capabilities   bounding set first, it needs CAP_SETPCAP
+    9. death signal   cleared by a change of ids, so after it
+   10. directory      with the container's own rights, as runc does it
+   11. seccomp, exec  the filter may forbid everything above
+
+A step that fails reports its name and the error through a close-on-exec pipe; end of file there means exec succeeded.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import errno
+import json
+import os
+import signal
+from collections.abc import Callable
+from typing import Any, Final, NoReturn
+
+from minikubelet.linux import libc
+from minikubelet.sandbox import rootfs
+from minikubelet.sandbox.spec import ContainerSpec
+
+DEFAULT_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_LAST_CAPABILITY: Final = 63
+_RESET_SIGNALS: Final = tuple(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP})
+
+
+class Reporter:
+    """Remembers the current step and sends a failure to the pause."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._step = "start"
+
+    def step(self, name: str) -> None:
+        """Name what is done next."""
+        self._step = name
+
+    def send(self, message: dict[str, Any]) -> None:
+        """Send one line to the pause."""
+        os.write(self._descriptor, json.dumps(message).encode() + b"\n")
+
+    def fail(self, error: BaseException) -> NoReturn:
+        """Report why the process could not be started, and end it."""
+        with contextlib.suppress(OSError):
+            if isinstance(error, CommandError):
+                self.send({"failed": self._step, "message": str(error)})
+            else:
+                number = error.errno if isinstance(error, OSError) else 0
+                path = error.filename if isinstance(error, OSError) else None
+                text = os.strerror(number) if number else str(error)
+                self.send({"failed": self._step, "message": f"{path}: {text}" if path else text})
+        os._exit(128)
+
+
+class CommandError(Exception):
+    """The command cannot be executed; the text is what a user of containers knows."""
+
+
+def run_container(
+    spec: ContainerSpec, reporter: Reporter, *, scratch: str, shm_dir: str, pause_pid: int, enter: Callable[[], None]
+) -> NoReturn:
+    """Become the container's main process; never returns.
+
+    Args:
+        spec: What to become.
+        reporter: Where failures go.
+        scratch: An empty host directory to mount the root on.
+        shm_dir: The pod's shared memory directory on the host.
+        pause_pid: Who the parent must still be, as seen from here (0 from inside a new PID namespace).
+        enter: Joins namespaces that only the caller knows of.
+    """
+    try:
+        reporter.step("session")
+        os.setsid()
+        reset_signals()
+        reporter.step("join cgroup")
+        join_cgroups(spec.cgroup_dirs)
+        reporter.step("set oom score")
+        set_oom_score(spec.oom_score_adj)
+        enter()
+        rootfs.build(spec, scratch=scratch, shm_dir=shm_dir, step=reporter.step)
+        if spec.tty:
+            reporter.step("set terminal")
+            import fcntl
+            import termios
+
+            fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+        become(spec, reporter)
+        reporter.step("set death signal")
+        libc.prctl(libc.PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != pause_pid:
+            os._exit(128)  # the pause died before the death signal was set
+        reporter.step("change directory")
+        os.chdir(spec.cwd)
+        reporter.step("exec")
+        execute(spec.argv, spec.env, spec.seccomp)
+    except BaseException as error:
+        reporter.fail(error)
+
+
+def run_exec(
+    spec: ContainerSpec, argv: list[str], reporter: Reporter, *, pidfd: int, own_mount_namespace: bool
+) -> NoReturn:
+    """Become a further process inside a running container; never returns."""
+    try:
+        reporter.step("session")
+        os.setsid()
+        reset_signals()
+        reporter.step("join cgroup")
+        join_cgroups(spec.cgroup_dirs)
+        set_oom_score(spec.oom_score_adj)
+        reporter.step("enter namespaces")
+        if own_mount_namespace:
+            libc.setns(pidfd, libc.CLONE_NEWNS)
+        if spec.tty:
+            import fcntl
+            import termios
+
+            fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+        become(spec, reporter)
+        libc.prctl(libc.PR_SET_PDEATHSIG, signal.SIGKILL)
+        reporter.step("change directory")
+        os.chdir(spec.cwd)
+        reporter.step("exec")
+        execute(argv, spec.env, spec.seccomp)
+    except BaseException as error:
+        reporter.fail(error)
+
+
+def reset_signals() -> None:
+    """Undo the handlers and the mask that a pause has."""
+    for number in _RESET_SIGNALS:
+        with contextlib.suppress(OSError, ValueError):
+            signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+
+def join_cgroups(directories: list[str]) -> None:
+    """Move this process into control groups."""
+    for directory in directories:
+        descriptor = os.open(f"{directory}/cgroup.procs", os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.write(descriptor, b"0")
+        finally:
+            os.close(descriptor)
+
+
+def set_oom_score(score: int | None) -> None:
+    """Set the score where the kernel lets us; lowering it needs a right that some machines withhold."""
+    if score is None:
+        return
+    try:
+        with open("/proc/self/oom_score_adj", "w") as file:
+            file.write(str(score))
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.EPERM):
+            raise
+
+
+def become(spec: ContainerSpec, reporter: Reporter) -> None:
+    """Take on the container's user, groups and capabilities."""
+    reporter.step("create working directory")
+    if spec.cwd != "/" and not os.path.isdir(spec.cwd):
+        os.makedirs(spec.cwd, 0o755, exist_ok=True)
+    if spec.apparmor:
+        reporter.step("set AppArmor profile")
+        with open("/proc/self/attr/apparmor/exec", "w") as file:
+            file.write(f"exec {spec.apparmor}")
+    reporter.step("drop bounding capabilities")
+    for number in range(_LAST_CAPABILITY + 1):
+        if not spec.capabilities >> number & 1:
+            try:
+                libc.prctl(libc.PR_CAPBSET_DROP, number)
+            except OSError as error:
+                if error.errno != errno.EINVAL:
+                    raise
+                break  # past the last one that this kernel knows
+    if spec.no_new_privs:
+        reporter.step("set no_new_privs")
+        libc.prctl(libc.PR_SET_NO_NEW_PRIVS, 1)
+    if spec.seccomp and not spec.no_new_privs:
+        # Without no_new_privs a filter needs CAP_SYS_ADMIN, which is about to go: install it while we have it. The
+        # profiles allow what follows.
+        reporter.step("set seccomp filter")
+        libc.set_seccomp_filter(base64.b64decode(spec.seccomp))
+    reporter.step("set user and groups")
+    os.setgroups(spec.groups)
+    os.setresgid(spec.gid, spec.gid, spec.gid)
+    libc.prctl(libc.PR_SET_KEEPCAPS, 1)
+    os.setresuid(spec.uid, spec.uid, spec.uid)
+    libc.prctl(libc.PR_SET_KEEPCAPS, 0)
+    reporter.step("set capabilities")
+    wanted = spec.capabilities & _possible_capabilities()
+    libc.set_capabilities(wanted if spec.uid == 0 else 0, wanted if spec.uid == 0 else 0, 0)
+
+
+def _possible_capabilities() -> int:
+    with open("/proc/self/status", "rb") as file:
+        for line in file:
+            if line.startswith(b"CapPrm:"):
+                return int(line.split()[1], 16)
+    return 0
+
+
+def execute(argv: list[str], env: list[str], seccomp: str) -> NoReturn:
+    """Find the command in the container's PATH and execute it.
+
+    Raises:
+        CommandError: It is not there or cannot be executed.
+    """
+    environment = dict(entry.split("=", 1) for entry in env)
+    path = find_command(argv[0], environment.get("PATH", DEFAULT_PATH))
+    if seccomp and _has_no_new_privs():
+        libc.set_seccomp_filter(base64.b64decode(seccomp))
+    try:
+        os.execve(path, argv, environment)
+    except OSError as error:
+        if error.errno == errno.ENOEXEC:
+            raise CommandError(f"exec {path}: exec format error") from error
+        if error.errno == errno.ENOENT:
+            raise CommandError(f"exec {path}: no such file or directory") from error  # its interpreter is missing
+        raise CommandError(f"exec {path}: {os.strerror(error.errno or 0).lower()}") from error
+
+
+def _has_no_new_privs() -> bool:
+    with open("/proc/self/status", "rb") as file:
+        return any(line.startswith(b"NoNewPrivs:\t1") for line in file)
+
+
+def find_command(name: str, search_path: str) -> str:
+    """Return the path of a command, with the words of the usual container runtime when there is none.
+
+    Raises:
+        CommandError: Not found, or found but not executable.
+    """
+    quoted = json.dumps(name)
+    if "/" in name:
+        if not os.path.exists(name):
+            raise CommandError(f"exec: {quoted}: stat {name}: no such file or directory")
+        if os.path.isdir(name):
+            raise CommandError(f"exec: {quoted}: is a directory")
+        if not os.access(name, os.X_OK, effective_ids=True):
+            raise CommandError(f"exec: {quoted}: permission denied")
+        return name
+    denied = False
+    for directory in search_path.split(":"):
+        candidate = os.path.join(directory or ".", name)
+        if os.path.isfile(candidate):
+            if os.access(candidate, os.X_OK, effective_ids=True):
+                return candidate
+            denied = True
+    if denied:
+        raise CommandError(f"exec: {quoted}: permission denied")
+    raise CommandError(f"exec: {quoted}: executable file not found in $PATH")
