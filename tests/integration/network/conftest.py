@@ -239,11 +239,19 @@ class Lab:
     def pin(self, name: str, netns: int) -> None:
         """Pin a namespace as a pause does."""
         os.makedirs(self.netns_directory, exist_ok=True)
+        self.unpin(name)
         path = os.path.join(self.netns_directory, name)
         os.close(os.open(path, os.O_CREAT | os.O_RDONLY))
         source = f"/proc/{os.getpid()}/fd/{netns}".encode()
         if LIBC.mount(source, path.encode(), None, MS_BIND, None) != 0:
             raise OSError(ctypes.get_errno(), "mount")
+
+    def unpin(self, name: str) -> None:
+        """Take a pinned name away, if it is there."""
+        path = os.path.join(self.netns_directory, name)
+        LIBC.umount2(path.encode(), MNT_DETACH)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
 
     def close(self) -> None:
         """Let every namespace go."""
