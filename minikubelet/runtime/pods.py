@@ -1,0 +1,433 @@
+"""The container runtime of this node: carries out what pod workers decide, on pauses, network, volumes and cgroups.
+
+Each method finishes what an earlier, interrupted call of it began; what must be undone is undone in the reverse order of
+how it was made.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import structlog
+
+from minikubelet.api.expansion import expand
+from minikubelet.api.quantity import parse_quantity
+from minikubelet.api.types import Container, Pod, VolumeMount
+from minikubelet.lifecycle.observed import ContainerID, ObservedContainer, PodUID
+from minikubelet.linux import mounts
+from minikubelet.runtime import etc_files, launch
+from minikubelet.runtime.cgroups import CgroupPaths, Cgroups
+from minikubelet.runtime.network.errors import NetworkError
+from minikubelet.runtime.network.network import Network
+from minikubelet.runtime.network.records import HostPort
+from minikubelet.runtime.pauses import Pauses
+from minikubelet.runtime.port import ContainerFailure, ExecResult, RuntimeFailure, RuntimeView, SandboxFailure
+from minikubelet.runtime.volumes.manager import Volumes
+from minikubelet.sandbox.spec import MountSpec, SandboxSpec
+
+log = structlog.get_logger(__name__)
+
+_CONTAINER_ID_BYTES: Final = 32
+# Bytes of a container's writable layer without an ephemeral-storage limit: the kernel's default, half the memory.
+_NO_LIMIT: Final = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RuntimeSettings:
+    """What of the node's configuration the runtime needs."""
+
+    state_dir: str
+    run_dir: str
+    log_dir: str  # holds `pods` and `containers`
+    node_name: str
+    cluster_domain: str = "cluster.local"
+    cluster_dns: tuple[str, ...] = ()
+    resolv_conf: str = "/etc/resolv.conf"
+    log_max_size: int = 10 * 1024 * 1024
+    log_max_files: int = 5
+    seccomp_profiles_dir: str = "/var/lib/kubelet/seccomp"
+    hidden_paths: tuple[str, ...] = ()
+
+
+class PodRuntime:
+    """Carries out one pod's actions; the owner of `<state>/pods/<uid>` but for the journal."""
+
+    def __init__(
+        self,
+        *,
+        settings: RuntimeSettings,
+        pauses: Pauses,
+        network: Network,
+        cgroups: Cgroups,
+        volumes: Volumes,
+        variables: Callable[[Pod, Container], Mapping[str, str]],
+        qos: Callable[[Pod], str],
+        apply_limits: Callable[[Pod, Container | None, CgroupPaths], None],
+        oom_score: Callable[[Pod, Container], int],
+    ) -> None:
+        """Create it from its parts.
+
+        Args:
+            settings: Directories and the like.
+            pauses: Processes.
+            network: Addresses and host ports.
+            cgroups: Control groups.
+            volumes: Volumes.
+            variables: The environment a Pod asks for; raises ContainerFailure.
+            qos: A Pod's QoS class.
+            apply_limits: Writes resources into a pod's (no container) or a container's group.
+            oom_score: A container's oom_score_adj.
+        """
+        self._settings = settings
+        self._pauses = pauses
+        self._network = network
+        self._cgroups = cgroups
+        self._volumes = volumes
+        self._variables = variables
+        self._qos = qos
+        self._apply_limits = apply_limits
+        self._oom_score = oom_score
+
+    # Seeing
+
+    def view(self, uid: PodUID) -> RuntimeView:
+        """Return what is there now."""
+        return self._pauses.view(uid)
+
+    def pod_dir(self, pod: Pod) -> str:
+        """Return the directory of a pod's state."""
+        return os.path.join(self._settings.state_dir, "pods", pod.metadata.uid)
+
+    def log_dir(self, pod: Pod) -> str:
+        """Return the directory of a pod's logs."""
+        meta = pod.metadata
+        return os.path.join(self._settings.log_dir, "pods", f"{meta.namespace}_{meta.name}_{meta.uid}")
+
+    def log_path(self, pod: Pod, container: str, restart_count: int) -> str:
+        """Return the log file of one instance."""
+        return os.path.join(self.log_dir(pod), container, f"{restart_count}.log")
+
+    # Making
+
+    async def prepare(self, pod: Pod) -> None:
+        """Make directories, control group and volumes. Raises VolumeFailure or OSError."""
+        directory = self.pod_dir(pod)
+        os.makedirs(os.path.join(directory, "containers"), mode=0o700, exist_ok=True)
+        self._volumes.set_up(pod)
+        group = self._cgroups.make_pod(pod.metadata.uid, self._qos(pod))
+        self._apply_limits(pod, None, group)
+
+    async def create_sandbox(self, pod: Pod, attempt: int) -> None:
+        """Make the pause and connect its network. Raises SandboxFailure."""
+        uid = PodUID(pod.metadata.uid)
+        key = f"{pod.metadata.namespace}/{pod.metadata.name}"
+        hostname, _ = self._hostname(pod)
+        if len(hostname) > 64:
+            raise SandboxFailure(f"pod hostname {hostname!r} is longer than 64 characters")
+        shm = os.path.join(self.pod_dir(pod), "shm")
+        if not pod.spec.host_ipc:
+            os.makedirs(shm, mode=0o777, exist_ok=True)
+            if not os.path.ismount(shm):
+                mounts.mount_tmpfs(shm, size=64 * 1024 * 1024, mode=0o1777)
+        leaf = self._cgroups.make_child(pod.metadata.uid, self._qos(pod), "pause")
+        spec = SandboxSpec(
+            uid=uid,
+            id=secrets.token_hex(_CONTAINER_ID_BYTES),
+            attempt=attempt,
+            namespace=pod.metadata.namespace,
+            name=pod.metadata.name,
+            hostname=hostname,
+            run_dir=self._pauses.run_dir,
+            pod_dir=self.pod_dir(pod),
+            netns_path="" if pod.spec.host_network else f"/run/netns/{self._network.netns_name(uid, key)}",
+            host_network=pod.spec.host_network,
+            host_ipc=pod.spec.host_ipc,
+            host_pid=pod.spec.host_pid,
+            share_pid=bool(pod.spec.share_process_namespace),
+            shm_dir="/dev/shm" if pod.spec.host_ipc else shm,
+            cgroup_dirs=list(leaf.directories),
+            sysctls=_sysctls(pod),
+            oom_score_adj=-998,
+        )
+        netns = await self._pauses.create_sandbox(spec)
+        if pod.spec.host_network:
+            self._pauses.set_ips(uid, self._network.host_ips())
+            return
+        try:
+            ips = await self._network.attach(uid, pod=key, netns_fd=netns, host_ports=_host_ports(pod))
+        except NetworkError as error:
+            await self._pauses.stop_sandbox(uid)
+            raise SandboxFailure(f'failed to set up network for pod "{pod.metadata.name}": {error}') from error
+        self._pauses.set_ips(uid, ips)
+
+    async def adopt(self, pod: Pod) -> None:
+        """Take up a pod that an earlier daemon started: its addresses, and its connection if that was lost."""
+        uid = PodUID(pod.metadata.uid)
+        if pod.spec.host_network:
+            self._pauses.set_ips(uid, self._network.host_ips())
+            return
+        ips = self._network.addresses(uid)
+        if not ips and self._pauses.netns(uid) >= 0:
+            key = f"{pod.metadata.namespace}/{pod.metadata.name}"
+            try:
+                ips = await self._network.attach(
+                    uid, pod=key, netns_fd=self._pauses.netns(uid), host_ports=_host_ports(pod)
+                )
+            except NetworkError as error:
+                log.error("cannot reconnect pod", pod=key, error=str(error))
+        self._pauses.set_ips(uid, ips)
+
+    async def start_container(self, pod: Pod, container: Container, restart_count: int) -> ObservedContainer:
+        """Create and start one container. Raises ContainerFailure."""
+        uid = PodUID(pod.metadata.uid)
+        identity = secrets.token_hex(_CONTAINER_ID_BYTES)
+        variables = self._variables(pod, container)
+        hostname, domain = self._hostname(pod)
+        try:
+            self._write_etc_files(pod, hostname, domain)
+            directory = os.path.join(self.pod_dir(pod), "containers", container.name)
+            os.makedirs(directory, mode=0o700, exist_ok=True)
+            message = os.path.join(directory, identity)
+            with open(message, "xb"):
+                os.chmod(message, 0o666)
+            group = self._cgroups.make_child(pod.metadata.uid, self._qos(pod), identity)
+            self._apply_limits(pod, container, group)
+        except OSError as error:
+            raise ContainerFailure(launch.CREATE_ERROR, f"cannot prepare container: {error}") from error
+        log_path = self.log_path(pod, container.name, restart_count)
+        spec = launch.container_spec(
+            pod,
+            container,
+            container_id=identity,
+            restart_count=restart_count,
+            variables=variables,
+            hostname=hostname,
+            mounts=self._mounts(pod, container, message, variables),
+            hidden_paths=self._settings.hidden_paths,
+            cgroup_dirs=group.directories,
+            memory_cgroup=group.controller("memory") or "",
+            oom_score_adj=self._oom_score(pod, container),
+            rootfs_size=_writable_size(container),
+            log_path=log_path,
+            log_max_size=self._settings.log_max_size,
+            log_max_files=self._settings.log_max_files,
+            seccomp_profiles_dir=self._settings.seccomp_profiles_dir,
+        )
+        self._link_log(pod, container.name, identity, log_path)
+        try:
+            return await self._pauses.start_container(uid, spec)
+        except ContainerFailure:
+            raise
+        except RuntimeFailure as failure:
+            raise ContainerFailure(launch.CREATE_ERROR, str(failure)) from failure
+
+    def _hostname(self, pod: Pod) -> tuple[str, str]:
+        settings = self._settings
+        return etc_files.pod_hostname(pod, node_name=settings.node_name, cluster_domain=settings.cluster_domain)
+
+    def _write_etc_files(self, pod: Pod, hostname: str, domain: str) -> None:
+        """Write the pod's files anew, in place: running containers have them mounted."""
+        directory = self.pod_dir(pod)
+        aliases = pod.spec.host_aliases or ()
+        if pod.spec.host_network:
+            hosts = etc_files.host_network_hosts_file(_read("/etc/hosts"), aliases)
+        else:
+            ips = self._network.addresses(PodUID(pod.metadata.uid))
+            hosts = etc_files.hosts_file(ips, hostname, domain, aliases)
+        resolv = etc_files.resolv_conf(
+            pod,
+            _read(self._settings.resolv_conf),
+            cluster_dns=self._settings.cluster_dns,
+            cluster_domain=self._settings.cluster_domain,
+        )
+        for name, text in (("hosts", hosts), ("resolv.conf", resolv), ("hostname", hostname + "\n")):
+            path = os.path.join(directory, f"etc-{name}")
+            if _read(path) != text or not os.path.exists(path):
+                with open(path, "w", encoding="utf-8") as file:
+                    file.write(text)
+                os.chmod(path, 0o644)
+
+    def _mounts(self, pod: Pod, container: Container, message: str, variables: Mapping[str, str]) -> list[MountSpec]:
+        """Return a container's mounts: the node's files first, then the volumes by path, so that a volume may cover."""
+        directory = self.pod_dir(pod)
+        context = container.security_context
+        read_only_root = bool(context.read_only_root_filesystem) if context is not None else False
+        found = [
+            MountSpec(kind="bind", source=f"{directory}/etc-hosts", target="/etc/hosts"),
+            MountSpec(
+                kind="bind", source=f"{directory}/etc-resolv.conf", target="/etc/resolv.conf", read_only=read_only_root
+            ),
+            MountSpec(
+                kind="bind", source=f"{directory}/etc-hostname", target="/etc/hostname", read_only=read_only_root
+            ),
+            MountSpec(kind="bind", source=message, target=container.termination_message_path or "/dev/termination-log"),
+        ]
+        own = [self._volume_mount(pod, container, one, variables) for one in container.volume_mounts or ()]
+        covered = {one.target.rstrip("/") for one in own}
+        found = [one for one in found if one.target not in covered]
+        return found + sorted(own, key=lambda one: one.target.count("/"))
+
+    def _volume_mount(
+        self, pod: Pod, container: Container, one: VolumeMount, variables: Mapping[str, str]
+    ) -> MountSpec:
+        volume = next(v for v in pod.spec.volumes or () if v.name == one.name)
+        sub_path = one.sub_path
+        if one.sub_path_expr:
+            sub_path = _expand_sub_path(one.sub_path_expr, variables)
+            if os.path.isabs(sub_path) or ".." in sub_path.split("/"):
+                what = f'failed to prepare subPath for volumeMount "{one.name}" of container "{container.name}"'
+                raise ContainerFailure(launch.CONFIG_ERROR, what)
+        privileged = container.security_context is not None and container.security_context.privileged
+        if one.mount_propagation == "Bidirectional" and not privileged:
+            text = "Bidirectional mount propagation is available only to privileged containers"
+            raise ContainerFailure(launch.CREATE_ERROR, text)
+        target = one.mount_path if one.mount_path.startswith("/") else "/" + one.mount_path
+        always_read_only = any((volume.config_map, volume.secret, volume.downward_api, volume.projected))
+        return MountSpec(
+            kind="bind",
+            source=self._volumes.source_path(pod, volume),
+            target=os.path.normpath(target),
+            sub_path=sub_path,
+            read_only=one.read_only or always_read_only,
+            recursive_read_only=one.recursive_read_only in ("Enabled", "IfPossible"),
+            propagation={"HostToContainer": "rslave", "Bidirectional": "rshared"}.get(one.mount_propagation or "", ""),
+        )
+
+    def _link_log(self, pod: Pod, container: str, identity: str, log_path: str) -> None:
+        """Make the link under which log collectors look; a failure is no reason not to run."""
+        directory = os.path.join(self._settings.log_dir, "containers")
+        name = f"{pod.metadata.name}_{pod.metadata.namespace}_{container}-{identity}"[: 255 - 4] + ".log"
+        try:
+            os.makedirs(directory, mode=0o755, exist_ok=True)
+            os.symlink(log_path, os.path.join(directory, name))
+        except OSError as error:
+            log.warning("cannot link log", path=name, error=str(error))
+
+    # Steering
+
+    async def signal(self, pod: Pod, container_id: ContainerID, signal: int) -> None:
+        """Send a signal to the container's main process."""
+        await self._pauses.signal(PodUID(pod.metadata.uid), container_id, signal)
+
+    async def kill(self, pod: Pod, container_id: ContainerID) -> None:
+        """Kill every process of the container."""
+        await self._pauses.kill(PodUID(pod.metadata.uid), container_id)
+
+    async def exec(
+        self, pod: Pod, container_id: ContainerID, command: tuple[str, ...], *, timeout_s: float | None, limit: int
+    ) -> ExecResult:
+        """Run a command in a running container."""
+        return await self._pauses.exec(
+            PodUID(pod.metadata.uid), container_id, command, timeout_s=timeout_s, limit=limit
+        )
+
+    def termination_message(self, pod: Pod, container: str, container_id: ContainerID, limit: int) -> str:
+        """Return the last bytes of what an instance wrote to its termination message path."""
+        path = os.path.join(self.pod_dir(pod), "containers", container, container_id)
+        with contextlib.suppress(OSError), open(path, "rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            file.seek(max(0, size - limit))
+            return file.read(limit).decode("utf-8", "replace")
+        return ""
+
+    # Removing
+
+    async def remove_container(self, pod: Pod, container_id: ContainerID) -> None:
+        """Forget a dead instance with its files, not its log."""
+        uid = PodUID(pod.metadata.uid)
+        view = self._pauses.view(uid)
+        for name, instances in view.containers.items():
+            if any(one.id == container_id for one in instances):
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(os.path.join(self.pod_dir(pod), "containers", name, container_id))
+                self._unlink_log(f"_{name}-{container_id}")
+        await self._pauses.remove_container(uid, container_id)
+        await self._cgroups.remove_child(pod.metadata.uid, self._qos(pod), container_id)
+
+    def _unlink_log(self, ending: str) -> None:
+        directory = os.path.join(self._settings.log_dir, "containers")
+        with contextlib.suppress(FileNotFoundError):
+            for name in os.listdir(directory):
+                if name.removesuffix(".log").endswith(ending):
+                    os.unlink(os.path.join(directory, name))
+
+    async def stop_sandbox(self, pod: Pod) -> None:
+        """End the pause with all that is left in it; release the addresses."""
+        uid = PodUID(pod.metadata.uid)
+        await self._pauses.stop_sandbox(uid)
+        await self._network.detach(uid)
+        self._pauses.set_ips(uid, ())
+        mounts.unmount(os.path.join(self.pod_dir(pod), "shm"), detach=True)
+
+    async def clean_up(self, pod: Pod) -> None:
+        """Remove volumes and control groups."""
+        self._volumes.tear_down(pod.metadata.uid)
+        await self._cgroups.remove_pod(pod.metadata.uid)
+
+    async def forget(self, pod: Pod) -> None:
+        """Remove records and logs."""
+        for instances in self._pauses.view(PodUID(pod.metadata.uid)).containers.values():
+            for one in instances:
+                self._unlink_log(f"_{one.name}-{one.id}")
+        self._pauses.forget(PodUID(pod.metadata.uid))
+        for directory in (self.pod_dir(pod), self.log_dir(pod)):
+            with contextlib.suppress(FileNotFoundError):
+                shutil.rmtree(directory)
+        await asyncio.sleep(0)
+
+
+def _sysctls(pod: Pod) -> dict[str, str]:
+    context = pod.spec.security_context
+    return {one.name.replace("/", "."): one.value for one in (context.sysctls if context else None) or ()}
+
+
+def _host_ports(pod: Pod) -> tuple[HostPort, ...]:
+    return tuple(
+        HostPort(
+            host_port=port.host_port,
+            container_port=port.container_port,
+            protocol=port.protocol or "TCP",
+            host_ip=port.host_ip,
+        )
+        for container in (*pod.spec.containers, *_sidecars(pod))
+        for port in container.ports or ()
+        if port.host_port
+    )
+
+
+def _sidecars(pod: Pod) -> list[Container]:
+    return [one for one in pod.spec.init_containers or () if one.restart_policy == "Always"]
+
+
+def _writable_size(container: Container) -> int:
+    text = (container.resources.limits or {}).get("ephemeral-storage")
+    return parse_quantity(text).value() if text else _NO_LIMIT
+
+
+def _expand_sub_path(text: str, variables: Mapping[str, str]) -> str:
+    """Return a subPathExpr with its references replaced; a missing or empty one is an error."""
+    known = {name: value for name, value in variables.items() if value}
+    for name in _references(text):
+        if name not in known:
+            raise ContainerFailure(launch.CONFIG_ERROR, f'missing value for "{name}"')
+    return expand(text, known)
+
+
+def _references(text: str) -> list[str]:
+    return re.findall(r"\$\(([^)]*)\)", text.replace("$$", ""))
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read()
+    except OSError:
+        return ""
