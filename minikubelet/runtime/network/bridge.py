@@ -158,7 +158,7 @@ class BridgeBackend:
 
     async def remove_stray_links(self, view: HostView, expected: set[str]) -> None:
         """Remove the pods' links of this bridge that nobody knows."""
-        stray: list[str] = []
+        stray = [name for name in _own_links(view, self._bridge) if name not in expected]
         if stray:
             await self._remove_links(stray)
             log.info("leftover links removed", links=stray)
