@@ -112,6 +112,8 @@ class ObservedPod:
     startup: Mapping[ContainerID, ProbeOutcome] = field(default_factory=dict)
     start_failures: Mapping[str, StartFailure] = field(default_factory=dict)
     back_off: Mapping[str, BackOff] = field(default_factory=dict)
+    # Hash of each container as it is wanted now, by name; a running container with another hash is replaced.
+    wanted_hashes: Mapping[str, str] = field(default_factory=dict)
 
     def latest(self, name: str) -> ObservedContainer | None:
         """Return the newest instance of the named container, or None when it never ran."""
