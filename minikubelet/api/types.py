@@ -8,14 +8,15 @@ Source: k8s.io/api/core/v1/types.go (v1.36).
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import msgspec
 
 IntOrString = int | str
 StringMap = dict[str, str]
-# Resource name to canonical quantity text.
-ResourceList = dict[str, str]
+# Canonical text of a quantity; `api.quantity` has the number.
+QuantityText = Annotated[str, msgspec.Meta(extra={"kind": "quantity"})]
+ResourceList = dict[str, QuantityText]
 
 _WIRE_NAMES: Final = {
     "api_version": "apiVersion",
@@ -193,7 +194,7 @@ class ObjectFieldSelector(Object, frozen=True, kw_only=True):
 class ResourceFieldSelector(Object, frozen=True, kw_only=True):
     container_name: str = ""
     resource: str
-    divisor: str = "0"
+    divisor: QuantityText
 
 
 class ConfigMapKeySelector(Object, frozen=True, kw_only=True):
@@ -413,7 +414,7 @@ class HostPathVolumeSource(Object, frozen=True, kw_only=True):
 
 class EmptyDirVolumeSource(Object, frozen=True, kw_only=True):
     medium: str = ""
-    size_limit: str | None = None
+    size_limit: QuantityText | None = None
 
 
 class ConfigMapVolumeSource(Object, frozen=True, kw_only=True):
@@ -492,7 +493,7 @@ class VolumeProjection(Object, frozen=True, kw_only=True):
 
 
 class ProjectedVolumeSource(Object, frozen=True, kw_only=True):
-    sources: list[VolumeProjection] | None = None
+    sources: list[VolumeProjection] | None
     default_mode: int | None = None
 
 

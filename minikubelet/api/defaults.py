@@ -1,0 +1,299 @@
+"""Fills what a Pod leaves out, and makes a file's Pod the static pod of a node.
+
+Source: kubernetes pkg/apis/core/v1/defaults.go, pkg/kubelet/config/common.go (v1.36).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Any, Final, TypeVar, cast
+
+import msgspec
+
+from minikubelet.api.quantity import parse_quantity
+from minikubelet.api.types import (
+    Container,
+    ContainerPort,
+    EmptyDirVolumeSource,
+    EnvVar,
+    HTTPGetAction,
+    Lifecycle,
+    LifecycleHandler,
+    ObjectMeta,
+    Pod,
+    PodSecurityContext,
+    PodSpec,
+    Probe,
+    ResourceRequirements,
+    Toleration,
+    Volume,
+    VolumeProjection,
+)
+
+S = TypeVar("S")
+
+
+def _set(value: S, **changes: Any) -> S:
+    """Return a copy of an API value with some fields changed."""
+    return cast(S, msgspec.structs.replace(cast(msgspec.Struct, value), **changes))
+
+
+_FILE_MODE: Final = 0o644
+_FNV_OFFSET: Final = 0x6C62272E07BB014262B821756295C58D
+_FNV_PRIME: Final = 0x0000000001000000000000000000013B
+
+CONFIG_HASH: Final = "kubernetes.io/config.hash"
+CONFIG_SOURCE: Final = "kubernetes.io/config.source"
+CONFIG_SEEN: Final = "kubernetes.io/config.seen"
+
+
+def set_defaults(pod: Pod) -> Pod:
+    """Return the Pod with the API's defaults filled in."""
+    spec = pod.spec
+    host = spec.host_network
+    resources = _pod_resources(spec)
+    context = spec.security_context or PodSecurityContext()
+    new = _set(
+        spec,
+        volumes=_each(spec.volumes, _volume),
+        init_containers=_each(spec.init_containers, lambda one: _container(one, host)),
+        containers=_each(spec.containers, lambda one: _container(one, host)) or [],
+        restart_policy=spec.restart_policy or "Always",
+        termination_grace_period_seconds=_grace(spec.termination_grace_period_seconds),
+        dns_policy=spec.dns_policy or "ClusterFirst",
+        enable_service_links=True if spec.enable_service_links is None else spec.enable_service_links,
+        scheduler_name=spec.scheduler_name or "default-scheduler",
+        security_context=context,
+        resources=resources,
+        service_account=spec.service_account or spec.service_account_name,
+        service_account_name=spec.service_account_name or spec.service_account,
+    )
+    return _set(pod, spec=new)
+
+
+def _grace(seconds: int | None) -> int:
+    return 30 if seconds is None else seconds
+
+
+def _each(items: Sequence[S] | None, one: Callable[[S], S]) -> list[S] | None:
+    return None if items is None else [one(item) for item in items]
+
+
+def _container(container: Container, host_network: bool) -> Container:
+    return _set(
+        container,
+        image_pull_policy=container.image_pull_policy or _pull_policy(container.image),
+        termination_message_path=container.termination_message_path or "/dev/termination-log",
+        termination_message_policy=container.termination_message_policy or "File",
+        ports=_each(container.ports, lambda one: _port(one, host_network)),
+        env=_each(container.env, _env),
+        resources=_resources(container.resources),
+        liveness_probe=_probe(container.liveness_probe),
+        readiness_probe=_probe(container.readiness_probe),
+        startup_probe=_probe(container.startup_probe),
+        lifecycle=_lifecycle(container.lifecycle),
+    )
+
+
+def _pull_policy(image: str) -> str:
+    """Return Always for the tag `latest`, written or implied; what cannot be parsed is left to the image stage."""
+    name, _, digest = image.partition("@")
+    if not re.fullmatch(r"(?:[A-Za-z0-9.-]+(?::[0-9]+)?/)?[a-z0-9._/-]+(?::[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?", name):
+        return "IfNotPresent"
+    last = name.rsplit("/", 1)[-1]
+    tag = last.partition(":")[2]
+    if digest and not tag:
+        return "IfNotPresent"
+    return "Always" if tag in ("", "latest") else "IfNotPresent"
+
+
+def _port(port: ContainerPort, host_network: bool) -> ContainerPort:
+    host_port = port.container_port if host_network and not port.host_port else port.host_port
+    return _set(port, protocol=port.protocol or "TCP", host_port=host_port)
+
+
+def _env(variable: EnvVar) -> EnvVar:
+    source = variable.value_from
+    if source is None:
+        return variable
+    if source.field_ref is not None and not source.field_ref.api_version:
+        source = _set(source, field_ref=_set(source.field_ref, api_version="v1"))
+    if source.file_key_ref is not None and source.file_key_ref.optional is None:
+        source = _set(source, file_key_ref=_set(source.file_key_ref, optional=False))
+    return _set(variable, value_from=source)
+
+
+def _resources(resources: ResourceRequirements) -> ResourceRequirements:
+    """Return requests that default to the limits."""
+    if not resources.limits:
+        return resources
+    requests = dict(resources.requests or {})
+    for name, value in resources.limits.items():
+        requests.setdefault(name, value)
+    return _set(resources, requests=requests)
+
+
+def _pod_resources(spec: PodSpec) -> ResourceRequirements | None:
+    """Return pod-level requests: given, or the sum of the containers', or the limit."""
+    resources = spec.resources
+    if resources is None or not (resources.limits or resources.requests):
+        return resources
+    requests = dict(resources.requests or {})
+    for name in ("cpu", "memory"):
+        if name in requests:
+            continue
+        total = _aggregate_request(spec, name)
+        if total is not None:
+            requests[name] = total
+        elif name in (resources.limits or {}):
+            requests[name] = (resources.limits or {})[name]
+    for name, value in (resources.limits or {}).items():
+        if name.startswith("hugepages-"):
+            requests.setdefault(name, value)
+    return _set(resources, requests=requests or None)
+
+
+def _aggregate_request(spec: PodSpec, name: str) -> str | None:
+    def request(container: Container) -> Any:
+        own = _resources(container.resources)
+        return parse_quantity((own.requests or {}).get(name, "0"))
+
+    containers = [*spec.containers, *(spec.init_containers or ())]
+    if not any(name in (_resources(one.resources).requests or {}) for one in containers):
+        return None
+    total = parse_quantity("0")
+    for container in spec.containers:
+        total = total + request(container)
+    sidecars = parse_quantity("0")
+    largest = parse_quantity("0")
+    for container in spec.init_containers or ():
+        if container.restart_policy == "Always":
+            sidecars = sidecars + request(container)
+            candidate = sidecars
+        else:
+            candidate = sidecars + request(container)
+        largest = max(largest, candidate, key=lambda one: one.nanos)
+    total = total + sidecars
+    return max(total, largest, key=lambda one: one.nanos).canonical()
+
+
+def _probe(probe: Probe | None) -> Probe | None:
+    if probe is None:
+        return None
+    grpc = probe.grpc
+    if grpc is not None and grpc.service is None:
+        grpc = _set(grpc, service="")
+    return _set(
+        probe,
+        http_get=_http_get(probe.http_get),
+        grpc=grpc,
+        timeout_seconds=probe.timeout_seconds or 1,
+        period_seconds=probe.period_seconds or 10,
+        success_threshold=probe.success_threshold or 1,
+        failure_threshold=probe.failure_threshold or 3,
+    )
+
+
+def _http_get(action: HTTPGetAction | None) -> HTTPGetAction | None:
+    if action is None:
+        return None
+    return _set(action, path=action.path or "/", scheme=action.scheme or "HTTP")
+
+
+def _lifecycle(lifecycle: Lifecycle | None) -> Lifecycle | None:
+    if lifecycle is None:
+        return None
+
+    def handler(one: LifecycleHandler | None) -> LifecycleHandler | None:
+        return None if one is None else _set(one, http_get=_http_get(one.http_get))
+
+    return _set(lifecycle, post_start=handler(lifecycle.post_start), pre_stop=handler(lifecycle.pre_stop))
+
+
+def _volume(volume: Volume) -> Volume:
+    found = {name: getattr(volume, name) for name in volume.__struct_fields__ if name != "name"}
+    sources = {name: source for name, source in found.items() if source is not None}
+    if not sources:
+        return _set(volume, empty_dir=EmptyDirVolumeSource())
+    changes: dict[str, Any] = {}
+    for name, source in sources.items():
+        missing = {
+            field: value
+            for field, value in _SOURCE_DEFAULTS.get(name, {}).items()
+            if getattr(source, field) in (None, "")
+        }
+        if missing:
+            changes[name] = _set(source, **missing)
+    if volume.projected is not None and volume.projected.sources:
+        source = changes.get("projected", volume.projected)
+        changes["projected"] = _set(source, sources=[_projection(one) for one in source.sources])
+    if volume.image is not None and not volume.image.pull_policy:
+        changes["image"] = _set(volume.image, pull_policy=_pull_policy(volume.image.reference))
+    template = volume.ephemeral.volume_claim_template if volume.ephemeral is not None else None
+    if template is not None and template.spec.volume_mode is None:
+        filled = _set(template, spec=_set(template.spec, volume_mode="Filesystem"))
+        changes["ephemeral"] = _set(volume.ephemeral, volume_claim_template=filled)
+    return _set(volume, **changes)
+
+
+_SOURCE_DEFAULTS: Final[dict[str, dict[str, Any]]] = {
+    "config_map": {"default_mode": _FILE_MODE},
+    "secret": {"default_mode": _FILE_MODE},
+    "downward_api": {"default_mode": _FILE_MODE},
+    "projected": {"default_mode": _FILE_MODE},
+    "host_path": {"type": ""},
+    "iscsi": {"iscsi_interface": "default"},
+    "rbd": {"pool": "rbd", "user": "admin", "keyring": "/etc/ceph/keyring"},
+    "azure_disk": {"caching_mode": "ReadWrite", "kind": "Shared", "fs_type": "ext4", "read_only": False},
+    "scale_io": {"storage_mode": "ThinProvisioned", "fs_type": "xfs"},
+}
+
+
+def _projection(one: VolumeProjection) -> VolumeProjection:
+    if one.service_account_token is not None and one.service_account_token.expiration_seconds is None:
+        return _set(one, service_account_token=_set(one.service_account_token, expiration_seconds=3600))
+    if one.pod_certificate is not None and one.pod_certificate.max_expiration_seconds is None:
+        return _set(one, pod_certificate=_set(one.pod_certificate, max_expiration_seconds=86400))
+    return one
+
+
+# The static pod of a node
+
+
+def make_static(pod: Pod, *, node_name: str, file_path: str, seen_at: str) -> Pod:
+    """Return a file's defaulted Pod as the node runs it: named after the node, with uid and annotations."""
+    meta = pod.metadata
+    uid = meta.uid or static_uid(pod, node_name=node_name, file_path=file_path)
+    annotations = {**(meta.annotations or {}), CONFIG_HASH: uid, CONFIG_SOURCE: "file"}
+    if seen_at:
+        annotations[CONFIG_SEEN] = seen_at
+    new_meta: ObjectMeta = _set(
+        meta,
+        name=f"{meta.name}-{node_name.lower()}",
+        namespace=meta.namespace or "default",
+        uid=uid,
+        annotations=annotations,
+        creation_timestamp=meta.creation_timestamp,
+    )
+    toleration = Toleration(operator="Exists", effect="NoExecute")
+    tolerations = list(pod.spec.tolerations or ())
+    if toleration not in tolerations:
+        tolerations.append(toleration)
+    spec = _set(pod.spec, node_name=node_name, tolerations=tolerations)
+    return _set(pod, metadata=new_meta, spec=spec)
+
+
+def static_uid(pod: Pod, *, node_name: str, file_path: str) -> str:
+    """Return 32 hex digits that change with the defaulted object, the node's name and the file's path."""
+    dump = msgspec.json.encode(_set(pod, status=type(pod.status)()), order="deterministic")
+    return f"{fnv1a_128(dump + f'host:{node_name}file:{file_path}'.encode()):032x}"
+
+
+def fnv1a_128(data: bytes) -> int:
+    """Return the FNV-1a hash of 128 bits."""
+    value = _FNV_OFFSET
+    mask = (1 << 128) - 1
+    for byte in data:
+        value = ((value ^ byte) * _FNV_PRIME) & mask
+    return value

@@ -1,0 +1,222 @@
+"""A manifest file as a whole: its documents, the pods in it, and everything that is wrong with them.
+
+The one entry point to this package for whoever has a file. Every document takes the same steps; the first that fails is
+its `stage`: syntax, kind, decode, name, reference (strict static pods only), validation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from minikubelet.api.decode import Decoding, decode_object
+from minikubelet.api.defaults import make_static, set_defaults
+from minikubelet.api.problems import Problem, Severity
+from minikubelet.api.source import Duplicate, Mark, Node, SourceError, decode_text, read_documents
+from minikubelet.api.types import ConfigMap, Pod, Secret
+
+_LISTS: Final = ("List", "PodList", "ConfigMapList", "SecretList")
+_KINDS: Final = ("Pod", "ConfigMap", "Secret", *_LISTS)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PodDocument:
+    """A Pod of a file: static, defaulted and without errors, so fit to run."""
+
+    pod: Pod
+    document: int
+    problems: tuple[Problem, ...] = ()
+
+
+@dataclass(slots=True, kw_only=True)
+class Manifest:
+    """What a file holds. `problems` are all of the file, in its order; `stages` has one word for each document."""
+
+    pods: list[PodDocument] = field(default_factory=list)
+    config_maps: list[ConfigMap] = field(default_factory=list)
+    secrets: list[Secret] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+    stages: list[str] = field(default_factory=list)
+
+    @property
+    def errors(self) -> list[Problem]:
+        """Return the problems that keep something from running."""
+        return [one for one in self.problems if one.severity is Severity.ERROR]
+
+    @property
+    def is_empty(self) -> bool:
+        """Tell whether the file has no object in it at all."""
+        return not (self.pods or self.config_maps or self.secrets or self.problems)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Options:
+    file: str
+    node_name: str
+    seen_at: str
+    strict_static: bool
+
+
+def parse_manifest(
+    data: bytes, *, file: str, node_name: str, seen_at: str = "", strict_static: bool = False
+) -> Manifest:
+    """Read a manifest file.
+
+    Args:
+        data: Its content.
+        file: Its path, which is part of what a pod's uid is made from.
+        node_name: The node's name, which pods are named after.
+        seen_at: When the file was first seen, RFC 3339, for the pod's annotation.
+        strict_static: Refuse what the kubelet refuses in static pods: references to other API objects.
+    """
+    options = _Options(file=file, node_name=node_name, seen_at=seen_at, strict_static=strict_static)
+    manifest = Manifest()
+    try:
+        documents, duplicates = read_documents(decode_text(data))
+    except SourceError as error:
+        manifest.problems.append(_problem("", error.message, 0, error.mark))
+        manifest.stages.append("syntax")
+        return manifest
+    if all(one.value is None for one in documents):
+        manifest.problems.append(_problem("", "Object 'Kind' is missing in 'null'", 0, Mark(1, 1)))
+        manifest.stages.append("kind")
+        return manifest
+    for number, node in enumerate(documents):
+        if node.value is None and len(documents) > 1:
+            continue  # `---` at the start or end of a file makes an empty document
+        into = Decoding(number)
+        for one in duplicates[number]:
+            _warn_duplicate(one, into)
+        _read_object(node, into, manifest, options)
+        manifest.problems.extend(into.problems)
+    return manifest
+
+
+def _problem(path: str, message: str, document: int, mark: Mark, hint: str = "") -> Problem:
+    return Problem(
+        severity=Severity.ERROR,
+        field=path,
+        message=message,
+        document=document,
+        line=mark.line,
+        column=mark.column,
+        hint=hint,
+    )
+
+
+def _warn_duplicate(one: Duplicate, into: Decoding) -> None:
+    detail = f'duplicate key "{one.key}", the last one counts; the first is at {one.first.line}:{one.first.column}'
+    into.warn("", one.second, detail)
+
+
+def _read_object(node: Node, into: Decoding, manifest: Manifest, options: _Options) -> None:
+    kind = _kind(node, into)
+    if kind is None:
+        manifest.stages.append("kind")
+        return
+    if kind in _LISTS:
+        items = node.value.get("items")
+        for one in items[1].value if items is not None and isinstance(items[1].value, list) else ():
+            _read_object(one, into, manifest, options)
+        return
+    manifest.stages.append(_read_one(kind, node, into, manifest, options))
+
+
+def _kind(node: Node, into: Decoding) -> str | None:
+    """Return the document's kind, or None with an error when it is none that is read here."""
+    if not isinstance(node.value, dict):
+        into.error("", node.mark, f"Object 'Kind' is missing in '{str(node.plain())[:80]}'")
+        return None
+    kind, version = (_text(node, name) for name in ("kind", "apiVersion"))
+    if not kind:
+        into.error("", node.mark, f"Object 'Kind' is missing in '{_sample(node)}'")
+        return None
+    if not version:
+        into.error("", node.mark, f"Object 'apiVersion' is missing in '{_sample(node)}'")
+        return None
+    if version != "v1" or kind not in _KINDS:
+        mark = node.value["kind" if version == "v1" else "apiVersion"][1].mark
+        meant = next((one for one in _KINDS if one.lower() == kind.lower()), "")
+        hint = f'did you mean "{meant}"?' if meant and meant != kind else ""
+        text = f'no kind "{kind}" is registered for version "{version}"'
+        into.error("", mark, f"{text}; this node reads v1 Pod, List, ConfigMap and Secret{': ' + hint if hint else ''}")
+        return None
+    return kind
+
+
+def _text(node: Node, name: str) -> str:
+    entry = node.value.get(name)
+    return entry[1].value if entry is not None and isinstance(entry[1].value, str) else ""
+
+
+def _sample(node: Node) -> str:
+    return str(node.plain())[:80]
+
+
+def _read_one(kind: str, node: Node, into: Decoding, manifest: Manifest, options: _Options) -> str:
+    """Read one object into the manifest; return the stage it reached."""
+    before = len(into.problems)
+    into.failed = False
+    into.places = {}
+    types: dict[str, Any] = {"Pod": Pod, "ConfigMap": ConfigMap, "Secret": Secret}
+    value = decode_object(node, types[kind], into)
+    if into.failed:
+        return "decode"
+    if not value.metadata.name:
+        into.error("metadata.name", _place(into, "metadata"), "name is needed for the pod")
+        return "name"
+    if kind == "ConfigMap":
+        return _keep(value, _validate_config_map(value), manifest.config_maps, into)
+    if kind == "Secret":
+        return _keep(value, _validate_secret(value), manifest.secrets, into)
+    pod = make_static(set_defaults(value), node_name=options.node_name, file_path=options.file, seen_at=options.seen_at)
+    stage = _validate_pod(pod, into, options)
+    if stage == "ok":
+        own = tuple(into.problems[before:])
+        manifest.pods.append(PodDocument(pod=pod, document=into.document, problems=own))
+    return stage
+
+
+def _validate_pod(pod: Pod, into: Decoding, options: _Options) -> str:
+    from minikubelet.api.validation.pod import reference_error, validate_pod
+
+    if options.strict_static and (text := reference_error(pod)) is not None:
+        into.error("spec", _place(into, "spec"), text)
+        return "reference"
+    return _add_errors(validate_pod(pod), into)
+
+
+def _validate_config_map(value: ConfigMap) -> Sequence[Any]:
+    from minikubelet.api.validation.objects import validate_config_map
+
+    return validate_config_map(value)
+
+
+def _validate_secret(value: Secret) -> Sequence[Any]:
+    from minikubelet.api.validation.objects import validate_secret
+
+    return validate_secret(value)
+
+
+def _keep(value: Any, errors: Sequence[Any], kept: list[Any], into: Decoding) -> str:
+    stage = _add_errors(errors, into)
+    if stage == "ok":
+        kept.append(value)
+    return stage
+
+
+def _add_errors(errors: Sequence[Any], into: Decoding) -> str:
+    for error in errors:
+        into.problems.append(_problem(error.path, error.text, into.document, _place(into, error.path)))
+    return "validation" if errors else "ok"
+
+
+def _place(into: Decoding, path: str) -> Mark:
+    """Return where a field stands, or else the nearest thing around it that does."""
+    while path:
+        if path in into.places:
+            return into.places[path]
+        cut = max(path.rfind("."), path.rfind("["))
+        path = path[:cut] if cut > 0 else ""
+    return into.places.get("", Mark(1, 1))

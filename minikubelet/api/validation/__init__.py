@@ -1,0 +1,1 @@
+"""Kubernetes' own rules for the objects in manifests."""
