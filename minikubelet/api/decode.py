@@ -208,6 +208,8 @@ def _whole_number(value: Any) -> int | None:
 
 def _zero(kind: Any) -> Any:
     """Return what Kubernetes sees where nothing is written."""
+    if type(None) in typing.get_args(kind):
+        return None
     kind, quantity = _unwrap(kind)
     origin = typing.get_origin(kind)
     if quantity:

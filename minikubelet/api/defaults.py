@@ -36,7 +36,7 @@ S = TypeVar("S")
 
 def _set(value: S, **changes: Any) -> S:
     """Return a copy of an API value with some fields changed."""
-    return cast(S, msgspec.structs.replace(cast(msgspec.Struct, value), **changes))
+    return cast("S", msgspec.structs.replace(cast("msgspec.Struct", value), **changes))
 
 
 _FILE_MODE: Final = 0o644

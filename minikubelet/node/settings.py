@@ -1,0 +1,184 @@
+"""The node's configuration: a file with KubeletConfiguration's field names, environment variables and flags over it."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any, Final
+
+import structlog
+
+from minikubelet.api.quantity import QuantityError, parse_quantity
+from minikubelet.api.source import SourceError, decode_text, read_documents
+
+log = structlog.get_logger(__name__)
+
+ROOTS: Final = {
+    "config_dir": "/etc/minikubelet",
+    "state_dir": "/var/lib/minikubelet",
+    "run_dir": "/run/minikubelet",
+    "log_dir": "/var/log",
+}
+
+
+class SettingsError(Exception):
+    """The configuration cannot be used; the text is one clear line."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What the daemon is told. Durations are seconds, sizes bytes."""
+
+    config_dir: str = ROOTS["config_dir"]
+    state_dir: str = ROOTS["state_dir"]
+    run_dir: str = ROOTS["run_dir"]
+    log_dir: str = ROOTS["log_dir"]
+    node_name: str = ""
+    bridge: str = "minikubelet0"
+    pod_cidr: str = "10.88.0.0/16"
+    static_pod_path: str = ""
+    file_check_frequency: float = 20.0
+    max_pods: int = 110
+    cluster_dns: tuple[str, ...] = ()
+    cluster_domain: str = "cluster.local"
+    resolv_conf: str = "/etc/resolv.conf"
+    container_log_max_size: int = 10 * 1024 * 1024
+    container_log_max_files: int = 5
+    pod_pids_limit: int = -1
+    max_container_restart_period: float = 300.0
+    strict_static: bool = False
+
+    @property
+    def manifest_dir(self) -> str:
+        """Return the directory of manifests."""
+        return self.static_pod_path or os.path.join(self.config_dir, "manifests")
+
+    @property
+    def socket_path(self) -> str:
+        """Return the API's socket."""
+        return os.path.join(self.run_dir, "minikubelet.sock")
+
+
+# File key to attribute; what is not here is unknown.
+_KEYS: Final = {
+    "staticPodPath": "static_pod_path",
+    "fileCheckFrequency": "file_check_frequency",
+    "maxPods": "max_pods",
+    "podCIDR": "pod_cidr",
+    "podLogsDir": "log_dir",
+    "clusterDNS": "cluster_dns",
+    "clusterDomain": "cluster_domain",
+    "resolvConf": "resolv_conf",
+    "containerLogMaxSize": "container_log_max_size",
+    "containerLogMaxFiles": "container_log_max_files",
+    "podPidsLimit": "pod_pids_limit",
+    "nodeName": "node_name",
+    "bridge": "bridge",
+    "strictStatic": "strict_static",
+}
+_DURATIONS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+def load_settings(flags: Mapping[str, Any], environment: Mapping[str, str]) -> Settings:
+    """Return the settings: defaults, then the file, then MINIKUBELET_* variables, then flags.
+
+    Raises:
+        SettingsError: Something cannot be understood; says where.
+    """
+    over: dict[str, Any] = {}
+    for one in fields(Settings):
+        text = environment.get("MINIKUBELET_" + one.name.upper())
+        if text is not None:
+            over[one.name] = _convert(one.name, text, f"environment variable MINIKUBELET_{one.name.upper()}")
+        if flags.get(one.name) is not None:
+            over[one.name] = _convert(one.name, flags[one.name], f"flag --{one.name.replace('_', '-')}")
+    roots = {name: value for name, value in over.items() if name in ROOTS}
+    settings = replace(Settings(**roots), **_from_file(os.path.join(roots.get("config_dir", ROOTS["config_dir"]))))
+    settings = replace(settings, **over)
+    if not settings.node_name:
+        settings = replace(settings, node_name=socket.gethostname().lower())
+    return settings
+
+
+def _from_file(directory: str) -> dict[str, Any]:
+    path = os.path.join(directory, "config.yaml")
+    try:
+        with open(path, "rb") as file:
+            documents, _ = read_documents(decode_text(file.read()))
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise SettingsError(f"cannot read {path}: {error.strerror}") from error
+    except SourceError as error:
+        raise SettingsError(f"cannot read {path}:{error.mark.line}:{error.mark.column}: {error.message}") from error
+    values: dict[str, Any] = {}
+    if not documents or documents[0].value is None:
+        return values
+    if not isinstance(documents[0].value, dict):
+        raise SettingsError(f"cannot read {path}:1:1: expected a mapping of KubeletConfiguration fields")
+    for name, (mark, node) in documents[0].value.items():
+        where = f"{path}:{mark.line}:{mark.column}: {name}"
+        if name in ("kind", "apiVersion"):
+            continue
+        if name == "crashLoopBackOff":
+            plain = node.plain() or {}
+            values["max_container_restart_period"] = _convert(
+                "max_container_restart_period", plain.get("maxContainerRestartPeriod", "300s"), where
+            )
+            continue
+        attribute = _KEYS.get(name)
+        if attribute is None:
+            close = difflib.get_close_matches(name, _KEYS, n=1)
+            hint = f', did you mean "{close[0]}"?' if close else ""
+            log.warning(
+                "configuration field not supported, ignored", field=name, place=f"{path}:{mark.line}", hint=hint
+            )
+            continue
+        values[attribute] = _convert(attribute, node.plain(), where)
+    return values
+
+
+def _convert(name: str, value: Any, where: str) -> Any:
+    default = getattr(Settings(), name)
+    try:
+        if isinstance(default, bool):
+            return value if isinstance(value, bool) else {"true": True, "false": False}[str(value).lower()]
+        if isinstance(default, tuple):
+            return tuple(value) if isinstance(value, list) else tuple(str(value).split(","))
+        if isinstance(default, float):
+            return value if isinstance(value, float) else _seconds(str(value))
+        if isinstance(default, int):
+            return parse_quantity(str(value)).value()
+    except (KeyError, ValueError, QuantityError) as error:
+        raise SettingsError(f"cannot use {where}: {value!r} is not {_expected(default)}") from error
+    if not isinstance(value, str):
+        raise SettingsError(f"cannot use {where}: {value!r} is not a text")
+    return value
+
+
+def _seconds(text: str) -> float:
+    total, number = 0.0, ""
+    unit = ""
+    for character in text + " ":
+        if character.isdigit() or character == ".":
+            if unit:
+                total, number, unit = total + float(number) * _DURATIONS[unit], "", ""
+            number += character
+        else:
+            unit += character.strip()
+    return total + float(number) * _DURATIONS[unit or "s"]
+
+
+def _expected(default: Any) -> str:
+    match default:
+        case bool():
+            return "true or false"
+        case float():
+            return "a duration like 20s"
+        case int():
+            return "a number"
+        case _:
+            return "a list"
