@@ -126,6 +126,22 @@ async def test_a_new_daemon_keeps_known_pods_and_removes_the_rest(lab: Any) -> N
     await new.stop(remove=True)
 
 
+async def test_links_without_a_record_are_removed_and_other_software_is_left_alone(lab: Any) -> None:
+    old = lab.network()
+    await old.start(())
+    await old.attach(uid(1), pod="default/one", netns_fd=lab.netns())
+    await old.stop(remove=False)
+    os.unlink(f"{lab.state_dir}/network/{uid(1)}.json")
+    mine = names.link_name(lab.bridge, uid(2))
+    lab.run("ip", "link", "add", mine, "type", "bridge")
+    lab.run("ip", "link", "add", "vethabc", "type", "veth", "peer", "name", "vethdef")
+    new = lab.network()
+    await new.start([uid(1)])
+    assert names.link_name(lab.bridge, uid(1)) not in lab.links()
+    assert {mine, "vethabc", "vethdef"} <= set(lab.links()), "not a pod's link, whatever the name"
+    await new.stop(remove=True)
+
+
 async def test_after_a_reboot_the_address_is_kept_but_the_pod_counts_as_unconnected(lab: Any) -> None:
     old = lab.network()
     await old.start(())
