@@ -90,6 +90,10 @@ class HostPorts:
         if self._nft is not None:
             self._nft.watch(self._heard)
 
+    async def dropping_chains(self) -> list[str]:
+        """Return the other firewalls' chains that drop forwarded packets unless a rule of theirs accepts them."""
+        return await self._nft.dropping_chains() if self._nft is not None else []
+
     async def publish(self, pod: PodNetwork) -> None:
         """Publish a pod's host ports, instead of those it had.
 

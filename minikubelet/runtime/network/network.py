@@ -172,7 +172,7 @@ class Network:
         return self._pods[uid].ips if uid in self._connected else ()
 
     def host_ips(self) -> tuple[str, ...]:
-        """Return the node's addresses: those of the interface with the default route first, IPv4 before IPv6."""
+        """Return the node's address of each family, IPv4 first: the one of the link with the default route."""
         return self._host_ips
 
     def netns_name(self, uid: PodUID, pod: str) -> str:
@@ -292,6 +292,12 @@ class Network:
             await self._host_ports.start(live)
         if self._host_ports.in_kernel:
             await self._bridge.open_loopback()
+            for chain in await self._host_ports.dropping_chains():
+                log.warning(
+                    "another firewall drops forwarded packets by default, pods may not reach the outside",
+                    chain=chain,
+                    remedy=f"let it accept what comes in or goes out by {self._bridge_name}",
+                )
             return
         try:
             await self._masquerade.ensure()

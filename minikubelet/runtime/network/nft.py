@@ -8,6 +8,8 @@ is said in comments of the ruleset, which `nft list` keeps out of the kernel but
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import json
 import shutil
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
@@ -19,6 +21,7 @@ from minikubelet.runtime.network.rtnetlink import IPNetwork
 from minikubelet.runtime.network.watch import RulesWatch
 
 _TIMEOUT_S: Final = 30.0
+_IP_FAMILIES: Final = ("ip", "ip6", "inet")
 
 _TABLE: Final = """\
 add table inet {table}
@@ -145,6 +148,27 @@ class Nft:
             finally:
                 if self._watch is not None:
                     self._watch.resume(own=own)
+
+    async def dropping_chains(self) -> list[str]:
+        """Return `family table chain` of each base chain of others that drops forwarded packets by default.
+
+        An accept of ours cannot overrule another table's drop, and its rules are not ours to change. Docker and ufw
+        make such chains.
+        """
+        process = await asyncio.create_subprocess_exec(
+            *(self._program, "-j", "list", "chains"),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.DEVNULL,
+        )
+        output, _ = await process.communicate()
+        with contextlib.suppress(ValueError, LookupError, TypeError):
+            chains: list[dict[str, str]] = [x["chain"] for x in json.loads(output)["nftables"] if "chain" in x]
+            return [
+                f"{chain['family']} {chain['table']} {chain['name']}"
+                for chain in chains
+                if chain.get("hook") == "forward" and chain.get("policy") == "drop" and chain["family"] in _IP_FAMILIES
+            ]
+        return []
 
     async def _run(self, transaction: str) -> None:
         process = await asyncio.create_subprocess_exec(

@@ -32,6 +32,7 @@ _NLM_F_EXCL: Final = 0x200
 _NLM_F_CREATE: Final = 0x400
 _NLM_F_CAPPED: Final = 0x100
 _NLM_F_ACK_TLVS: Final = 0x200
+_NLM_F_DUMP_INTR: Final = 0x10
 _NLMSG_ERROR: Final = 2
 _NLMSG_DONE: Final = 3
 _NLMSGERR_ATTR_MSG: Final = 1
@@ -94,6 +95,9 @@ _ADDRESS: Final = struct.Struct("=BBBBI")
 _ROUTE: Final = struct.Struct("=BBBBBBBBI")
 _ATTRIBUTE: Final = struct.Struct("=HH")
 _RECEIVE_BYTES: Final = 256 * 1024
+_DUMP_ATTEMPTS: Final = 5
+# The kernel answers inside the request; this only keeps a lost answer from stopping the network for ever.
+_RECEIVE_TIMEOUT_S: Final = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,6 +241,8 @@ class Netlink:
         self._sequence = 0
         try:
             self._socket.bind((0, 0))
+            timeout = struct.pack("@ll", _RECEIVE_TIMEOUT_S, 0)
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeout)
             self._socket.setsockopt(_SOL_NETLINK, _NETLINK_CAP_ACK, 1)
             self._socket.setsockopt(_SOL_NETLINK, _NETLINK_EXT_ACK, 1)
         except OSError:
@@ -313,7 +319,15 @@ class Netlink:
         found = (_parse_route(body) for kind, body in self._ask(request) if kind == _RTM_NEWROUTE)
         return [route for route in found if route is not None]
 
-    def _ask(self, request: Message) -> Iterator[tuple[int, bytes]]:
+    def _ask(self, request: Message) -> list[tuple[int, bytes]]:
+        """Ask a question; a list that changed while the kernel gave it is asked for again."""
+        for _ in range(_DUMP_ATTEMPTS):
+            answers = self._ask_once(request)
+            if answers is not None:
+                return answers
+        raise OSError(errno.EINTR, f"cannot {request.purpose}: it kept changing")
+
+    def _ask_once(self, request: Message) -> list[tuple[int, bytes]] | None:
         self._sequence += 1
         sequence = self._sequence
         # A dump ends with NLMSG_DONE; a single answer is followed by the acknowledgement asked for.
@@ -321,14 +335,16 @@ class Netlink:
         header = _HEADER.pack(16 + len(request.body), request.kind, flags, sequence, 0)
         self._socket.send(header + request.body)
         answers: list[tuple[int, bytes]] = []
+        whole = True
         while True:
             for kind, answer_flags, answered, body in _split(self._socket.recv(_RECEIVE_BYTES)):
                 if answered != sequence:
                     continue
+                whole = whole and not answer_flags & _NLM_F_DUMP_INTR
                 if kind == _NLMSG_ERROR and (error := _error(answer_flags, body, request.purpose)) is not None:
                     raise error
                 if kind in (_NLMSG_ERROR, _NLMSG_DONE):
-                    return iter(answers)
+                    return answers if whole else None
                 answers.append((kind, body))
 
 

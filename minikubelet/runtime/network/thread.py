@@ -6,10 +6,14 @@ import asyncio
 import contextlib
 import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
+import structlog
+
 from minikubelet.runtime.network.wiring import Wiring
+
+log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 
@@ -26,9 +30,18 @@ class NetworkThread:
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="network")
         self._wiring: Wiring | None = None
 
+    def _submit(self, function: Callable[[Wiring], T]) -> Future[T]:
+        if self._wiring is not None and self._wiring.lost:
+            # The thread is stuck in a pod's namespace: it and what it holds are left behind.
+            log.error("network thread lost, going on with another")
+            self._executor.shutdown(wait=False)
+            self._executor = ThreadPoolExecutor(1, thread_name_prefix="network")
+            self._wiring = None
+        return self._executor.submit(self._run, function)
+
     async def run(self, function: Callable[[Wiring], T]) -> T:
         """Call the function with the kernel's side of the network; what it raises is raised here."""
-        return await asyncio.get_running_loop().run_in_executor(self._executor, self._run, function)
+        return await asyncio.wrap_future(self._submit(function))
 
     async def run_inside(self, netns: int, function: Callable[[Wiring, int], T]) -> T:
         """Call the function with a descriptor of our own of the namespace.
@@ -37,7 +50,7 @@ class NetworkThread:
         then be another pod's.
         """
         own = os.dup(netns)
-        future = self._executor.submit(self._run, lambda wiring: function(wiring, own))
+        future = self._submit(lambda wiring: function(wiring, own))
         future.add_done_callback(lambda _: os.close(own))
         return await asyncio.wrap_future(future)
 

@@ -7,6 +7,7 @@ network namespace; when the way back failed, it is lost, and nothing else.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import functools
@@ -34,6 +35,7 @@ _CLONE_NEWNET: Final = 0x40000000
 _LOOPBACK_INDEX: Final = 1
 _ENGINES: Final = ("bridge", "veth")
 _IPV6: Final = "/proc/sys/net/ipv6"
+_ACCEPT_RA: Final = "/proc/sys/net/ipv6/conf/default/accept_ra"
 _OWN_NETNS: Final = "/proc/thread-self/ns/net"
 
 
@@ -71,16 +73,19 @@ class HostView:
 class Wiring:
     """The kernel's side of the network. Use it from one thread only.
 
+    `lost` is set when that thread could not come back from a pod's namespace and must not be used any more.
+
     Args:
         bridge: Name of the bridge.
     """
 
     def __init__(self, bridge: str) -> None:
+        self.lost = False
         self._bridge = bridge
         self._host = Netlink()
         self._home = os.open(_OWN_NETNS, os.O_RDONLY | os.O_CLOEXEC)
-        self._bridge_index = 0
-        self._mtu = 1500
+        found = self._host.link(bridge)
+        self._bridge_index, self._mtu = (found.index, found.mtu) if found else (0, 1500)
         # A kernel without IPv6 refuses to be told anything about it.
         self._ipv6 = os.path.exists(_IPV6)
 
@@ -220,8 +225,14 @@ class Wiring:
         _enter(netns)
         try:
             pod = Netlink()
+            if self._ipv6:
+                _ignore_router_advertisements()
         finally:
-            _enter(self._home)
+            try:
+                _enter(self._home)
+            except OSError:
+                self.lost = True
+                raise
         with pod:
             yield pod
 
@@ -234,7 +245,7 @@ def link_local(mac: str) -> IPInterface:
 
 
 def node_addresses(view: HostView, *, without: str) -> tuple[str, ...]:
-    """Return the node's addresses, IPv4 before IPv6 and in each those of the uplink first.
+    """Return the node's address of each family, IPv4 first: the uplink's, or else another link's.
 
     Bridges and veth pairs do not count unless they are the uplink: other container engines live there.
 
@@ -254,8 +265,15 @@ def node_addresses(view: HostView, *, without: str) -> tuple[str, ...]:
             return False
         return address.scope == 0 and not address.temporary and (link.index == first or link.kind not in _ENGINES)
 
-    found = sorted(filter(counts, view.addresses), key=lambda a: (a.interface.version, a.index != first))
-    return tuple(dict.fromkeys(str(address.interface.ip) for address in found)) or ("127.0.0.1",)
+    found = sorted(filter(counts, view.addresses), key=lambda a: (a.interface.version, a.index == first), reverse=True)
+    by_family = {address.interface.version: str(address.interface.ip) for address in reversed(found)}
+    return tuple(by_family.values()) or ("127.0.0.1",)
+
+
+def _ignore_router_advertisements() -> None:
+    """Make links to come in this namespace ignore routers: another pod could play one (CVE-2020-10749)."""
+    with contextlib.suppress(OSError), open(_ACCEPT_RA, "wb", buffering=0) as file:
+        file.write(b"0")
 
 
 def _enter(netns: int) -> None:

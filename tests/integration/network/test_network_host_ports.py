@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from minikubelet.lifecycle.observed import PodUID
-from minikubelet.runtime.network.errors import HostPortInUse
+from minikubelet.runtime.network import nft
+from minikubelet.runtime.network.errors import HostPortInUse, NetworkError
 from minikubelet.runtime.network.records import HostPort
 
 pytestmark = [pytest.mark.root, pytest.mark.anyio]
@@ -244,3 +245,43 @@ async def test_without_nft_but_with_iptables_pods_reach_the_outside(lab: Any) ->
         assert await lab.ask(pod, lab.outside_ip, 82) == lab.host_ip
     await network.stop(remove=True)
     assert "minikubelet" not in lab.run("iptables-save")
+
+
+async def test_auto_falls_back_where_nftables_does_not_work(
+    lab: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = tmp_path / "nft"
+    broken.write_text("#!/bin/sh\necho 'Error: Protocol not supported' >&2\nexit 1\n")
+    broken.chmod(0o755)
+    monkeypatch.setattr(nft, "find_nft", lambda: str(broken))
+    strict = lab.network(host_ports="nftables")
+    with pytest.raises(NetworkError, match="cannot change the nftables rules: Error: Protocol not supported"):
+        await strict.start(())
+    await strict.stop(remove=False)
+    network = lab.network(host_ports="auto")
+    await network.start(())
+    pod = await attach(lab, network, 1, HostPort(host_port=8080, container_port=80))
+    async with await lab.serve(pod, 80):
+        await lab.ask(lab.outside, lab.host_ip, 8080)
+    assert lab.run("sysctl", "-n", f"net.ipv4.conf.{lab.bridge}.route_localnet").strip() == "0"
+    await network.stop(remove=True)
+
+
+@pytest.mark.skipif(NO_NFT, reason="nft is not installed")
+async def test_a_withdrawn_udp_port_leaves_no_connection_to_the_pods_address(lab: Any) -> None:
+    def remembered() -> list[str]:
+        with open("/proc/thread-self/net/nf_conntrack", encoding="ascii") as file:
+            return [line for line in file if "dport=5353" in line]
+
+    network = lab.network()
+    await network.start(())
+    port = HostPort(host_port=5353, container_port=53, protocol="UDP")
+    lab.serve_udp(await attach(lab, network, 1, port), 53)
+    await lab.ask_udp(lab.outside, lab.host_ip, 5353)
+    try:
+        assert remembered()
+    except FileNotFoundError:
+        pytest.skip("the kernel does not list connections")
+    await network.detach(uid(1))
+    assert not remembered()
+    await network.stop(remove=True)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pyroute2 import IPRoute  # type: ignore[attr-defined]
+from pyroute2 import IPRoute
 
 from minikubelet.lifecycle.observed import PodUID
 from minikubelet.runtime.network.errors import NetworkError

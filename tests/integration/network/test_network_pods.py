@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 
 from minikubelet.lifecycle.observed import PodUID
-from minikubelet.runtime.network import names
-from minikubelet.runtime.network.errors import AddressesExhausted, NetworkConflict
+from minikubelet.runtime.network import names, wiring
+from minikubelet.runtime.network.errors import AddressesExhausted, NetworkConflict, NetworkError
+from minikubelet.runtime.network.inspection import inspect_network, remove_finding
 
 pytestmark = [
     pytest.mark.root,
@@ -275,6 +276,93 @@ async def test_removal_leaves_the_machine_as_it_was(lab: Any) -> None:
     assert lab.run("sysctl", "-n", "net.ipv4.ip_forward").strip() == "1"
     await network.stop(remove=True)
     assert (lab.links(), lab.rules(), lab.run("ip", "route"), lab.run("sysctl", "net.ipv4.ip_forward")) == before
+
+
+async def test_what_an_abandoned_daemon_left_is_found_and_can_be_removed(lab: Any, tmp_path: Any) -> None:
+    before = (lab.links(), lab.rules())
+    gone = lab.network(state_dir=str(tmp_path / "gone"))
+    await gone.start(())
+    await gone.attach(uid(1), pod="default/one", netns_fd=lab.netns())
+    await gone.stop(remove=False)
+    shutil.rmtree(tmp_path / "gone")
+    (finding,) = await asyncio.to_thread(inspect_network)
+    assert (finding.bridge, finding.abandoned, finding.table) == (lab.bridge, True, True)
+    assert finding.links == (names.link_name(lab.bridge, uid(1)),)
+    await asyncio.to_thread(remove_finding, finding)
+    assert await asyncio.to_thread(inspect_network) == ()
+    assert (lab.links(), lab.rules()) == before
+
+
+async def test_an_abandoned_bridge_may_be_taken_over(lab: Any, tmp_path: Any) -> None:
+    gone = lab.network(state_dir=str(tmp_path / "gone"))
+    await gone.start(())
+    await gone.stop(remove=False)
+    shutil.rmtree(tmp_path / "gone")
+    heir = lab.network()
+    await heir.start(())
+    await heir.stop(remove=True)
+
+
+async def test_a_thread_that_cannot_come_back_from_a_pod_is_replaced(lab: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    network = lab.network()
+    await network.start(())
+    real, calls = wiring._enter, []
+
+    def enter(netns: int) -> None:
+        calls.append(netns)
+        if len(calls) == 2:
+            raise OSError(1, "cannot enter")
+        real(netns)
+
+    monkeypatch.setattr(wiring, "_enter", enter)
+    pod = lab.netns()
+    with pytest.raises(NetworkError, match="cannot connect the pod default/one"):
+        await network.attach(uid(1), pod="default/one", netns_fd=pod)
+    ips = await network.attach(uid(1), pod="default/one", netns_fd=pod)
+    async with await lab.serve(pod, 80):
+        await lab.ask(None, ips[0], 80)
+    await network.stop(remove=True)
+
+
+async def test_a_cancelled_attach_does_not_touch_another_pods_namespace(lab: Any) -> None:
+    network = lab.network()
+    await network.start(())
+    cancelled, other = os.dup(lab.netns()), lab.netns()
+    busy = asyncio.create_task(network.attach(uid(1), pod="default/busy", netns_fd=lab.netns()))
+    task = asyncio.create_task(network.attach(uid(2), pod="default/two", netns_fd=cancelled))
+    await asyncio.sleep(0)
+    task.cancel()
+    # The number is free again, and the next descriptor gets it.
+    os.dup2(other, cancelled)
+    await busy
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await network.attach(uid(3), pod="default/three", netns_fd=lab.netns())
+    assert "eth0" not in lab.links(other)
+    os.close(cancelled)
+    await network.detach(uid(2))
+    await network.stop(remove=True)
+
+
+async def test_another_firewall_that_drops_what_pods_send_is_told(lab: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    lab.run(
+        "nft", "add table ip filter; add chain ip filter FORWARD { type filter hook forward priority 0; policy drop; }"
+    )
+    network = lab.network()
+    await network.start(())
+    assert "ip filter FORWARD" in capsys.readouterr().out
+    assert "policy drop" in lab.rules(), "it is not ours to change"
+    await network.stop(remove=True)
+
+
+async def test_pods_ignore_router_advertisements(lab: Any) -> None:
+    network = lab.network(pod_cidrs=(lab.cidr, "fd01::/64"))
+    await network.start(())
+    pod = lab.netns()
+    await network.attach(uid(1), pod="default/one", netns_fd=pod)
+    assert lab.run("sysctl", "-n", "net.ipv6.conf.eth0.accept_ra", netns=pod).strip() == "0"
+    assert lab.run("sysctl", "-n", f"net.ipv6.conf.{lab.bridge}.accept_ra").strip() == "0"
+    await network.stop(remove=True)
 
 
 async def test_the_hosts_loopback_is_closed_to_pods(lab: Any) -> None:

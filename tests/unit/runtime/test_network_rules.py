@@ -12,6 +12,7 @@ from minikubelet.lifecycle.observed import PodUID
 from minikubelet.runtime.network import names, nft
 from minikubelet.runtime.network.conflicts import find_conflict
 from minikubelet.runtime.network.forwards import Forward, compute_forwards, compute_listeners
+from minikubelet.runtime.network.inspection import compute_findings
 from minikubelet.runtime.network.records import HostPort, PodNetwork, Records, parse_record
 from minikubelet.runtime.network.rtnetlink import Address, Link, Route
 from minikubelet.runtime.network.sysctls import Sysctls
@@ -191,7 +192,17 @@ HOST = HostView(
 
 
 def test_node_addresses_begin_with_the_uplink() -> None:
-    assert node_addresses(HOST, without="mk0") == ("192.0.2.2", "192.168.1.7", "2001:db8::2")
+    assert node_addresses(HOST, without="mk0") == ("192.0.2.2", "2001:db8::2")
+
+
+def test_without_a_default_route_the_first_link_with_an_address_counts() -> None:
+    view = HostView(links=HOST.links, addresses=HOST.addresses, routes=())
+    assert node_addresses(view, without="mk0") == ("192.168.1.7", "2001:db8::2")
+
+
+def test_a_bridge_that_is_the_uplink_counts() -> None:
+    view = HostView(links=HOST.links, addresses=HOST.addresses, routes=(route("0.0.0.0/0", 4),))
+    assert node_addresses(view, without="mk0") == ("172.17.0.1", "2001:db8::2")
 
 
 def test_a_node_without_any_address_has_its_loopback() -> None:
@@ -253,3 +264,19 @@ def test_sysctls_are_changed_once_and_put_back(tmp_path: Path) -> None:
     values = {path.name: path.read_text().strip() for path in (root / "net").iterdir()}
     assert values == {"forward": "0", "same": "1", "touched": "2"}
     assert not Path(kept).exists()
+
+
+def test_findings_put_bridges_links_and_tables_together() -> None:
+    one, two = names.link_name("mk0", UID), names.link_name("mk1", UID)
+    links = [
+        ("lo", "", ""),
+        ("mk0", "bridge", names.bridge_alias("/var/lib/minikubelet")),
+        ("docker0", "bridge", ""),
+        (one, "veth", "minikubelet: pod default/web"),
+        (two, "veth", ""),
+        ("veth0", "veth", ""),
+    ]
+    tables = ["minikubelet-mk0", "minikubelet-mk1", "filter"]
+    whole, remains = compute_findings(links, tables, lambda path: path == "/var/lib/minikubelet")
+    assert whole.describe() == "bridge mk0 of /var/lib/minikubelet: 1 pod links, nftables table"
+    assert (remains.bridge, remains.links, remains.abandoned, remains.table) == ("mk1", (two,), True, True)
