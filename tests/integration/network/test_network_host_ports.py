@@ -285,3 +285,22 @@ async def test_a_withdrawn_udp_port_leaves_no_connection_to_the_pods_address(lab
     await network.detach(uid(1))
     assert not remembered()
     await network.stop(remove=True)
+
+
+@BACKENDS
+async def test_sctp_is_translated_by_the_kernel_and_carried_where_it_has_such_sockets(lab: Any, backend: str) -> None:
+    network = lab.network(host_ports=backend)
+    await network.start(())
+    port = HostPort(host_port=3868, container_port=3868, protocol="SCTP")
+    if backend == "nftables":
+        await attach(lab, network, 1, port)
+        assert "sctp . 3868 : 10.88.0.2 . 3868" in lab.rules()
+    else:
+        try:
+            socket.socket(socket.AF_INET, socket.SOCK_STREAM, 132).close()
+        except OSError:
+            with pytest.raises(NetworkError, match=r"cannot use host port SCTP \*:3868: the kernel has no SCTP"):
+                await attach(lab, network, 1, port)
+        else:
+            await attach(lab, network, 1, port)
+    await network.stop(remove=True)
