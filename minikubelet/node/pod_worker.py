@@ -35,6 +35,8 @@ from minikubelet.lifecycle.observed import (
     RunState,
     StartFailure,
 )
+from minikubelet.lifecycle.resources import qos_class
+from minikubelet.lifecycle.status import NodeFacts, PodEnd, parse_rfc3339, pod_status, rfc3339
 from minikubelet.node.container_killer import ContainerKiller
 from minikubelet.runtime.port import ContainerFailure, Runtime, RuntimeFailure, SandboxFailure, VolumeFailure
 
@@ -90,6 +92,14 @@ class ProbeResults:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Rejection:
+    """Why a pod may not run on this node."""
+
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerServices:
     """What all workers of a node share."""
 
@@ -101,6 +111,8 @@ class WorkerServices:
     previous_status: Callable[[Pod], PodStatus | None]
     admit: Callable[[Pod], Rejection | None]
     host_ips: Callable[[], tuple[str, ...]]
+    message_of: Callable[[Pod, Container, ObservedContainer], str]
+    wanted_hash: Callable[[Container], str]
     wall_clock: Callable[[], float]
     boot_clock: Callable[[], float]
     max_back_off_s: float = 300.0
@@ -304,7 +316,8 @@ class PodWorker:
             f'Container image "{container.image}" already present on machine and can be accessed by the pod',
             container=action.name,
         )
-        self._back_off[action.name] = action.back_off
+        if action.back_off is not None:
+            self._back_off[action.name] = action.back_off
         has_hook = container.lifecycle is not None and container.lifecycle.post_start is not None
         if has_hook:
             self._starting.add(action.name)
@@ -385,7 +398,9 @@ class PodWorker:
         """End all running containers in parallel; sidecars wait for their turn, last first."""
         running = self._running()
         exits = {name: asyncio.Event() for name in running}
-        sidecars = [c.name for c in self.pod.spec.init_containers if c.restart_policy == "Always" and c.name in running]
+        sidecars = [
+            c.name for c in self.pod.spec.init_containers or () if c.restart_policy == "Always" and c.name in running
+        ]
         apps = [c.name for c in self.pod.spec.containers if c.name in running]
 
         async def end(name: str) -> None:
@@ -474,6 +489,7 @@ class PodWorker:
             startup=probes.startup,
             start_failures=dict(self._start_failures),
             back_off=dict(self._back_off),
+            wanted_hashes={one.name: self._services.wanted_hash(one) for one in self.pod.spec.containers},
         )
 
     def _running(self) -> dict[str, ObservedContainer]:
@@ -500,7 +516,9 @@ class PodWorker:
             self._status,
             NodeFacts(
                 now=self._services.wall_clock(),
+                qos_class=qos_class(self.pod),
                 host_ips=self._services.host_ips(),
+                message_of=lambda container, one: self._services.message_of(self.pod, container, one),
                 pod_ips=self._ips,
                 starting=frozenset(self._starting),
                 end=self._end,
@@ -517,7 +535,7 @@ class PodWorker:
             return pod
         meta = msgspec.structs.replace(
             pod.metadata,
-            deletion_timestamp=act.rfc3339(self._deleted_at + self._termination_grace_s()),
+            deletion_timestamp=rfc3339(self._deleted_at + self._termination_grace_s()),
             deletion_grace_period_seconds=int(self._termination_grace_s()),
         )
         return msgspec.structs.replace(pod, metadata=meta)
@@ -529,7 +547,7 @@ class PodWorker:
         limit = self.pod.spec.active_deadline_seconds
         if limit is None or self._status is None or not self._status.start_time:
             return None
-        age = self._services.wall_clock() - act.parse_rfc3339(self._status.start_time)
+        age = self._services.wall_clock() - parse_rfc3339(self._status.start_time)
         return self._services.boot_clock() + limit - age
 
     def _deadline_exceeded(self) -> bool:
@@ -544,13 +562,14 @@ class PodWorker:
     # Small things
 
     def _container(self, name: str) -> Container:
-        for container in (*self.pod.spec.init_containers, *self.pod.spec.containers):
+        every: list[Container] = [*(self.pod.spec.init_containers or []), *self.pod.spec.containers]
+        for container in every:
             if container.name == name:
                 return container
         raise LookupError(f"pod {self._key} has no container {name}")
 
     def _event(self, kind: str, reason: str, message: str, *, container: str = "") -> None:
-        init = any(c.name == container for c in self.pod.spec.init_containers)
+        init = any(c.name == container for c in self.pod.spec.init_containers or ())
         self._services.recorder.event(self.pod, kind, reason, message, container=container, init=init)
 
 

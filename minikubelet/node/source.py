@@ -196,7 +196,11 @@ class ManifestSource:
             changed = True
         for name in names:
             changed = self._look(name) or changed
-        if changed or (not self._desired.verdicts and names) or (changed is False and not names and self._desired.verdicts):
+        if (
+            changed
+            or (not self._desired.verdicts and names)
+            or (changed is False and not names and self._desired.verdicts)
+        ):
             self._publish()
 
     def _names(self) -> list[str]:

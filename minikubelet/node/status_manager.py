@@ -52,6 +52,17 @@ class StatusManager:
         self._table_timer: asyncio.TimerHandle | None = None
         self._table_cost_s = 0.0
         self._failed = False
+        self._table_changed = asyncio.Event()
+
+    def table(self) -> str:
+        """Return the table as it was last written."""
+        return self._table_text
+
+    async def changed(self, at_most_s: float) -> None:
+        """Wait until the table is another, but not longer than given."""
+        self._table_changed.clear()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._table_changed.wait(), at_most_s)
 
     def start(self) -> None:
         """Make the directory and note which files an earlier daemon left."""
@@ -152,6 +163,7 @@ class StatusManager:
         text = self._render(self.pods())
         if text != self._table_text or not os.path.exists(self._table_path):
             self._table_text = text
+            self._table_changed.set()
             self._write(self._table_path, text.encode())
 
 

@@ -1,0 +1,112 @@
+"""`minikubelet run`: the daemon in the foreground, or, with --standalone, a node of its own for one directory."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import logging
+import os
+import sys
+import time
+
+from minikubelet.cli.main import CommandFailed
+
+_REDRAW_S = 0.25
+
+
+def execute(options: argparse.Namespace) -> int:
+    """Run until SIGTERM or SIGINT."""
+    if os.geteuid() != 0:
+        raise CommandFailed("the daemon makes namespaces and mounts, which only root may: try sudo", 2)
+    from minikubelet.daemon import StartupError, run
+    from minikubelet.node.settings import SettingsError, load_settings
+    from minikubelet.runtime.network.errors import NetworkError
+
+    flags = {name: value for name, value in vars(options).items() if value is not None}
+    environment = dict(os.environ)
+    shows_table = False
+    if options.standalone:
+        flags = {**_standalone(options.standalone), **flags}
+        shows_table = sys.stdout.isatty() or True
+    _set_up_log(quiet=shows_table)
+    try:
+        settings = load_settings(flags, environment)
+    except SettingsError as error:
+        raise CommandFailed(str(error), 2) from error
+    remove = bool(options.remove_pods or options.standalone)
+    try:
+        asyncio.run(_run_with_table(run, settings, remove) if shows_table else run(settings, remove_pods=remove))
+    except (StartupError, NetworkError, OSError) as error:
+        raise CommandFailed(str(error)) from error
+    if options.standalone:
+        _tidy(settings.run_dir)
+    return 0
+
+
+def _standalone(directory: str) -> dict[str, str]:
+    """Return the settings of a node of its own: directories under ./.run, a bridge and a range of its own."""
+    base = os.path.abspath(".run")
+    os.makedirs(base, mode=0o700, exist_ok=True)
+    return {
+        "config_dir": os.path.join(base, "config"),
+        "state_dir": os.path.join(base, "state"),
+        "run_dir": os.path.join(base, "run"),
+        "log_dir": os.path.join(base, "log"),
+        "static_pod_path": os.path.abspath(directory),
+        "bridge": "mk-standalone",
+        "pod_cidr": "10.89.0.0/24",
+    }
+
+
+def _tidy(run_dir: str) -> None:
+    import shutil
+
+    with contextlib.suppress(OSError):
+        shutil.rmtree(os.path.dirname(run_dir))
+
+
+async def _run_with_table(run, settings, remove):  # type: ignore[no-untyped-def]
+    """Run the daemon and keep a table of its pods on the terminal."""
+    task: asyncio.Task[None] | None = None
+
+    def on_ready(daemon):  # type: ignore[no-untyped-def]
+        nonlocal task
+        print(f"node {settings.node_name}: manifests in {settings.manifest_dir}; Ctrl-C ends it", flush=True)
+        print(f"look closer with: minikubelet get pods -A --run-dir {settings.run_dir}", flush=True)
+        task = asyncio.create_task(_show(daemon))
+
+    try:
+        await run(settings, remove_pods=remove, on_ready=on_ready)
+    finally:
+        if task is not None:
+            task.cancel()
+        print("stopped, nothing is left", flush=True)
+
+
+async def _show(daemon) -> None:  # type: ignore[no-untyped-def]
+    shown, stamp = "", 0.0
+    while True:
+        text = daemon.status.table()
+        if text != shown and time.monotonic() - stamp >= _REDRAW_S:
+            clear = "\x1b[H\x1b[2J" if sys.stdout.isatty() else "\n"
+            print(f"{clear}{text}", end="", flush=True)
+            shown, stamp = text, time.monotonic()
+        await daemon.status.changed(_REDRAW_S)
+
+
+def _set_up_log(*, quiet: bool) -> None:
+    import structlog
+
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso"),
+            structlog.processors.format_exc_info,
+            structlog.processors.LogfmtRenderer(key_order=["timestamp", "level", "event"], bool_as_flag=False),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING if quiet else logging.INFO),
+        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+        cache_logger_on_first_use=True,
+    )

@@ -1,0 +1,418 @@
+"""Builds the daemon's parts, wires them to each other, and runs them until told to stop.
+
+The only place where objects are made. On the way down the order of the way up is reversed; pods go on running unless the
+daemon is told to take them along.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import importlib.metadata
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable, Sequence
+
+import msgspec
+import structlog
+
+from minikubelet.api.types import ConfigMap, Container, Pod, Secret
+from minikubelet.lifecycle import columns
+from minikubelet.lifecycle.observed import ObservedContainer, PodUID
+from minikubelet.lifecycle.resources import oom_score_adj, qos_class
+from minikubelet.linux.files import write_atomic
+from minikubelet.node.events import EventRecorder
+from minikubelet.node.pod_manager import PodManager
+from minikubelet.node.pod_worker import Rejection, WorkerServices
+from minikubelet.node.prober import NodeProber
+from minikubelet.node.settings import Settings
+from minikubelet.node.source import DesiredState, ManifestSource
+from minikubelet.node.status_manager import StatusManager, to_json
+from minikubelet.node.store import Store
+from minikubelet.node.verdicts import VerdictFiles
+from minikubelet.runtime.cgroups import Cgroups
+from minikubelet.runtime.hooks import HookRunner
+from minikubelet.runtime.launch import container_hash
+from minikubelet.runtime.limits import apply_limits
+from minikubelet.runtime.network.network import Network
+from minikubelet.runtime.pauses import Pauses
+from minikubelet.runtime.pods import PodRuntime, RuntimeSettings
+from minikubelet.runtime.port import VolumeFailure
+from minikubelet.runtime.variables import Variables
+from minikubelet.runtime.volumes.manager import Volumes
+from minikubelet.sandbox.pause import boot_time
+
+log = structlog.get_logger(__name__)
+
+_MESSAGE_LIMIT = 4096
+_FALLBACK_LIMIT = 2048
+_FALLBACK_LINES = 80
+
+
+class StartupError(Exception):
+    """The daemon cannot run here; the text is one clear line."""
+
+
+def version() -> str:
+    """Return the version of the installed package."""
+    return importlib.metadata.version("minikubelet")
+
+
+class NodeObjects:
+    """The ConfigMaps and Secrets of the manifest directory."""
+
+    def __init__(self) -> None:
+        self._config_maps: dict[tuple[str, str], ConfigMap] = {}
+        self._secrets: dict[tuple[str, str], Secret] = {}
+
+    def set(self, config_maps: Sequence[ConfigMap], secrets: Sequence[Secret]) -> bool:
+        """Replace all objects; True when something differs."""
+        maps = {(one.metadata.namespace or "default", one.metadata.name): one for one in config_maps}
+        hidden = {(one.metadata.namespace or "default", one.metadata.name): one for one in secrets}
+        changed = maps != self._config_maps or hidden != self._secrets
+        self._config_maps, self._secrets = maps, hidden
+        return changed
+
+    def config_map(self, namespace: str, name: str) -> ConfigMap | None:
+        """Return the named ConfigMap, or None."""
+        return self._config_maps.get((namespace, name))
+
+    def secret(self, namespace: str, name: str) -> Secret | None:
+        """Return the named Secret, or None."""
+        return self._secrets.get((namespace, name))
+
+
+class Daemon:
+    """All parts of one node, wired."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Build everything; nothing is started and no file is touched."""
+        self.settings = settings
+        self.store = Store()
+        self.objects = NodeObjects()
+        self._lock = -1
+        self._draining = False
+        self.pauses = Pauses(state_dir=settings.state_dir, run_dir=settings.run_dir, on_change=self._on_pod_change)
+        self.network = Network(
+            state_dir=settings.state_dir,
+            bridge=settings.bridge,
+            pod_cidrs=tuple(settings.pod_cidr.split(",")),
+        )
+        suffix = "" if settings.bridge == "minikubelet0" else f"-{settings.bridge}"
+        self.cgroups = Cgroups(f"kubepods{suffix}")
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        allocatable = {"cpu": str(os.cpu_count() or 1), "memory": str(memory)}
+        self.variables = Variables(
+            self.objects,
+            pod_ips=self.pod_ips,
+            host_ips=self.network.host_ips,
+            allocatable=allocatable,
+            volume_path=self._volume_path,
+        )
+        self.volumes = Volumes(
+            pods_dir=os.path.join(settings.state_dir, "pods"),
+            objects=self.objects,
+            downward=self.variables.downward,
+            wall_clock=time.time,
+        )
+        self.runtime = PodRuntime(
+            settings=RuntimeSettings(
+                state_dir=settings.state_dir,
+                run_dir=settings.run_dir,
+                log_dir=settings.log_dir,
+                node_name=settings.node_name,
+                cluster_domain=settings.cluster_domain,
+                cluster_dns=settings.cluster_dns,
+                resolv_conf=settings.resolv_conf,
+                log_max_size=settings.container_log_max_size,
+                log_max_files=settings.container_log_max_files,
+                hidden_paths=(settings.state_dir, settings.run_dir),
+            ),
+            pauses=self.pauses,
+            network=self.network,
+            cgroups=self.cgroups,
+            volumes=self.volumes,
+            variables=self.variables.environment,
+            qos=qos_class,
+            apply_limits=lambda pod, container, paths: apply_limits(
+                pod, container, paths, pids_limit=settings.pod_pids_limit
+            ),
+            oom_score=lambda pod, container: oom_score_adj(pod, container, memory),
+        )
+        self.events = EventRecorder(
+            path=os.path.join(settings.state_dir, "events.jsonl"),
+            store=self.store,
+            node_name=settings.node_name,
+            clock=time.time,
+        )
+        self.status = StatusManager(
+            status_dir=os.path.join(settings.run_dir, "status"),
+            table_path=os.path.join(settings.run_dir, "status.txt"),
+            store=self.store,
+            render=render_pods,
+        )
+        self.hooks = HookRunner(
+            self.runtime, version=version(), pod_ips=self.pod_ips, on_http_fallback=self._on_http_fallback
+        )
+        self.prober = NodeProber(
+            self.runtime,
+            self.events,
+            version=version(),
+            pod_ips=self.pod_ips,
+            on_change=self._on_pod_change,
+            clock=boot_time,
+            started_at=boot_time(),
+        )
+        self.pods = PodManager(
+            WorkerServices(
+                runtime=self.runtime,
+                recorder=self.events,
+                hooks=self.hooks,
+                prober=self.prober,
+                publish=self.status.publish,
+                previous_status=lambda pod: self.status.previous(
+                    pod.metadata.namespace, pod.metadata.name, pod.metadata.uid
+                ),
+                admit=self._admit,
+                host_ips=self.network.host_ips,
+                message_of=self._message_of,
+                wanted_hash=container_hash,
+                wall_clock=time.time,
+                boot_clock=boot_time,
+                max_back_off_s=settings.max_container_restart_period,
+            ),
+            on_gone=self._on_gone,
+        )
+        self.source = ManifestSource(
+            directory=settings.manifest_dir,
+            state_dir=settings.state_dir,
+            node_name=settings.node_name,
+            period_s=settings.file_check_frequency,
+            strict_static=settings.strict_static,
+            on_change=self._on_desired,
+        )
+        self.verdicts = VerdictFiles(os.path.join(settings.run_dir, "manifests"))
+
+    # Up and down
+
+    async def start(self) -> None:
+        """Bring the node up: first what pods stand on, then the pods that run, then the wanted ones.
+
+        Raises:
+            StartupError: Another daemon uses these directories.
+            NetworkConflict: The bridge or the range is taken.
+        """
+        settings = self.settings
+        for directory, mode in (
+            (settings.state_dir, 0o700),
+            (settings.run_dir, 0o755),
+            (os.path.join(settings.log_dir, "pods"), 0o755),
+            (settings.manifest_dir, 0o755),
+        ):
+            os.makedirs(directory, mode=mode, exist_ok=True)
+        os.chmod(settings.state_dir, 0o700)
+        self._take_lock()
+        self.cgroups.start()
+        self.events.start()
+        self.status.start()
+        self.verdicts.start()
+        await self.pauses.start()
+        known = await self.pauses.adopt()
+        await self.network.start(known)
+        adopted = {uid: pod for uid in known if (pod := self._stored_pod(uid)) is not None}
+        for pod in adopted.values():
+            await self.runtime.adopt(pod)
+        await self.source.start()
+        wanted = {one.pod.metadata.uid for one in self.source.desired.pods}
+        for uid, pod in adopted.items():
+            if uid not in wanted:
+                self.pods.adopt_orphan(pod)
+        await self._remove_leftovers(known, adopted)
+        self.status.remove_stale()
+        log.info("node ready", node=settings.node_name, manifests=settings.manifest_dir, pods=len(wanted))
+        sd_notify("READY=1")
+
+    def _take_lock(self) -> None:
+        path = os.path.join(self.settings.run_dir, "lock")
+        self._lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise StartupError(f"cannot start: another daemon already uses {self.settings.run_dir}") from error
+
+    def _stored_pod(self, uid: PodUID) -> Pod | None:
+        path = os.path.join(self.settings.state_dir, "pods", uid, "pod.json")
+        try:
+            with open(path, "rb") as file:
+                return msgspec.json.decode(file.read(), type=Pod)
+        except (OSError, msgspec.MsgspecError) as error:
+            log.warning("cannot read pod, its processes are ended", uid=uid, error=str(error))
+            return None
+
+    async def _remove_leftovers(self, known: Sequence[PodUID], adopted: dict[PodUID, Pod]) -> None:
+        """Remove what belongs to no pod: state without a readable pod, groups without state."""
+        for uid in known:
+            if uid not in adopted:
+                await self.pauses.stop_sandbox(uid)
+                self.volumes.tear_down(uid)
+                self.pauses.forget(uid)
+        alive = {one.metadata.uid for one in self.pods.pods()}
+        for leftover in self.cgroups.known_pods() - alive:
+            await self.cgroups.remove_pod(leftover)
+
+    async def stop(self, *, remove_pods: bool) -> None:
+        """Leave. With `remove_pods` every pod is ended first and nothing of this daemon is left on the machine."""
+        sd_notify("STOPPING=1")
+        await self.source.stop()
+        if remove_pods:
+            self._draining = True
+            await self.pods.drain()
+        await self.pods.stop()
+        self.prober.stop()
+        self.status.stop()
+        self.pauses.close()
+        await self.network.stop(remove=remove_pods)
+        await self.cgroups.stop(remove=remove_pods)
+        if self._lock >= 0:
+            os.close(self._lock)
+
+    # What happens
+
+    def _on_desired(self, desired: DesiredState) -> None:
+        """Take up a new desired state."""
+        if self._draining:
+            return
+        objects_changed = self.objects.set(desired.config_maps, desired.secrets)
+        pods = [one.pod for one in desired.pods]
+        for pod in pods:
+            self._store_pod(pod)
+        self.pods.set_pods(pods)
+        try:
+            self.verdicts.write(desired.verdicts)
+        except OSError as error:
+            log.error("cannot write verdicts", error=str(error))
+        if objects_changed:
+            self._refresh_volumes()
+
+    def _store_pod(self, pod: Pod) -> None:
+        """Keep a pod for a daemon that comes when its manifest has gone."""
+        directory = os.path.join(self.settings.state_dir, "pods", pod.metadata.uid)
+        path = os.path.join(directory, "pod.json")
+        if os.path.exists(path):
+            return
+        os.makedirs(directory, mode=0o700, exist_ok=True)
+        write_atomic(path, msgspec.json.encode(pod), mode=0o600)
+
+    def _refresh_volumes(self) -> None:
+        for pod in self.pods.pods():
+            try:
+                self.volumes.refresh(pod)
+            except VolumeFailure as failure:
+                for message in failure.messages:
+                    self.events.event(pod, "Warning", "FailedMount", message)
+        self.pods.wake_all()
+
+    def _on_pod_change(self, uid: PodUID) -> None:
+        self.pods.wake(uid)
+
+    def _on_gone(self, pod: Pod) -> None:
+        meta = pod.metadata
+        self.prober.remove(PodUID(meta.uid))
+        self.status.remove(meta.namespace, meta.name, meta.uid)
+
+    def _on_http_fallback(self, pod: Pod, container: Container) -> None:
+        message = f"request to HTTPS lifecycle hook got HTTP response, retry with HTTP succeeded: {container.name}"
+        self.events.event(pod, "Warning", "LifecycleHTTPFallback", message, container=container.name)
+
+    # What others ask
+
+    def pod_ips(self, pod: Pod) -> tuple[str, ...]:
+        """Return a pod's addresses: its own, or the node's."""
+        if pod.spec.host_network:
+            return self.network.host_ips()
+        return self.network.addresses(PodUID(pod.metadata.uid))
+
+    def _volume_path(self, pod: Pod, name: str) -> str:
+        volume = next(one for one in pod.spec.volumes or () if one.name == name)
+        return self.volumes.source_path(pod, volume)
+
+    def _admit(self, pod: Pod) -> Rejection | None:
+        if pod.spec.os is not None and pod.spec.os.name != "linux":
+            return Rejection(
+                reason="PodOSNotSupported", message="Failed to admit pod as the OS field doesn't match node OS"
+            )
+        if len(self.pods.pods()) > self.settings.max_pods:
+            text = f"Node didn't have enough resource: pods, requested: 1, used: {self.settings.max_pods}, "
+            return Rejection(reason="OutOfpods", message=text + f"capacity: {self.settings.max_pods}")
+        return None
+
+    def _message_of(self, pod: Pod, container: Container, one: ObservedContainer) -> str:
+        """Return an ended instance's termination message: its file, or the end of its log if the policy says so."""
+        text = self.runtime.termination_message(pod, container.name, one.id, _MESSAGE_LIMIT)
+        if text or container.termination_message_policy != "FallbackToLogsOnError":
+            return text
+        if one.exit is None or one.exit.exit_code == 0 or one.exit.reason == "StartError":
+            return text
+        return last_log_lines(self.runtime.log_path(pod, container.name, one.restart_count))
+
+
+def last_log_lines(path: str) -> str:
+    """Return the last lines of a log without their stamps, as the termination message."""
+    try:
+        with open(path, "rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            file.seek(max(0, size - 16 * _FALLBACK_LIMIT))
+            lines = file.read().splitlines()[-_FALLBACK_LINES:]
+    except OSError:
+        return ""
+    text = b""
+    for line in lines:
+        words = line.split(b" ", 3)
+        if len(words) == 4:
+            text += words[3] + (b"" if words[2] == b"P" else b"\n")
+    return text[-_FALLBACK_LIMIT:].decode("utf-8", "replace")
+
+
+def render_pods(pods: Sequence[Pod]) -> str:
+    """Return the table of all pods, wide."""
+    now = time.time()
+    return columns.render_table([columns.HEADERS, *(columns.pod_row(to_json(pod), now) for pod in pods)])
+
+
+def sd_notify(state: str) -> None:
+    """Tell systemd, if it asked to be told."""
+    address = os.environ.get("NOTIFY_SOCKET")
+    if not address:
+        return
+    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
+        notify.connect("\0" + address[1:] if address.startswith("@") else address)
+        notify.sendall(state.encode())
+
+
+async def run(settings: Settings, *, remove_pods: bool, on_ready: Callable[[Daemon], None] | None = None) -> None:
+    """Run the daemon until SIGTERM or SIGINT.
+
+    Args:
+        settings: The node's configuration.
+        remove_pods: End all pods on the way down and leave nothing behind.
+        on_ready: Called when the node is up.
+    """
+    from minikubelet.server.app import serve
+
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopped.set)
+    daemon = Daemon(settings)
+    await daemon.start()
+    server = await serve(daemon.store, settings.socket_path)
+    try:
+        if on_ready is not None:
+            on_ready(daemon)
+        await stopped.wait()
+    finally:
+        await server.close()
+        await daemon.stop(remove_pods=remove_pods)

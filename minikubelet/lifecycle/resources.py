@@ -1,0 +1,147 @@
+"""Quality of service and what resources mean for control groups, as numbers.
+
+Source: pkg/apis/core/v1/helper/qos, pkg/kubelet/cm/helpers_linux.go, pkg/kubelet/qos/policy.go, containerd's and runc's
+cgroup conversions (v1.36).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from minikubelet.api.quantity import parse_quantity
+from minikubelet.api.types import Container, Pod, ResourceRequirements
+
+PERIOD_US: Final = 100_000
+_MIN_QUOTA_US: Final = 1000
+_MIN_SHARES: Final = 2
+_MAX_SHARES: Final = 262_144
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupLimits:
+    """What is written into one control group; None means unlimited."""
+
+    shares: int = _MIN_SHARES
+    quota_us: int | None = None
+    memory: int | None = None
+
+
+def qos_class(pod: Pod) -> str:
+    """Return Guaranteed, Burstable or BestEffort, by cpu and memory only."""
+    level = pod.spec.resources
+    if level is not None and (level.limits or level.requests):
+        return _class_of([level])
+    every = (*(pod.spec.init_containers or ()), *pod.spec.containers)
+    return _class_of([one.resources for one in every])
+
+
+def _class_of(resources: list[ResourceRequirements]) -> str:
+    used = False
+    guaranteed = True
+    for one in resources:
+        requests, limits = _positive(one.requests), _positive(one.limits)
+        used = used or bool(requests or limits)
+        guaranteed = guaranteed and limits.keys() == {"cpu", "memory"} and {**limits, **requests} == limits
+    if not used:
+        return "BestEffort"
+    return "Guaranteed" if guaranteed else "Burstable"
+
+
+def _positive(entries: Mapping[str, str] | None) -> dict[str, int]:
+    found = {name: parse_quantity(text).nanos for name, text in (entries or {}).items() if name in ("cpu", "memory")}
+    return {name: nanos for name, nanos in found.items() if nanos > 0}
+
+
+def milli_cpu(text: str | None) -> int:
+    """Return thousandths of a processor, 0 for none."""
+    return parse_quantity(text).milli_value() if text else 0
+
+
+def cpu_shares(milli: int) -> int:
+    """Return version 1 shares for a request."""
+    return max(_MIN_SHARES, min(_MAX_SHARES, milli * 1024 // 1000)) if milli else _MIN_SHARES
+
+
+def cpu_quota(milli: int) -> int | None:
+    """Return microseconds of each period for a limit, None for no limit."""
+    return max(_MIN_QUOTA_US, milli * PERIOD_US // 1000) if milli > 0 else None
+
+
+def pod_weight(shares: int) -> int:
+    """Return the version 2 weight of a pod's group."""
+    return 1 + (shares - _MIN_SHARES) * 9999 // 262_142
+
+
+def container_weight(shares: int) -> int:
+    """Return the version 2 weight of a container's group, as runc converts shares."""
+    if shares <= _MIN_SHARES:
+        return 1
+    if shares >= _MAX_SHARES:
+        return 10_000
+    level = math.log2(shares)
+    return math.ceil(10 ** ((level * level + 125 * level) / 612.0 - 7.0 / 34.0))
+
+
+def container_limits(container: Container) -> GroupLimits:
+    """Return the limits of one container's group."""
+    requests, limits = container.resources.requests or {}, container.resources.limits or {}
+    request = milli_cpu(requests.get("cpu", limits.get("cpu")))
+    memory = parse_quantity(limits["memory"]).value() if "memory" in limits else 0
+    return GroupLimits(
+        shares=cpu_shares(request), quota_us=cpu_quota(milli_cpu(limits.get("cpu"))), memory=memory or None
+    )
+
+
+def pod_total(pod: Pod, name: str, *, limits: bool = False) -> int:
+    """Return a pod's request (or limit) of one resource in nano units: what scheduling and its group count."""
+    level = pod.spec.resources
+    own = (level.limits if limits else level.requests) if level is not None else None
+    overhead = parse_quantity((pod.spec.overhead or {}).get(name, "0")).nanos
+    if own and name in own:
+        return parse_quantity(own[name]).nanos + overhead
+
+    def of(container: Container) -> int:
+        entries = container.resources.limits if limits else container.resources.requests
+        return parse_quantity((entries or {}).get(name, "0")).nanos
+
+    total = sum(of(one) for one in pod.spec.containers)
+    sidecars = largest = 0
+    for container in pod.spec.init_containers or ():
+        if container.restart_policy == "Always":
+            sidecars += of(container)
+            largest = max(largest, sidecars)
+        else:
+            largest = max(largest, sidecars + of(container))
+    return max(total + sidecars, largest) + overhead
+
+
+def pod_limits(pod: Pod) -> GroupLimits:
+    """Return the limits of a pod's group: quota and memory only where every container has that limit."""
+    if qos_class(pod) == "BestEffort":
+        return GroupLimits()
+    every = (*(pod.spec.init_containers or ()), *pod.spec.containers)
+    level = (pod.spec.resources.limits if pod.spec.resources else None) or {}
+
+    def bounded(name: str) -> bool:
+        return name in level or all(name in (one.resources.limits or {}) for one in every)
+
+    quota = cpu_quota(-(-pod_total(pod, "cpu", limits=True) // 10**6)) if bounded("cpu") else None
+    memory = pod_total(pod, "memory", limits=True) // 10**9 if bounded("memory") else 0
+    shares = cpu_shares(-(-pod_total(pod, "cpu") // 10**6))
+    return GroupLimits(shares=shares, quota_us=quota, memory=memory or None)
+
+
+def oom_score_adj(pod: Pod, container: Container, node_memory: int) -> int:
+    """Return how readily the kernel kills a container when memory runs out: -997 last, 1000 first."""
+    if pod.spec.priority_class_name == "system-node-critical" or (pod.spec.priority or 0) >= 2_000_000_000:
+        return -997
+    match qos_class(pod):
+        case "Guaranteed":
+            return -997
+        case "BestEffort":
+            return 1000
+    request = parse_quantity((container.resources.requests or {}).get("memory", "0")).value()
+    return min(999, max(3, 1000 - 1000 * request // max(1, node_memory)))

@@ -1,0 +1,55 @@
+"""Writes resource limits into control groups of either version."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+
+from minikubelet.api.types import Container, Pod
+from minikubelet.lifecycle import resources
+from minikubelet.lifecycle.resources import PERIOD_US, GroupLimits
+from minikubelet.runtime.cgroups import CgroupPaths
+
+
+def apply_limits(pod: Pod, container: Container | None, paths: CgroupPaths, *, pids_limit: int = -1) -> None:
+    """Write a container's limits into its group, or (no container) the pod's into the pod's. Raises OSError."""
+    limits = resources.pod_limits(pod) if container is None else resources.container_limits(container)
+    if paths.version == 2:
+        _apply_v2(limits, paths, is_pod=container is None)
+    elif paths.version == 1:
+        _apply_v1(limits, paths)
+    if container is None and pids_limit > 0:
+        _write(paths.controller("pids"), "pids.max", str(pids_limit))
+
+
+def _apply_v1(limits: GroupLimits, paths: CgroupPaths) -> None:
+    cpu, memory = paths.controller("cpu"), paths.controller("memory")
+    _write(cpu, "cpu.shares", str(limits.shares))
+    if limits.quota_us is not None:
+        _write(cpu, "cpu.cfs_period_us", str(PERIOD_US))
+        _write(cpu, "cpu.cfs_quota_us", str(limits.quota_us))
+    if limits.memory is not None:
+        _write(memory, "memory.limit_in_bytes", str(limits.memory))
+        with contextlib.suppress(OSError):  # swap accounting may be off
+            _write(memory, "memory.memsw.limit_in_bytes", str(limits.memory))
+
+
+def _apply_v2(limits: GroupLimits, paths: CgroupPaths, *, is_pod: bool) -> None:
+    cpu, memory = paths.controller("cpu"), paths.controller("memory")
+    weight = resources.pod_weight(limits.shares) if is_pod else resources.container_weight(limits.shares)
+    _write(cpu, "cpu.weight", str(weight))
+    if limits.quota_us is not None:
+        _write(cpu, "cpu.max", f"{limits.quota_us} {PERIOD_US}")
+    if limits.memory is not None:
+        _write(memory, "memory.max", str(limits.memory))
+    if not is_pod:
+        with contextlib.suppress(OSError):
+            _write(memory, "memory.swap.max", "0")
+        _write(memory, "memory.oom.group", "1")
+
+
+def _write(directory: str | None, name: str, value: str) -> None:
+    if directory is None:
+        return
+    with open(os.path.join(directory, name), "w") as file:
+        file.write(value)
