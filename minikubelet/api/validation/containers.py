@@ -1,0 +1,306 @@
+"""The rules for containers: names, images, ports, environment, mounts, probes, hooks, resources.
+
+Source: kubernetes pkg/apis/core/validation/validation.go `validateContainers`, `validateInitContainers` (v1.36).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from typing import Final
+
+from minikubelet.api import syntax
+from minikubelet.api.field_errors import FieldError, duplicate, forbidden, invalid, not_found, required, unsupported
+from minikubelet.api.quantity import parse_quantity
+from minikubelet.api.types import (
+    Container,
+    EnvVar,
+    HTTPGetAction,
+    LifecycleHandler,
+    PodSpec,
+    Probe,
+    ResourceRequirements,
+)
+from minikubelet.api.validation.volumes import local_path
+
+_PULL_POLICIES: Final = ("Always", "IfNotPresent", "Never")
+_MESSAGE_POLICIES: Final = ("FallbackToLogsOnError", "File")
+_PROTOCOLS: Final = ("SCTP", "TCP", "UDP")
+_SCHEMES: Final = ("HTTP", "HTTPS")
+_NOT_NEGATIVE: Final = "must be greater than or equal to 0"
+
+
+def validate_containers(spec: PodSpec, volumes: Collection[str], path: str) -> list[FieldError]:
+    """Return what is wrong with the app containers."""
+    if not spec.containers:
+        return [required(path)]
+    errors: list[FieldError] = []
+    names: set[str] = set()
+    for index, container in enumerate(spec.containers):
+        here = f"{path}[{index}]"
+        errors += _validate_common(container, volumes, here)
+        if container.name in names:
+            errors.append(duplicate(f"{here}.name", container.name))
+        elif container.name:
+            names.add(container.name)
+        errors += _validate_hooks(container, spec, here)
+        errors += _validate_probes(container, here)
+    return errors
+
+
+def validate_init_containers(spec: PodSpec, volumes: Collection[str], path: str) -> list[FieldError]:
+    """Return what is wrong with the init containers; only sidecars may have probes and hooks."""
+    errors: list[FieldError] = []
+    names = {one.name for one in spec.containers}
+    for index, container in enumerate(spec.init_containers or ()):
+        here = f"{path}[{index}]"
+        errors += _validate_common(container, volumes, here)
+        if container.name in names:
+            errors.append(duplicate(f"{here}.name", container.name))
+        elif container.name:
+            names.add(container.name)
+        if container.restart_policy == "Always":
+            errors += _validate_hooks(container, spec, here)
+            errors += _validate_probes(container, here)
+            continue
+        for name in ("lifecycle", "livenessProbe", "readinessProbe", "startupProbe"):
+            attribute = re.sub(r"([A-Z])", lambda match: "_" + match[1].lower(), name)
+            if getattr(container, attribute) is not None:
+                detail = "may not be set for init containers without restartPolicy=Always"
+                errors.append(forbidden(f"{here}.{name}", detail))
+    return errors
+
+
+def _validate_common(container: Container, volumes: Collection[str], path: str) -> list[FieldError]:
+    errors: list[FieldError] = []
+    if not container.name:
+        errors.append(required(f"{path}.name"))
+    else:
+        errors += [invalid(f"{path}.name", container.name, one) for one in syntax.dns_label(container.name)]
+    if not container.image:
+        errors.append(required(f"{path}.image"))
+    elif container.image != container.image.strip():
+        errors.append(invalid(f"{path}.image", container.image, "must not have leading or trailing whitespace"))
+    if container.termination_message_policy not in _MESSAGE_POLICIES:
+        errors.append(
+            unsupported(f"{path}.terminationMessagePolicy", container.termination_message_policy, _MESSAGE_POLICIES)
+        )
+    errors += _validate_ports(container, f"{path}.ports")
+    errors += _validate_env(container, path)
+    errors += _validate_mounts(container, volumes, f"{path}.volumeMounts")
+    if container.image_pull_policy not in _PULL_POLICIES:
+        errors.append(unsupported(f"{path}.imagePullPolicy", container.image_pull_policy, _PULL_POLICIES))
+    errors += validate_resources(container.resources, f"{path}.resources")
+    return errors
+
+
+def _validate_ports(container: Container, path: str) -> list[FieldError]:
+    errors: list[FieldError] = []
+    names: set[str] = set()
+    for index, port in enumerate(container.ports or ()):
+        here = f"{path}[{index}]"
+        if port.name:
+            wrong = syntax.port_name(port.name)
+            errors += [invalid(f"{here}.name", port.name, one) for one in wrong]
+            if not wrong and port.name in names:
+                errors.append(duplicate(f"{here}.name", port.name))
+            names.add(port.name)
+        if port.container_port == 0:
+            errors.append(required(f"{here}.containerPort"))
+        else:
+            wrong = syntax.port_number(port.container_port)
+            errors += [invalid(f"{here}.containerPort", port.container_port, one) for one in wrong]
+        if port.host_port:
+            wrong = syntax.port_number(port.host_port)
+            errors += [invalid(f"{here}.hostPort", port.host_port, one) for one in wrong]
+        if port.protocol not in _PROTOCOLS:
+            errors.append(unsupported(f"{here}.protocol", port.protocol, _PROTOCOLS))
+    return errors
+
+
+def _validate_env(container: Container, path: str) -> list[FieldError]:
+    errors: list[FieldError] = []
+    for index, variable in enumerate(container.env or ()):
+        here = f"{path}.env[{index}]"
+        if not variable.name:
+            errors.append(required(f"{here}.name"))
+        else:
+            errors += [invalid(f"{here}.name", variable.name, one) for one in syntax.env_name(variable.name)]
+        errors += _validate_value_from(variable, f"{here}.valueFrom")
+    for index, source in enumerate(container.env_from or ()):
+        here = f"{path}.envFrom[{index}]"
+        if source.prefix:
+            errors += [invalid(f"{here}.prefix", source.prefix, one) for one in syntax.env_name(source.prefix)]
+        if source.config_map_ref is not None and not source.config_map_ref.name:
+            errors.append(required(f"{here}.configMapRef.name"))
+        if source.secret_ref is not None and not source.secret_ref.name:
+            errors.append(required(f"{here}.secretRef.name"))
+        if source.config_map_ref is None and source.secret_ref is None:
+            errors.append(invalid(here, "", "must specify one of: `configMapRef` or `secretRef`"))
+    return errors
+
+
+def _validate_value_from(variable: EnvVar, path: str) -> list[FieldError]:
+    source = variable.value_from
+    if source is None:
+        return []
+    found = [name for name in source.__struct_fields__ if getattr(source, name) is not None]
+    if not found:
+        detail = (
+            "must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef`, `secretKeyRef` or `fileKeyRef`"
+        )
+        return [invalid(path, "", detail)]
+    errors: list[FieldError] = []
+    if len(found) > 1:
+        errors.append(invalid(path, "", "may not have more than one field specified at a time"))
+    if variable.value:
+        errors.append(invalid(path, "", "may not be specified when `value` is not empty"))
+    return errors
+
+
+def _validate_mounts(container: Container, volumes: Collection[str], path: str) -> list[FieldError]:
+    errors: list[FieldError] = []
+    points: set[str] = set()
+    for index, one in enumerate(container.volume_mounts or ()):
+        here = f"{path}[{index}]"
+        if not one.name:
+            errors.append(required(f"{here}.name"))
+        if one.name not in volumes:
+            errors.append(not_found(f"{here}.name", one.name))
+        if not one.mount_path:
+            errors.append(required(f"{here}.mountPath"))
+        if one.mount_path in points:
+            errors.append(invalid(f"{here}.mountPath", one.mount_path, "must be unique"))
+        points.add(one.mount_path)
+        if one.sub_path:
+            errors += local_path(one.sub_path, f"{path}.subPath")
+        if one.sub_path_expr:
+            if one.sub_path:
+                errors.append(
+                    invalid(f"{path}.subPathExpr", one.sub_path_expr, "subPathExpr and subPath are mutually exclusive")
+                )
+            errors += local_path(one.sub_path_expr, f"{path}.subPathExpr")
+    return errors
+
+
+def _validate_probes(container: Container, path: str) -> list[FieldError]:
+    errors: list[FieldError] = []
+    for name, probe in (
+        ("livenessProbe", container.liveness_probe),
+        ("readinessProbe", container.readiness_probe),
+        ("startupProbe", container.startup_probe),
+    ):
+        if probe is None:
+            continue
+        here = f"{path}.{name}"
+        errors += _validate_probe(probe, here)
+        if name != "readinessProbe" and probe.success_threshold != 1:
+            errors.append(invalid(f"{here}.successThreshold", probe.success_threshold, "must be 1"))
+        if name == "readinessProbe" and probe.termination_grace_period_seconds is not None:
+            detail = "must not be set for readinessProbes"
+            value = probe.termination_grace_period_seconds
+            errors.append(invalid(f"{here}.terminationGracePeriodSeconds", value, detail))
+    return errors
+
+
+def _validate_probe(probe: Probe, path: str) -> list[FieldError]:
+    handler = {
+        "exec": probe.exec,
+        "httpGet": probe.http_get,
+        "tcpSocket": probe.tcp_socket,
+        "grpc": probe.grpc,
+    }
+    errors = _validate_handler(handler, path)
+    for name, value in (
+        ("initialDelaySeconds", probe.initial_delay_seconds),
+        ("timeoutSeconds", probe.timeout_seconds),
+        ("periodSeconds", probe.period_seconds),
+        ("successThreshold", probe.success_threshold),
+        ("failureThreshold", probe.failure_threshold),
+    ):
+        if value < 0:
+            errors.append(invalid(f"{path}.{name}", value, _NOT_NEGATIVE))
+    grace = probe.termination_grace_period_seconds
+    if grace is not None and grace <= 0:
+        errors.append(invalid(f"{path}.terminationGracePeriodSeconds", grace, "must be greater than 0"))
+    return errors
+
+
+def _validate_handler(handler: dict[str, object], path: str) -> list[FieldError]:
+    errors: list[FieldError] = []
+    count = 0
+    for name, action in handler.items():
+        if action is None:
+            continue
+        count += 1
+        here = f"{path}.{name}"
+        if count > 1:
+            errors.append(forbidden(here, "may not specify more than 1 handler type"))
+            continue
+        command = getattr(action, "command", None)
+        if name == "exec" and not command:
+            errors.append(required(f"{here}.command"))
+        port = getattr(action, "port", None)
+        if port is not None:
+            errors += _validate_port(port, f"{here}.port")
+        if isinstance(action, HTTPGetAction):
+            errors += _validate_http(action, here)
+    if count == 0:
+        errors.append(required(path, "must specify a handler type"))
+    return errors
+
+
+def _validate_port(port: int | str, path: str) -> list[FieldError]:
+    if isinstance(port, int):
+        return [invalid(path, port, one) for one in syntax.port_number(port)]
+    return [invalid(path, port, one) for one in syntax.port_name(port)]
+
+
+def _validate_http(action: HTTPGetAction, path: str) -> list[FieldError]:
+    errors: list[FieldError] = []
+    if action.scheme not in _SCHEMES:
+        errors.append(unsupported(f"{path}.scheme", action.scheme, _SCHEMES))
+    for one in action.http_headers or ():
+        errors += [invalid(f"{path}.httpHeaders", one.name, detail) for detail in syntax.header_name(one.name)]
+    return errors
+
+
+def _validate_hooks(container: Container, spec: PodSpec, path: str) -> list[FieldError]:
+    lifecycle = container.lifecycle
+    if lifecycle is None:
+        return []
+    errors: list[FieldError] = []
+    for name, handler in (("postStart", lifecycle.post_start), ("preStop", lifecycle.pre_stop)):
+        if handler is not None:
+            errors += _validate_hook(handler, spec, f"{path}.lifecycle.{name}")
+    return errors
+
+
+def _validate_hook(handler: LifecycleHandler, spec: PodSpec, path: str) -> list[FieldError]:
+    actions: dict[str, object] = {
+        "exec": handler.exec,
+        "httpGet": handler.http_get,
+        "tcpSocket": handler.tcp_socket,
+        "sleep": handler.sleep,
+    }
+    errors = _validate_handler(actions, path)
+    grace = spec.termination_grace_period_seconds or 0
+    if handler.sleep is not None and not 0 <= handler.sleep.seconds <= grace:
+        detail = f"must be non-negative and less than terminationGracePeriodSeconds ({grace})"
+        errors.append(invalid(f"{path}.sleep", handler.sleep.seconds, detail))
+    return errors
+
+
+def validate_resources(resources: ResourceRequirements, path: str) -> list[FieldError]:
+    """Return what is wrong with limits and requests."""
+    errors: list[FieldError] = []
+    limits = resources.limits or {}
+    for group, entries in (("limits", limits), ("requests", resources.requests or {})):
+        for name, text in entries.items():
+            if parse_quantity(text).nanos < 0:
+                errors.append(invalid(f"{path}.{group}[{name}]", text, _NOT_NEGATIVE))
+    for name, text in (resources.requests or {}).items():
+        if name in limits and parse_quantity(text).nanos > parse_quantity(limits[name]).nanos:
+            detail = f"must be less than or equal to {name} limit of {limits[name]}"
+            errors.append(invalid(f"{path}.requests", text, detail))
+    return errors

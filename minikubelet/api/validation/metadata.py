@@ -1,0 +1,40 @@
+"""The rules for object metadata.
+
+Source: k8s.io/apimachinery/pkg/api/validation/objectmeta.go (v1.36).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from minikubelet.api import syntax
+from minikubelet.api.field_errors import FieldError, invalid, required, too_long
+from minikubelet.api.types import ObjectMeta
+
+_ANNOTATIONS_LIMIT: Final = 256 * 1024
+
+
+def validate_metadata(meta: ObjectMeta, path: str, *, name: Callable[[str], list[str]]) -> list[FieldError]:
+    """Return what is wrong with an object's metadata; `name` is the rule for its name."""
+    errors: list[FieldError] = []
+    if meta.generate_name:
+        errors += [invalid(f"{path}.generateName", meta.generate_name, one) for one in name(meta.generate_name)]
+    if not meta.name:
+        errors.append(required(f"{path}.name", "name or generateName is required"))
+    else:
+        errors += [invalid(f"{path}.name", meta.name, one) for one in name(meta.name)]
+    if not meta.namespace:
+        errors.append(required(f"{path}.namespace"))
+    else:
+        errors += [invalid(f"{path}.namespace", meta.namespace, one) for one in syntax.dns_label(meta.namespace)]
+    for key, value in (meta.labels or {}).items():
+        errors += [invalid(f"{path}.labels", key, one) for one in syntax.qualified_name(key)]
+        errors += [invalid(f"{path}.labels", value, one) for one in syntax.label_value(value)]
+    size = 0
+    for key, value in (meta.annotations or {}).items():
+        errors += [invalid(f"{path}.annotations", key, one) for one in syntax.qualified_name(key.lower())]
+        size += len(key.encode()) + len(value.encode())
+    if size > _ANNOTATIONS_LIMIT:
+        errors.append(too_long(f"{path}.annotations", _ANNOTATIONS_LIMIT))
+    return errors
