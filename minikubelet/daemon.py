@@ -47,6 +47,8 @@ from minikubelet.sandbox.pause import boot_time
 
 log = structlog.get_logger(__name__)
 
+# A node that goes with its terminal does not keep the user waiting for a program that is deaf to SIGTERM.
+STANDALONE_GRACE_S = 2.0
 _MESSAGE_LIMIT = 4096
 _FALLBACK_LIMIT = 2048
 _FALLBACK_LINES = 80
@@ -269,7 +271,7 @@ class Daemon:
         await self.source.stop()
         if remove_pods:
             self._draining = True
-            await self.pods.drain()
+            await self.pods.drain(grace_s=STANDALONE_GRACE_S)
         await self.pods.stop()
         self.prober.stop()
         self.status.stop()

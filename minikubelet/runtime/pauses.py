@@ -392,11 +392,8 @@ class Pauses:
             RuntimeFailure: The pause is gone.
         """
         reply, _ = await self._channel(uid).request({"do": "start", "spec": to_json(spec)}, descriptors)
-        record = reply["container"]
-        pod = self._pods[uid]
-        pod.containers[record["id"]] = record
-        pod.view = None
-        found = observed_container(record)
+        # The pause told everybody before it answered; by now an exit may have been told too, so nothing is stored here.
+        found = observed_container(reply["container"])
         if found.exit is not None and found.exit.reason == "StartError":
             raise ContainerFailure("RunContainerError", found.exit.message)
         return found
