@@ -1,0 +1,45 @@
+# minikubelet: what one types. Everything that a target needs on a fresh Debian or Ubuntu machine it installs itself.
+.DEFAULT_GOAL := help
+VENV := .venv
+BIN := $(VENV)/bin
+SETUP := .ci/setup
+
+.PHONY: help run test unit integration e2e lint typecheck format check clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+run: $(VENV)/.run  ## run the pods in manifests/ until Ctrl-C, then remove everything
+	$(BIN)/minikubelet run --standalone manifests
+
+test: $(VENV)/.dev  ## install what the tests need and run all of them
+	$(BIN)/python -m pytest
+
+unit: $(VENV)/.dev  ## run the tests that need no root
+	$(BIN)/python -m pytest tests/unit
+
+integration: $(VENV)/.dev  ## run the tests with real namespaces and processes, as root
+	$(BIN)/python -m pytest tests/integration
+
+e2e: $(VENV)/.dev  ## run real programs as pods, as root
+	$(BIN)/python -m pytest tests/e2e
+
+lint: $(VENV)/.dev  ## check style and import floors
+	$(BIN)/ruff check minikubelet tests && $(BIN)/ruff format --check minikubelet tests && $(BIN)/lint-imports
+
+typecheck: $(VENV)/.dev  ## check types strictly
+	$(BIN)/mypy
+
+format: $(VENV)/.dev  ## format the code
+	$(BIN)/ruff format minikubelet tests
+
+check: lint typecheck test  ## all that CI runs
+
+clean:  ## remove the virtual environment and caches
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
+
+$(VENV)/.run: pyproject.toml .ci/requirements.txt
+	$(SETUP) run
+
+$(VENV)/.dev: pyproject.toml .ci/requirements.txt
+	$(SETUP) dev
