@@ -1,0 +1,173 @@
+"""What all tests share: running daemons of their own, each with its directories, bridge and range, and leak checks."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+Json = dict[str, Any]
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """Run asynchronous tests on asyncio only."""
+    return "asyncio"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what needs root where there is none, and say so."""
+    if os.geteuid() == 0:
+        return
+    skip = pytest.mark.skip(reason="needs root: namespaces and mounts")
+    for item in items:
+        if item.get_closest_marker("root"):
+            item.add_marker(skip)
+
+
+class Node:
+    """A daemon of the test's own, as a process, with everything it writes below one directory."""
+
+    def __init__(self, base: Path, number: int) -> None:
+        self.base = base
+        self.manifests = base / "config" / "manifests"
+        self.run_dir = base / "run"
+        self.state_dir = base / "state"
+        self.log_dir = base / "log"
+        self.bridge = f"mkt{number}"
+        self.cidr = f"10.{200 + number // 250}.{number % 250}.0/24"
+        self.process: subprocess.Popen[bytes] | None = None
+        self.manifests.mkdir(parents=True)
+        os.chmod(self.manifests, 0o755)
+
+    @property
+    def roots(self) -> list[str]:
+        return [
+            f"--config-dir={self.base / 'config'}",
+            f"--state-dir={self.state_dir}",
+            f"--run-dir={self.run_dir}",
+            f"--log-dir={self.log_dir}",
+        ]
+
+    def start(self) -> None:
+        """Start the daemon and wait until its table is there."""
+        log = open(self.base / "daemon.log", "ab")
+        arguments = ["--node-name=n1", f"--bridge={self.bridge}", f"--pod-cidr={self.cidr}", "--remove-pods"]
+        command = [sys.executable, "-m", "minikubelet", "run", *self.roots, *arguments]
+        self.process = subprocess.Popen(command, stdout=log, stderr=log)
+        self.wait(lambda: (self.run_dir / "minikubelet.sock").exists(), "the daemon's socket")
+
+    def kill(self) -> None:
+        """Kill the daemon as a crash would."""
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait()
+        with contextlib.suppress(FileNotFoundError):
+            (self.run_dir / "minikubelet.sock").unlink()
+
+    def stop(self) -> None:
+        """End the daemon with its pods."""
+        if self.process is not None and self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            try:
+                self.process.wait(30)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+
+    def write(self, name: str, text: str) -> None:
+        """Drop a manifest, as a careful user does it: written beside, then renamed."""
+        beside = self.manifests / f".{name}.tmp"
+        beside.write_text(text)
+        os.chmod(beside, 0o644)
+        beside.rename(self.manifests / name)
+
+    def pod(self, name: str) -> Json | None:
+        """Return the pod as its status file has it."""
+        path = self.run_dir / "status" / f"default_{name}-n1.json"
+        try:
+            found: Json = json.loads(path.read_text())
+        except FileNotFoundError:
+            return None
+        return found
+
+    def wait_pod(self, name: str, holds: Callable[[Json], bool], what: str, limit_s: float = 20.0) -> Json:
+        """Wait until a pod's status file says what is expected."""
+        found: list[Json] = []
+
+        def check() -> bool:
+            pod = self.pod(name)
+            if pod is not None:
+                found[:] = [pod]
+            return pod is not None and holds(pod)
+
+        try:
+            self.wait(check, what, limit_s)
+        except AssertionError as error:
+            raise AssertionError(
+                f"{error}; last status: {json.dumps(found[-1]['status'] if found else None)}"
+            ) from None
+        return found[0]
+
+    def wait(self, check: Callable[[], bool], what: str, limit_s: float = 20.0) -> None:
+        """Wait for something that tells nobody when it happens."""
+        deadline = time.monotonic() + limit_s
+        while not check():
+            if time.monotonic() > deadline:
+                log = (self.base / "daemon.log").read_text()[-3000:]
+                raise AssertionError(f"waited {limit_s} s for {what}; the daemon's log ends with:\n{log}")
+            time.sleep(0.02)
+
+    def log(self, pod: Json, container: str, count: int = 0) -> str:
+        """Return a container's log file."""
+        meta = pod["metadata"]
+        name = f"{meta['namespace']}_{meta['name']}_{meta['uid']}"
+        return (self.log_dir / "pods" / name / container / f"{count}.log").read_text()
+
+    def cli(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run the command line against this node."""
+        command = [sys.executable, "-m", "minikubelet", *arguments, *self.roots]
+        return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+
+    def leftovers(self) -> list[str]:
+        """Return what of this node is still on the machine."""
+        found = [line for line in Path("/proc/mounts").read_text().splitlines() if str(self.base) in line]
+        links = subprocess.run(["ip", "-o", "link"], capture_output=True, text=True, check=True).stdout
+        found += [line for line in links.splitlines() if self.bridge in line]
+        tables = subprocess.run(["nft", "list", "tables"], capture_output=True, text=True, check=False).stdout
+        found += [line for line in tables.splitlines() if line.endswith(f"minikubelet-{self.bridge}")]
+        for directory in Path("/sys/fs/cgroup").glob("*"):
+            found += [str(one) for one in directory.glob(f"**/kubepods-{self.bridge}")]
+        for entry in Path("/proc").iterdir():
+            with contextlib.suppress(OSError):
+                if entry.name.isdigit() and str(self.base).encode() in (entry / "cmdline").read_bytes():
+                    found.append((entry / "cmdline").read_bytes().replace(b"\0", b" ").decode())
+        return found
+
+
+_numbers = iter(range(os.getpid() % 40 * 250, 10**9))
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> Iterator[Node]:
+    """A running daemon; the test fails if anything of it is left afterwards."""
+    number = next(_numbers) % 10000
+    one = Node(tmp_path, number)
+    one.start()
+    try:
+        yield one
+    finally:
+        one.stop()
+        left = one.leftovers()
+        shutil.rmtree(tmp_path, ignore_errors=True)
+    assert left == []
