@@ -1,7 +1,7 @@
 """Builds the daemon's parts, wires them to each other, and runs them until told to stop.
 
-The only place where objects are made. On the way down the order of the way up is reversed; pods go on running unless the
-daemon is told to take them along.
+The only place where objects are made. On the way down the order of the way up is reversed; pods go on running unless
+the daemon is told to take them along.
 """
 
 from __future__ import annotations

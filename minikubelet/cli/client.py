@@ -17,7 +17,7 @@ from minikubelet.cli.main import CommandFailed
 Json = dict[str, Any]
 
 
-class DaemonDown(Exception):  # noqa: N818 - a state, not a mistake
+class DaemonDown(Exception):
     """Nobody listens on the socket."""
 
 

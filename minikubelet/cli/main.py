@@ -20,7 +20,7 @@ ROOTS: Final = {
 }
 
 
-class CommandFailed(Exception):  # noqa: N818 - it is a result, told in one line
+class CommandFailed(Exception):
     """The verb failed; the text is what the user is told."""
 
     def __init__(self, message: str, code: int = 1) -> None:

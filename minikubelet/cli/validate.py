@@ -1,4 +1,5 @@
-"""`minikubelet validate`: every error and warning of manifests at once, with the place and the likely meant spelling."""
+"""`minikubelet validate`: every error and warning of manifests at once, with the place and the likely meant
+spelling."""
 
 from __future__ import annotations
 

@@ -53,10 +53,7 @@ def status_column(pod: Json) -> str:
     status = pod.get("status", {})
     reason = status.get("reason") or status.get("phase", "")
     initializing = _initializing(pod)
-    if initializing is not None:
-        reason = initializing
-    else:
-        reason = _of_containers(pod, reason)
+    reason = initializing if initializing is not None else _of_containers(pod, reason)
     if pod["metadata"].get("deletionTimestamp") is not None:
         if status.get("reason") == "NodeLost":
             return "Unknown"

@@ -1,8 +1,8 @@
 """What the runtime saw of one Pod: the plain values that every decision is made from.
 
-The runtime fills these from what the pod's pause process reports; `lifecycle` only reads them. Two clocks appear: `*_at`
-are seconds of Unix time, for people; `*_mono` are seconds of CLOCK_BOOTTIME, which all processes of one boot share, and
-which every interval is measured on, so that a stepped wall clock disturbs no timer.
+The runtime fills these from what the pod's pause process reports; `lifecycle` only reads them. Two clocks appear:
+`*_at` are seconds of Unix time, for people; `*_mono` are seconds of CLOCK_BOOTTIME, which all processes of one boot
+share, and which every interval is measured on, so that a stepped wall clock disturbs no timer.
 """
 
 from __future__ import annotations
@@ -37,8 +37,9 @@ class ProbeOutcome(Enum):
 class Exit:
     """How a container instance ended.
 
-    `exit_code` is 128 + n for death by signal n, as containerd reports it. `reason` is `Completed`, `Error`, `OOMKilled`,
-    `StartError` (the command could not be executed; code 128), `ContainerStatusUnknown` or `RestartingAllContainers`.
+    `exit_code` is 128 + n for death by signal n, as containerd reports it. `reason` is `Completed`, `Error`,
+    `OOMKilled`, `StartError` (the command could not be executed; code 128), `ContainerStatusUnknown` or
+    `RestartingAllContainers`.
     """
 
     exit_code: int

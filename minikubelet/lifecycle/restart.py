@@ -1,7 +1,7 @@
 """Whether a container that has ended is started again, and how long that waits.
 
-Source: kubelet container/helpers.go `ShouldContainerBeRestarted`, kuberuntime `doBackOff`; client-go flowcontrol/backoff.go
-(v1.36).
+Source: kubelet container/helpers.go `ShouldContainerBeRestarted`, kuberuntime `doBackOff`; client-go
+flowcontrol/backoff.go (v1.36).
 """
 
 from __future__ import annotations

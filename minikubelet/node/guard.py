@@ -1,6 +1,7 @@
 """What the daemon, which runs everything as root, is willing to read.
 
-A manifest that somebody other than root can write is as good as a root shell for them, so it is refused, with the reason.
+A manifest that somebody other than root can write is as good as a root shell for them, so it is refused, with the
+reason.
 """
 
 from __future__ import annotations

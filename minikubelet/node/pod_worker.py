@@ -361,7 +361,6 @@ class PodWorker:
         await self._runtime.stop_sandbox(self.pod)
         for container_id in action.purge:
             await self._runtime.remove_container(self.pod, container_id)
-        self._ips = ()
 
     async def _kill_container(self, action: act.KillContainer) -> None:
         found = self._running().get(action.name)

@@ -2,11 +2,11 @@
 
 watchdog only rings the bell; the truth is what a scan finds. A scan looks at the stamp of every file and reads what has
 changed, so a bell that rings too often costs little and one that never rings is made good by the next regular scan. A
-file that is open for writing is left alone until it is closed or has been quiet for a while, and one that does not parse
-so soon after a change is looked at again before it is called bad.
+file that is open for writing is left alone until it is closed or has been quiet for a while, and one that does not
+parse so soon after a change is looked at again before it is called bad.
 
-Where this differs from the kubelet: only .yaml, .yml and .json are read; a bad edit keeps the last good version running;
-of two manifests of one pod the first goes on.
+Where this differs from the kubelet: only .yaml, .yml and .json are read; a bad edit keeps the last good version
+running; of two manifests of one pod the first goes on.
 """
 
 from __future__ import annotations

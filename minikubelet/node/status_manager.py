@@ -1,8 +1,9 @@
 """Publishes the status of pods: one JSON file a pod, one table for people, and the store that the API serves from.
 
-Owner of what has been published. The files lie in the run directory, which does not outlive a boot, so they are replaced
-atomically but not waited for on disk. A file is written only when its content differs, at the moment of the change; the
-table is written once for all changes of one turn of the event loop, and less often when there are very many pods.
+Owner of what has been published. The files lie in the run directory, which does not outlive a boot, so they are
+replaced atomically but not waited for on disk. A file is written only when its content differs, at the moment of the
+change; the table is written once for all changes of one turn of the event loop, and less often when there are very
+many pods.
 """
 
 from __future__ import annotations

@@ -28,10 +28,8 @@ class Verdict:
 
     def text(self) -> str:
         """Return the verdict as its file holds it."""
-        if self.is_refused:
-            head = "refused"
-        else:
-            head = "accepted with warnings" if self.problems else "accepted"
+        accepted = "accepted with warnings" if self.problems else "accepted"
+        head = "refused" if self.is_refused else accepted
         lines = [f"{self.file}: {head}"]
         if self.refusal:
             lines.append(f"{self.file}: error: {self.refusal}")

@@ -41,7 +41,7 @@ _START_LIMIT_S: Final = 30.0
 _TITLE_ROOM: Final = "-" * 200
 
 
-class PauseGone(RuntimeFailure):  # noqa: N818 - the family's names say what failed
+class PauseGone(RuntimeFailure):
     """The pause process has ended; its containers with it."""
 
 

@@ -1,7 +1,7 @@
 """The container runtime of this node: carries out what pod workers decide, on pauses, network, volumes and cgroups.
 
-Each method finishes what an earlier, interrupted call of it began; what must be undone is undone in the reverse order of
-how it was made.
+Each method finishes what an earlier, interrupted call of it began; what must be undone is undone in the reverse
+order of how it was made.
 """
 
 from __future__ import annotations

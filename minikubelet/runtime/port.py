@@ -37,7 +37,8 @@ class ContainerFailure(RuntimeFailure):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExecResult:
-    """How a command run inside a container ended. `output` is stdout and stderr together, cut to the limit asked for."""
+    """How a command run inside a container ended. `output` is stdout and stderr together, cut to the limit asked
+    for."""
 
     exit_code: int
     output: bytes = b""
@@ -54,7 +55,8 @@ class RuntimeView:
 
 
 class Runtime(Protocol):
-    """Carries out one pod's actions. Each method may be called again after a failure or a crash: it finishes the job."""
+    """Carries out one pod's actions. Each method may be called again after a failure or a crash: it finishes the
+    job."""
 
     def view(self, uid: PodUID) -> RuntimeView:
         """Return what is there now; never blocks."""

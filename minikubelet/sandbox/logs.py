@@ -1,9 +1,9 @@
 """Writes what containers print, as the container runtime interface's log format has it, and rotates the files.
 
 A line is `<RFC 3339 with nanoseconds> stdout|stderr F|P <text>`; P marks a piece of a longer line. All lines of one
-read get one time stamp, and whole blocks are prefixed at once: that is what makes a million lines a second possible here.
-A full disk must not stop the program that prints: lines are then dropped and counted, and the count is written when
-there is room again.
+read get one time stamp, and whole blocks are prefixed at once: that is what makes a million lines a second possible
+here. A full disk must not stop the program that prints: lines are then dropped and counted, and the count is written
+when there is room again.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Builds what a container sees as its file system, in a mount namespace of its own.
 
 The root is an overlay: below it the host's `/`, above it a tmpfs that dies with the container. Volumes are cloned
-before anything else is touched and attached by descriptor, so that no symlink, inside or outside, can redirect them; targets
-are resolved inside the new root.
+before anything else is touched and attached by descriptor, so that no symlink, inside or outside, can redirect them;
+targets are resolved inside the new root.
 """
 
 from __future__ import annotations

@@ -14,15 +14,15 @@ class NetworkError(Exception):
     """The network of one pod, or of the node, could not be made; the text says why and begins with "cannot"."""
 
 
-class NetworkConflict(NetworkError):  # noqa: N818 - named after what is wrong, as users are told
+class NetworkConflict(NetworkError):
     """The bridge name or the pod range is already in use on this machine. One line, fit to be shown as it is."""
 
 
-class AddressesExhausted(NetworkError):  # noqa: N818 - named after what is wrong, as users are told
+class AddressesExhausted(NetworkError):
     """Every address of the pod range is taken."""
 
 
-class HostPortInUse(NetworkError):  # noqa: N818 - named after what is wrong, as users are told
+class HostPortInUse(NetworkError):
     """A process outside minikubelet, or another pod, holds the host port."""
 
 

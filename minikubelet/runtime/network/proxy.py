@@ -36,7 +36,7 @@ _UNSUPPORTED: Final = (errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT, errno.ESOCKTNO
 Target = tuple[str, int]
 
 
-class Unsupported(Exception):  # noqa: N818 - a finding, mostly no failure
+class Unsupported(Exception):
     """The kernel has no such family or protocol; the text says which."""
 
 
