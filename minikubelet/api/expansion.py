@@ -1,7 +1,8 @@
 """`$(NAME)` in commands, arguments and environment values.
 
-`$$` is a literal dollar, an unknown name and an unclosed reference stay as they are, and what was put in is not looked at
-again. Source: Kubernetes "Define dependent environment variables"; third_party/forked/golang/expansion (v1.36).
+`$$` is a literal dollar, an unknown name and an unclosed reference stay as they are, and what was put in is not
+looked at again. Source: Kubernetes "Define dependent environment variables"; third_party/forked/golang/expansion
+(v1.36).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Resource quantities: exact numbers with the suffixes of Kubernetes.
 
-A quantity is kept as a whole number of nano units, the finest that Kubernetes knows; what is finer is rounded up. Numbers
-that do not fit 64 bits, where Kubernetes' own arithmetic wraps or caps, are refused.
+A quantity is kept as a whole number of nano units, the finest that Kubernetes knows; what is finer is rounded up.
+Numbers that do not fit 64 bits, where Kubernetes' own arithmetic wraps or caps, are refused.
 Source: k8s.io/apimachinery/pkg/api/resource/quantity.go (v1.36).
 """
 

@@ -1,8 +1,8 @@
 """From the text of a manifest file to values with the places they stand at.
 
-YAML is read through PyYAML's C parser, event by event, with bounds on depth, size and aliases; scalars get the types that
-Kubernetes' own YAML reader (1.1 with its own corrections) gives them, not PyYAML's. JSON is a subset of what is read here,
-so files that begin with `{` take the same way after a check that they are JSON.
+YAML is read through PyYAML's C parser, event by event, with bounds on depth, size and aliases; scalars get the types
+that Kubernetes' own YAML reader (1.1 with its own corrections) gives them, not PyYAML's. JSON is a subset of what is
+read here, so files that begin with `{` take the same way after a check that they are JSON.
 """
 
 from __future__ import annotations

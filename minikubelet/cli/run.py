@@ -9,8 +9,13 @@ import logging
 import os
 import sys
 import time
+from typing import TYPE_CHECKING
 
 from minikubelet.cli.main import CommandFailed
+
+if TYPE_CHECKING:
+    from minikubelet.daemon import Daemon
+    from minikubelet.node.settings import Settings
 
 _REDRAW_S = 0.25
 
@@ -28,7 +33,7 @@ def execute(options: argparse.Namespace) -> int:
     shows_table = False
     if options.standalone:
         flags = {**_standalone(options.standalone), **flags}
-        shows_table = sys.stdout.isatty() or True
+        shows_table = True
     _set_up_log(quiet=shows_table)
     try:
         settings = load_settings(flags, environment)
@@ -36,7 +41,7 @@ def execute(options: argparse.Namespace) -> int:
         raise CommandFailed(str(error), 2) from error
     remove = bool(options.remove_pods or options.standalone)
     try:
-        asyncio.run(_run_with_table(run, settings, remove) if shows_table else run(settings, remove_pods=remove))
+        asyncio.run(_run_with_table(settings, remove=remove) if shows_table else run(settings, remove_pods=remove))
     except (StartupError, NetworkError, OSError) as error:
         raise CommandFailed(str(error)) from error
     if options.standalone:
@@ -66,11 +71,13 @@ def _tidy(run_dir: str) -> None:
         shutil.rmtree(os.path.dirname(run_dir))
 
 
-async def _run_with_table(run, settings, remove):  # type: ignore[no-untyped-def]
+async def _run_with_table(settings: Settings, *, remove: bool) -> None:
     """Run the daemon and keep a table of its pods on the terminal."""
+    from minikubelet.daemon import run
+
     task: asyncio.Task[None] | None = None
 
-    def on_ready(daemon):  # type: ignore[no-untyped-def]
+    def on_ready(daemon: Daemon) -> None:
         nonlocal task
         print(f"node {settings.node_name}: manifests in {settings.manifest_dir}; Ctrl-C ends it", flush=True)
         print(f"look closer with: minikubelet get pods -A --run-dir {settings.run_dir}", flush=True)
@@ -84,7 +91,7 @@ async def _run_with_table(run, settings, remove):  # type: ignore[no-untyped-def
         print("stopped, nothing is left", flush=True)
 
 
-async def _show(daemon) -> None:  # type: ignore[no-untyped-def]
+async def _show(daemon: Daemon) -> None:
     shown, stamp = "", 0.0
     while True:
         text = daemon.status.table()

@@ -6,7 +6,7 @@ Source: kubernetes pkg/apis/core/validation/validation.go `validateContainers`, 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Final
 
 from minikubelet.api import syntax
@@ -226,7 +226,7 @@ def _validate_probe(probe: Probe, path: str) -> list[FieldError]:
     return errors
 
 
-def _validate_handler(handler: dict[str, object], path: str) -> list[FieldError]:
+def _validate_handler(handler: Mapping[str, object], path: str) -> list[FieldError]:
     errors: list[FieldError] = []
     count = 0
     for name, action in handler.items():

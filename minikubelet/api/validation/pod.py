@@ -1,6 +1,7 @@
 """The rules for Pods, in Kubernetes' order and wording.
 
-Source: kubernetes pkg/apis/core/validation/validation.go `ValidatePodCreate` (v1.36), pkg/api/pod `HasAPIObjectReference`.
+Source: kubernetes pkg/apis/core/validation/validation.go `ValidatePodCreate` (v1.36), pkg/api/pod
+`HasAPIObjectReference`.
 """
 
 from __future__ import annotations

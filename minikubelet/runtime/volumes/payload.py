@@ -80,7 +80,7 @@ def volume_payload(pod: Pod, volume: Volume, objects: Objects, downward: Downwar
     files: dict[str, FilePayload] = {}
     if volume.projected is not None:
         mode = _mode(volume.projected.default_mode)
-        for part in volume.projected.sources:
+        for part in volume.projected.sources or ():
             if part.config_map is not None:
                 one = part.config_map
                 files.update(_config_map(objects, namespace, one.name, one.items, bool(one.optional), mode))
