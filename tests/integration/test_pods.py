@@ -81,7 +81,8 @@ def test_missing_command_is_start_error(node):
 def test_init_containers_run_in_order_before_the_app(node):
     init = (
         "volumes: [{name: d, emptyDir: {}}]\n  initContainers:\n"
-        "  - {name: one, image: host, command: [sh, -c, 'echo one >> /d/f'], volumeMounts: [&d {name: d, mountPath: /d}]}\n"
+        "  - {name: one, image: host, command: [sh, -c, 'echo one >> /d/f'], volumeMounts: "
+        "[&d {name: d, mountPath: /d}]}\n"
         "  - {name: two, image: host, command: [sh, -c, 'echo two >> /d/f'], volumeMounts: [*d]}"
     )
     text = manifest("order", "cat /d/f; sleep 100", more=init)
