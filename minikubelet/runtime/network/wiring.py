@@ -173,7 +173,12 @@ class Wiring:
         names = list(links)
         moved = self._host.try_each(rtnetlink.set_link(name, group=group) for name in names)
         if any(error is None for error in moved):
-            self._host.apply(rtnetlink.remove_group(group))
+            try:
+                self._host.apply(rtnetlink.remove_group(group))
+            except OSError as error:
+                # A pod's namespace that died meanwhile took the links with it.
+                if error.errno != errno.ENODEV:
+                    raise
         for error in moved:
             if error is not None and error.errno != errno.ENODEV:
                 raise error
