@@ -175,9 +175,9 @@ class Wiring:
         if any(error is None for error in moved):
             try:
                 self._host.apply(rtnetlink.remove_group(group))
-            except OSError as error:
+            except OSError as gone:
                 # A pod's namespace that died meanwhile took the links with it.
-                if error.errno != errno.ENODEV:
+                if gone.errno != errno.ENODEV:
                     raise
         for error in moved:
             if error is not None and error.errno != errno.ENODEV:
