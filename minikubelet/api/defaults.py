@@ -228,6 +228,8 @@ def _volume(volume: Volume) -> Volume:
     if volume.projected is not None and volume.projected.sources:
         source = changes.get("projected", volume.projected)
         changes["projected"] = _set(source, sources=[_projection(one) for one in source.sources])
+    if volume.downward_api is not None:
+        changes["downward_api"] = _downward_items(changes.get("downward_api", volume.downward_api))
     if volume.image is not None and not volume.image.pull_policy:
         changes["image"] = _set(volume.image, pull_policy=_pull_policy(volume.image.reference))
     template = volume.ephemeral.volume_claim_template if volume.ephemeral is not None else None
@@ -250,7 +252,20 @@ _SOURCE_DEFAULTS: Final[dict[str, dict[str, Any]]] = {
 }
 
 
+def _downward_items(source: S) -> S:
+    """Return a downward API source whose field references have their version."""
+    items = [
+        _set(one, field_ref=_set(one.field_ref, api_version="v1"))
+        if one.field_ref is not None and not one.field_ref.api_version
+        else one
+        for one in getattr(source, "items", None) or ()
+    ]
+    return _set(source, items=items) if items else source
+
+
 def _projection(one: VolumeProjection) -> VolumeProjection:
+    if one.downward_api is not None:
+        return _set(one, downward_api=_downward_items(one.downward_api))
     if one.service_account_token is not None and one.service_account_token.expiration_seconds is None:
         return _set(one, service_account_token=_set(one.service_account_token, expiration_seconds=3600))
     if one.pod_certificate is not None and one.pod_certificate.max_expiration_seconds is None:

@@ -86,6 +86,11 @@ def dns_label(text: str) -> list[str]:
     return errors
 
 
+def dns_label_no_dots(text: str) -> list[str]:
+    """Check an RFC 1123 label, with a word of its own for dots, which people try."""
+    return ["must not contain dots"] if "." in text else dns_label(text)
+
+
 def dns_subdomain(text: str) -> list[str]:
     """Check an RFC 1123 subdomain."""
     errors = [max_length(253)] if len(text.encode()) > 253 else []
@@ -108,11 +113,11 @@ def qualified_name(text: str) -> list[str]:
         name = parts[0]
     else:
         rule = _QUALIFIED_RULE.removeprefix("name part ")
-        return [f"a qualified name {rule} with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')"]
+        return [f"a valid label key {rule} with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')"]
     if not name:
         errors.append("name part must be non-empty")
     elif len(name) > 63:
-        errors.append(f"name part {max_length(63)}")
+        errors.append("name part must be no more than 63 bytes")
     if not _full(_NAME, name):
         errors.append(_QUALIFIED_RULE)
     return errors

@@ -13,14 +13,19 @@ from minikubelet.api import syntax
 from minikubelet.api.field_errors import FieldError, duplicate, forbidden, invalid, not_found, required, unsupported
 from minikubelet.api.quantity import parse_quantity
 from minikubelet.api.types import (
+    ConfigMapKeySelector,
     Container,
     EnvVar,
+    FileKeySelector,
     HTTPGetAction,
     LifecycleHandler,
     PodSpec,
     Probe,
     ResourceRequirements,
+    SecretKeySelector,
 )
+from minikubelet.api.validation.fields import validate_env_field, validate_env_resource
+from minikubelet.api.validation.security import validate_container_security
 from minikubelet.api.validation.volumes import local_path
 
 _PULL_POLICIES: Final = ("Always", "IfNotPresent", "Never")
@@ -38,7 +43,7 @@ def validate_containers(spec: PodSpec, volumes: Collection[str], path: str) -> l
     names: set[str] = set()
     for index, container in enumerate(spec.containers):
         here = f"{path}[{index}]"
-        errors += _validate_common(container, volumes, here)
+        errors += _validate_common(container, spec, volumes, here)
         if container.name in names:
             errors.append(duplicate(f"{here}.name", container.name))
         elif container.name:
@@ -54,7 +59,7 @@ def validate_init_containers(spec: PodSpec, volumes: Collection[str], path: str)
     names = {one.name for one in spec.containers}
     for index, container in enumerate(spec.init_containers or ()):
         here = f"{path}[{index}]"
-        errors += _validate_common(container, volumes, here)
+        errors += _validate_common(container, spec, volumes, here)
         if container.name in names:
             errors.append(duplicate(f"{here}.name", container.name))
         elif container.name:
@@ -71,12 +76,12 @@ def validate_init_containers(spec: PodSpec, volumes: Collection[str], path: str)
     return errors
 
 
-def _validate_common(container: Container, volumes: Collection[str], path: str) -> list[FieldError]:
+def _validate_common(container: Container, spec: PodSpec, volumes: Collection[str], path: str) -> list[FieldError]:
     errors: list[FieldError] = []
     if not container.name:
         errors.append(required(f"{path}.name"))
     else:
-        errors += [invalid(f"{path}.name", container.name, one) for one in syntax.dns_label(container.name)]
+        errors += [invalid(f"{path}.name", container.name, one) for one in syntax.dns_label_no_dots(container.name)]
     if not container.image:
         errors.append(required(f"{path}.image"))
     elif container.image != container.image.strip():
@@ -86,11 +91,12 @@ def _validate_common(container: Container, volumes: Collection[str], path: str) 
             unsupported(f"{path}.terminationMessagePolicy", container.termination_message_policy, _MESSAGE_POLICIES)
         )
     errors += _validate_ports(container, f"{path}.ports")
-    errors += _validate_env(container, path)
+    errors += _validate_env(container, volumes, path)
     errors += _validate_mounts(container, volumes, f"{path}.volumeMounts")
     if container.image_pull_policy not in _PULL_POLICIES:
         errors.append(unsupported(f"{path}.imagePullPolicy", container.image_pull_policy, _PULL_POLICIES))
     errors += validate_resources(container.resources, f"{path}.resources")
+    errors += validate_container_security(container, spec, f"{path}.securityContext")
     return errors
 
 
@@ -118,7 +124,7 @@ def _validate_ports(container: Container, path: str) -> list[FieldError]:
     return errors
 
 
-def _validate_env(container: Container, path: str) -> list[FieldError]:
+def _validate_env(container: Container, volumes: Collection[str], path: str) -> list[FieldError]:
     errors: list[FieldError] = []
     for index, variable in enumerate(container.env or ()):
         here = f"{path}.env[{index}]"
@@ -126,21 +132,24 @@ def _validate_env(container: Container, path: str) -> list[FieldError]:
             errors.append(required(f"{here}.name"))
         else:
             errors += [invalid(f"{here}.name", variable.name, one) for one in syntax.env_name(variable.name)]
-        errors += _validate_value_from(variable, f"{here}.valueFrom")
+        errors += _validate_value_from(variable, volumes, f"{here}.valueFrom")
     for index, source in enumerate(container.env_from or ()):
         here = f"{path}.envFrom[{index}]"
         if source.prefix:
             errors += [invalid(f"{here}.prefix", source.prefix, one) for one in syntax.env_name(source.prefix)]
-        if source.config_map_ref is not None and not source.config_map_ref.name:
-            errors.append(required(f"{here}.configMapRef.name"))
-        if source.secret_ref is not None and not source.secret_ref.name:
-            errors.append(required(f"{here}.secretRef.name"))
+        for name, reference in (("configMapRef", source.config_map_ref), ("secretRef", source.secret_ref)):
+            if reference is not None:
+                wrong = syntax.dns_subdomain(reference.name)
+                errors += [invalid(f"{here}.{name}.name", reference.name, one) for one in wrong]
         if source.config_map_ref is None and source.secret_ref is None:
-            errors.append(invalid(here, "", "must specify one of: `configMapRef` or `secretRef`"))
+            errors.append(invalid(f"{path}.envFrom", "", "must specify one of: `configMapRef` or `secretRef`"))
+        elif source.config_map_ref is not None and source.secret_ref is not None:
+            detail = "may not have more than one field specified at a time"
+            errors.append(invalid(f"{path}.envFrom", "", detail))
     return errors
 
 
-def _validate_value_from(variable: EnvVar, path: str) -> list[FieldError]:
+def _validate_value_from(variable: EnvVar, volumes: Collection[str], path: str) -> list[FieldError]:
     source = variable.value_from
     if source is None:
         return []
@@ -151,10 +160,47 @@ def _validate_value_from(variable: EnvVar, path: str) -> list[FieldError]:
         )
         return [invalid(path, "", detail)]
     errors: list[FieldError] = []
-    if len(found) > 1:
-        errors.append(invalid(path, "", "may not have more than one field specified at a time"))
+    if source.field_ref is not None:
+        errors += validate_env_field(source.field_ref, f"{path}.fieldRef")
+    if source.resource_field_ref is not None:
+        errors += validate_env_resource(source.resource_field_ref, f"{path}.resourceFieldRef")
+    if source.config_map_key_ref is not None:
+        errors += _validate_key(source.config_map_key_ref, f"{path}.configMapKeyRef")
+    if source.secret_key_ref is not None:
+        errors += _validate_key(source.secret_key_ref, f"{path}.secretKeyRef")
+    if source.file_key_ref is not None:
+        errors += _validate_file_key(source.file_key_ref, volumes, f"{path}.fileKeyRef")
     if variable.value:
         errors.append(invalid(path, "", "may not be specified when `value` is not empty"))
+    elif len(found) > 1:
+        errors.append(invalid(path, "", "may not have more than one field specified at a time"))
+    return errors
+
+
+def _validate_key(reference: ConfigMapKeySelector | SecretKeySelector, path: str) -> list[FieldError]:
+    errors = [invalid(f"{path}.name", reference.name, one) for one in syntax.dns_subdomain(reference.name)]
+    if not reference.key:
+        return [*errors, required(f"{path}.key")]
+    return [*errors, *(invalid(f"{path}.key", reference.key, one) for one in syntax.config_key(reference.key))]
+
+
+def _validate_file_key(reference: FileKeySelector, volumes: Collection[str], path: str) -> list[FieldError]:
+    errors: list[FieldError] = []
+    if not reference.key:
+        errors.append(required(f"{path}.key"))
+    else:
+        errors += [invalid(f"{path}.key", reference.key, one) for one in syntax.env_name(reference.key)]
+    if not reference.volume_name:
+        errors.append(required(f"{path}.volumeName"))
+    else:
+        wrong = syntax.dns_label(reference.volume_name)
+        errors += [invalid(f"{path}.volumeName", reference.volume_name, one) for one in wrong]
+    if not reference.path:
+        errors.append(required(f"{path}.path"))
+    else:
+        errors += local_path(reference.path, f"{path}.path", non_descending=True)
+    if reference.volume_name not in volumes:
+        errors.append(not_found(f"{path}.volumeName", reference.volume_name))
     return errors
 
 
@@ -294,13 +340,69 @@ def _validate_hook(handler: LifecycleHandler, spec: PodSpec, path: str) -> list[
 def validate_resources(resources: ResourceRequirements, path: str) -> list[FieldError]:
     """Return what is wrong with limits and requests."""
     errors: list[FieldError] = []
-    limits = resources.limits or {}
-    for group, entries in (("limits", limits), ("requests", resources.requests or {})):
-        for name, text in entries.items():
-            if parse_quantity(text).nanos < 0:
-                errors.append(invalid(f"{path}.{group}[{name}]", text, _NOT_NEGATIVE))
-    for name, text in (resources.requests or {}).items():
-        if name in limits and parse_quantity(text).nanos > parse_quantity(limits[name]).nanos:
-            detail = f"must be less than or equal to {name} limit of {limits[name]}"
-            errors.append(invalid(f"{path}.requests", text, detail))
+    limits, requests = resources.limits or {}, resources.requests or {}
+    uncovered = False
+    for name, text in sorted(limits.items()):
+        errors += _resource_name(name, f"{path}.limits[{name}]")
+        errors += _resource_quantity(name, text, f"{path}.limits[{name}]")
+    for name, text in sorted(requests.items()):
+        errors += _resource_name(name, f"{path}.requests[{name}]")
+        errors += _resource_quantity(name, text, f"{path}.requests[{name}]")
+        own = parse_quantity(text).nanos
+        overcommit = name in _NATIVE or name == "ephemeral-storage"
+        if name in limits:
+            limit = parse_quantity(limits[name]).nanos
+            if own != limit and not overcommit:
+                detail = f"must be equal to {name} limit of {limits[name]}"
+                errors.append(invalid(f"{path}.requests", text, detail))
+            elif own > limit:
+                detail = f"must be less than or equal to {name} limit of {limits[name]}"
+                errors.append(invalid(f"{path}.requests", text, detail))
+        elif not overcommit:
+            uncovered = True
+    if uncovered:
+        errors.append(required(f"{path}.limits", "Limit must be set for non overcommitable resources"))
+    names = {*limits, *requests}
+    if any(name.startswith("hugepages-") for name in names) and not names & set(_NATIVE):
+        errors.append(forbidden(path, "HugePages require cpu or memory"))
     return errors
+
+
+_NATIVE: Final = ("cpu", "memory")
+
+
+def _resource_name(name: str, path: str) -> list[FieldError]:
+    wrong = [invalid(path, name, one) for one in syntax.qualified_name(name)]
+    if "/" not in name:
+        standard = name in (*_NATIVE, "ephemeral-storage") or name.startswith("hugepages-")
+        known = standard or name in ("storage", "pods") or name.startswith(("limits.", "requests."))
+        if not wrong and not known:
+            wrong.append(invalid(path, name, "must be a standard resource type or fully qualified"))
+        if not standard:
+            wrong.append(invalid(path, name, "must be a standard resource for containers"))
+        return wrong
+    prefix = name.partition("/")[0]
+    native = prefix == "kubernetes.io" or prefix.endswith(".kubernetes.io")
+    if wrong or native or name.startswith("requests."):
+        wrong.append(invalid(path, name, "doesn't follow extended resource name standard"))
+    return wrong
+
+
+def _resource_quantity(name: str, text: str, path: str) -> list[FieldError]:
+    quantity = parse_quantity(text)
+    errors: list[FieldError] = []
+    if quantity.nanos < 0:
+        errors.append(invalid(path, text, _NOT_NEGATIVE))
+    if "/" in name and quantity.nanos % 10**9:
+        errors.append(invalid(path, text, "must be an integer"))
+    if name.startswith("hugepages-") and not _is_multiple(text, name):
+        errors.append(invalid(path, text, f"{text} is not positive integer multiple of {name}"))
+    return errors
+
+
+def _is_multiple(text: str, name: str) -> bool:
+    try:
+        page = parse_quantity(name.removeprefix("hugepages-")).value()
+    except ValueError:
+        return False
+    return page > 0 and parse_quantity(text).value() % page == 0

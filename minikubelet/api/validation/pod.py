@@ -12,8 +12,10 @@ from typing import Final
 from minikubelet.api import syntax
 from minikubelet.api.field_errors import FieldError, duplicate, forbidden, invalid, required, unsupported
 from minikubelet.api.types import Container, Pod, PodSpec
+from minikubelet.api.validation.affinity import validate_affinity, validate_tolerations
 from minikubelet.api.validation.containers import validate_containers, validate_init_containers
 from minikubelet.api.validation.metadata import validate_metadata
+from minikubelet.api.validation.security import validate_pod_security
 from minikubelet.api.validation.volumes import validate_volumes
 
 _DNS_POLICIES: Final = ("ClusterFirstWithHostNet", "ClusterFirst", "Default", "None")
@@ -27,9 +29,7 @@ def validate_pod(pod: Pod) -> list[FieldError]:
 
 
 def _validate_spec(spec: PodSpec, path: str) -> list[FieldError]:
-    errors: list[FieldError] = []
-    errors += validate_volumes(spec.volumes or (), f"{path}.volumes")
-    volumes = {one.name for one in spec.volumes or ()}
+    errors, volumes = validate_volumes(spec.volumes or (), f"{path}.volumes")
     errors += validate_containers(spec, volumes, f"{path}.containers")
     errors += validate_init_containers(spec, volumes, f"{path}.initContainers")
     if spec.ephemeral_containers:
@@ -49,7 +49,9 @@ def _validate_spec(spec: PodSpec, path: str) -> list[FieldError]:
         errors.append(invalid(f"{path}.activeDeadlineSeconds", spec.active_deadline_seconds, detail))
     if spec.scheduling_gates:
         errors.append(forbidden(f"{path}.schedulingGates", "cannot be set together with 'nodeName'"))
-    errors += _validate_security(spec, f"{path}.securityContext")
+    errors += validate_pod_security(spec, f"{path}.securityContext")
+    errors += validate_affinity(spec.affinity, f"{path}.affinity")
+    errors += validate_tolerations(spec.tolerations or (), f"{path}.tolerations")
     return errors
 
 
@@ -68,11 +70,11 @@ def _validate_host_fields(spec: PodSpec, path: str) -> list[FieldError]:
     if spec.host_users is False:
         for name, value in (
             ("hostNetwork", spec.host_network),
-            ("hostPID", spec.host_pid),
-            ("hostIPC", spec.host_ipc),
+            ("HostPID", spec.host_pid),
+            ("HostIPC", spec.host_ipc),
         ):
             if value:
-                errors.append(forbidden(f"{path}.{name}", "when `pod.Spec.HostUsers` is false"))
+                errors.append(forbidden(f"{path}.{name}", "when `hostUsers` is false"))
     return errors
 
 
@@ -87,34 +89,6 @@ def _host_port_conflicts(containers: Sequence[Container], path: str) -> list[Fie
             if key in taken:
                 errors.append(duplicate(f"{path}[{index}].ports[{number}].hostPort", key))
             taken.add(key)
-    return errors
-
-
-def _validate_security(spec: PodSpec, path: str) -> list[FieldError]:
-    context = spec.security_context
-    if context is None:
-        return []
-    errors: list[FieldError] = []
-    detail = syntax.between(0, _MAX_ID)
-    ids: Iterable[tuple[str, int | None]] = (
-        ("fsGroup", context.fs_group),
-        ("runAsUser", context.run_as_user),
-        ("runAsGroup", context.run_as_group),
-        *((f"supplementalGroups[{i}]", one) for i, one in enumerate(context.supplemental_groups or ())),
-    )
-    errors += [
-        invalid(f"{path}.{name}", value, detail)
-        for name, value in ids
-        if value is not None and not 0 <= value <= _MAX_ID
-    ]
-    names: set[str] = set()
-    for index, one in enumerate(context.sysctls or ()):
-        where = f"{path}.sysctls[{index}].name"
-        if not one.name:
-            errors.append(required(where))
-        elif one.name in names:
-            errors.append(duplicate(where, one.name))
-        names.add(one.name)
     return errors
 
 
