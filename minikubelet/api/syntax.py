@@ -108,7 +108,10 @@ def qualified_name(text: str) -> list[str]:
         if not prefix:
             errors.append("prefix part must be non-empty")
         else:
-            errors.extend(f"prefix part {one}" for one in dns_subdomain(prefix))
+            errors.extend(
+                f"prefix part {one.replace('characters', 'bytes') if one.startswith('must be no') else one}"
+                for one in dns_subdomain(prefix)
+            )
     elif len(parts) == 1:
         name = parts[0]
     else:

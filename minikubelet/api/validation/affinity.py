@@ -183,9 +183,9 @@ def validate_tolerations(tolerations: Sequence[Toleration], path: str) -> list[F
                     invalid(f"{here}.operator", _shown(one), "value must be empty when `operator` is 'Exists'")
                 )
         else:
-            errors.append(unsupported(f"{here}.operator", one.operator, ("Equal", "Exists")))
-        if one.effect and one.effect not in ("NoExecute", "NoSchedule", "PreferNoSchedule"):
-            allowed = ("NoExecute", "NoSchedule", "PreferNoSchedule")
+            errors.append(unsupported(f"{here}.operator", one.operator, ("Equal", "Exists", "Lt", "Gt")))
+        allowed = ("NoSchedule", "PreferNoSchedule", "NoExecute")
+        if one.effect and one.effect not in allowed:
             errors.append(unsupported(f"{here}.effect", one.effect, allowed))
     return errors
 

@@ -29,7 +29,7 @@ from minikubelet.api.validation.security import validate_container_security
 from minikubelet.api.validation.volumes import local_path
 
 _PULL_POLICIES: Final = ("Always", "IfNotPresent", "Never")
-_MESSAGE_POLICIES: Final = ("FallbackToLogsOnError", "File")
+_MESSAGE_POLICIES: Final = ("File", "FallbackToLogsOnError")
 _PROTOCOLS: Final = ("SCTP", "TCP", "UDP")
 _SCHEMES: Final = ("HTTP", "HTTPS")
 _NOT_NEGATIVE: Final = "must be greater than or equal to 0"
@@ -95,7 +95,10 @@ def _validate_common(container: Container, spec: PodSpec, volumes: Collection[st
     errors += _validate_mounts(container, volumes, f"{path}.volumeMounts")
     if container.image_pull_policy not in _PULL_POLICIES:
         errors.append(unsupported(f"{path}.imagePullPolicy", container.image_pull_policy, _PULL_POLICIES))
+    errors += _validate_mount_options(container, f"{path}.volumeMounts")
+    errors += _validate_devices(container, spec, f"{path}.volumeDevices")
     errors += validate_resources(container.resources, f"{path}.resources")
+    errors += _validate_restart(container, path)
     errors += validate_container_security(container, spec, f"{path}.securityContext")
     return errors
 
@@ -138,7 +141,9 @@ def _validate_env(container: Container, volumes: Collection[str], path: str) -> 
         if source.prefix:
             errors += [invalid(f"{here}.prefix", source.prefix, one) for one in syntax.env_name(source.prefix)]
         for name, reference in (("configMapRef", source.config_map_ref), ("secretRef", source.secret_ref)):
-            if reference is not None:
+            if reference is not None and not reference.name:
+                errors.append(required(f"{here}.{name}.name"))
+            elif reference is not None:
                 wrong = syntax.dns_subdomain(reference.name)
                 errors += [invalid(f"{here}.{name}.name", reference.name, one) for one in wrong]
         if source.config_map_ref is None and source.secret_ref is None:
@@ -223,9 +228,76 @@ def _validate_mounts(container: Container, volumes: Collection[str], path: str) 
         if one.sub_path_expr:
             if one.sub_path:
                 errors.append(
-                    invalid(f"{path}.subPathExpr", one.sub_path_expr, "subPathExpr and subPath are mutually exclusive")
+                    invalid(f"{here}.subPathExpr", one.sub_path_expr, "subPathExpr and subPath are mutually exclusive")
                 )
             errors += local_path(one.sub_path_expr, f"{path}.subPathExpr")
+    return errors
+
+
+def _validate_mount_options(container: Container, path: str) -> list[FieldError]:
+    errors: list[FieldError] = []
+    privileged = container.security_context is not None and bool(container.security_context.privileged)
+    modes = ("Bidirectional", "HostToContainer", "None")
+    for one in container.volume_mounts or ():
+        if one.mount_propagation is not None and one.mount_propagation not in modes:
+            errors.append(unsupported(f"{path}.mountPropagation", one.mount_propagation, modes))
+        elif one.mount_propagation == "Bidirectional" and not privileged:
+            detail = "Bidirectional mount propagation is available only to privileged containers"
+            errors.append(forbidden(f"{path}.mountPropagation", detail))
+        recursive = one.recursive_read_only
+        if recursive is None:
+            continue
+        where = f"{path}.recursiveReadOnly"
+        if recursive not in ("Disabled", "Enabled", "IfPossible"):
+            errors.append(unsupported(where, recursive, ("Disabled", "Enabled", "IfPossible")))
+        elif recursive != "Disabled":
+            if not one.read_only:
+                errors.append(forbidden(where, "may only be specified when readOnly is true"))
+            if one.mount_propagation not in (None, "None"):
+                detail = "may only be specified when mountPropagation is None or not specified"
+                errors.append(forbidden(where, detail))
+    return errors
+
+
+def _validate_devices(container: Container, spec: PodSpec, path: str) -> list[FieldError]:
+    errors: list[FieldError] = []
+    mounted = {one.name for one in container.volume_mounts or ()}
+    points = {one.mount_path for one in container.volume_mounts or ()}
+    for index, one in enumerate(container.volume_devices or ()):
+        here = f"{path}[{index}]"
+        if one.name in mounted:
+            errors.append(invalid(f"{here}.name", one.name, "must not already exist in volumeMounts"))
+        if not one.device_path:
+            errors.append(required(f"{here}.devicePath"))
+        if one.device_path in points:
+            detail = "must not already exist as a path in volumeMounts"
+            errors.append(invalid(f"{here}.devicePath", one.device_path, detail))
+    return errors
+
+
+def _validate_restart(container: Container, path: str) -> list[FieldError]:
+    errors: list[FieldError] = []
+    policy, rules = container.restart_policy, container.restart_policy_rules or []
+    policies = ("Always", "Never", "OnFailure")
+    if policy is not None and policy not in policies:
+        errors.append(unsupported(f"{path}.restartPolicy", policy, policies))
+    if rules and policy is None:
+        errors.append(required(f"{path}.restartPolicy", "must specify restartPolicy when restart rules are used"))
+    if len(rules) > 20:
+        errors.append(
+            FieldError(
+                f"{path}.restartPolicyRules",
+                f"{path}.restartPolicyRules: Too many: {len(rules)}: must have at most 20 items",
+            )
+        )
+    for index, rule in enumerate(rules):
+        here = f"{path}.restartPolicyRules[{index}]"
+        if rule.action not in ("Restart", "RestartAllContainers"):
+            errors.append(unsupported(f"{here}.action", rule.action, ("Restart", "RestartAllContainers")))
+        if rule.exit_codes is None:
+            errors.append(required(f"{here}.exitCodes", "must be specified"))
+        elif rule.exit_codes.operator not in ("In", "NotIn"):
+            errors.append(unsupported(f"{here}.exitCodes.operator", rule.exit_codes.operator, ("In", "NotIn")))
     return errors
 
 
@@ -331,7 +403,7 @@ def _validate_hook(handler: LifecycleHandler, spec: PodSpec, path: str) -> list[
     }
     errors = _validate_handler(actions, path)
     grace = spec.termination_grace_period_seconds or 0
-    if handler.sleep is not None and not 0 <= handler.sleep.seconds <= grace:
+    if handler.sleep is not None and not 0 <= handler.sleep.seconds <= max(1, grace):
         detail = f"must be non-negative and less than terminationGracePeriodSeconds ({grace})"
         errors.append(invalid(f"{path}.sleep", handler.sleep.seconds, detail))
     return errors
@@ -381,9 +453,8 @@ def _resource_name(name: str, path: str) -> list[FieldError]:
         if not standard:
             wrong.append(invalid(path, name, "must be a standard resource for containers"))
         return wrong
-    prefix = name.partition("/")[0]
-    native = prefix == "kubernetes.io" or prefix.endswith(".kubernetes.io")
-    if wrong or native or name.startswith("requests."):
+    native = "kubernetes.io/" in name
+    if not native and (wrong or name.startswith("requests.")):
         wrong.append(invalid(path, name, "doesn't follow extended resource name standard"))
     return wrong
 

@@ -12,6 +12,7 @@ from typing import Final
 from minikubelet.api import syntax
 from minikubelet.api.field_errors import FieldError, duplicate, forbidden, invalid, required, unsupported
 from minikubelet.api.types import Container, Pod, PodSpec
+from minikubelet.api.validation import node_fields
 from minikubelet.api.validation.affinity import validate_affinity, validate_tolerations
 from minikubelet.api.validation.containers import validate_containers, validate_init_containers
 from minikubelet.api.validation.metadata import validate_metadata
@@ -39,19 +40,24 @@ def _validate_spec(spec: PodSpec, path: str) -> list[FieldError]:
         errors.append(unsupported(f"{path}.restartPolicy", spec.restart_policy, _RESTART_POLICIES))
     if spec.dns_policy not in _DNS_POLICIES:
         errors.append(unsupported(f"{path}.dnsPolicy", spec.dns_policy, _DNS_POLICIES))
+    errors += node_fields.validate_selectors(spec, path)
+    errors += validate_pod_security(spec, f"{path}.securityContext")
     errors += _validate_host_fields(spec, path)
-    for name, check in (("hostname", syntax.dns_label), ("subdomain", syntax.dns_label)):
-        text = getattr(spec, name)
-        if text:
-            errors += [invalid(f"{path}.{name}", text, one) for one in check(text)]
+    errors += node_fields.validate_names(spec, path)
+    errors += node_fields.validate_gates(spec, path)
+    errors += validate_affinity(spec.affinity, f"{path}.affinity")
+    errors += node_fields.validate_dns(spec, f"{path}.dnsConfig")
+    errors += node_fields.validate_spread(spec, f"{path}.topologySpreadConstraints")
+    errors += node_fields.validate_host_name(spec, path)
+    errors += validate_tolerations(spec.tolerations or (), f"{path}.tolerations")
+    errors += node_fields.validate_host_aliases(spec, f"{path}.hostAliases")
+    errors += node_fields.validate_priority(spec, path)
+    errors += node_fields.validate_claims(spec, f"{path}.resourceClaims")
+    errors += node_fields.validate_os(spec, path)
+    errors += node_fields.validate_host_name_override(spec, f"{path}.hostnameOverride")
     if spec.active_deadline_seconds is not None and not 1 <= spec.active_deadline_seconds <= _MAX_ID:
         detail = syntax.between(1, _MAX_ID)
         errors.append(invalid(f"{path}.activeDeadlineSeconds", spec.active_deadline_seconds, detail))
-    if spec.scheduling_gates:
-        errors.append(forbidden(f"{path}.schedulingGates", "cannot be set together with 'nodeName'"))
-    errors += validate_pod_security(spec, f"{path}.securityContext")
-    errors += validate_affinity(spec.affinity, f"{path}.affinity")
-    errors += validate_tolerations(spec.tolerations or (), f"{path}.tolerations")
     return errors
 
 
@@ -66,7 +72,7 @@ def _validate_host_fields(spec: PodSpec, path: str) -> list[FieldError]:
                     errors.append(invalid(where, port.host_port, detail))
     if spec.share_process_namespace and spec.host_pid:
         detail = "ShareProcessNamespace and HostPID cannot both be enabled"
-        errors.append(invalid(f"{path}.shareProcessNamespace", True, detail))
+        errors.append(invalid(f"{path}.securityContext.shareProcessNamespace", True, detail))
     if spec.host_users is False:
         for name, value in (
             ("hostNetwork", spec.host_network),

@@ -1,0 +1,295 @@
+"""The rules for a Pod's names, DNS, scheduling and claims: fields of the Pod as a whole.
+
+Source: kubernetes pkg/apis/core/validation/validation.go `ValidatePodSpec` and what it calls (v1.36).
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import Final
+
+from minikubelet.api import syntax
+from minikubelet.api.field_errors import (
+    FieldError,
+    duplicate,
+    forbidden,
+    invalid,
+    not_found,
+    required,
+    too_long,
+    unsupported,
+)
+from minikubelet.api.types import Container, PodSpec, TopologySpreadConstraint
+from minikubelet.api.validation.affinity import validate_label_selector
+from minikubelet.api.validation.containers import validate_resources
+
+_NO_ADDRESS: Final = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"
+_MAX_SEARCH: Final = 2048
+
+
+def validate_ip(text: str, path: str) -> list[FieldError]:
+    """Check an address: no leading zeros, no IPv4 written as IPv6."""
+    if "." in text and ":" not in text and any(len(one) > 1 and one[0] == "0" for one in text.split(".")):
+        plain = ".".join(one.lstrip("0") or "0" for one in text.split("."))
+        if _parses(plain):
+            return [invalid(path, text, "must not have leading 0s")]
+    if not _parses(text):
+        return [invalid(path, text, _NO_ADDRESS)]
+    address = ipaddress.ip_address(text)
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+        return [invalid(path, text, "must not be an IPv4-mapped IPv6 address")]
+    return []
+
+
+def _parses(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return "%" not in text
+
+
+def validate_names(spec: PodSpec, path: str) -> list[FieldError]:
+    """Check the Pod's own names and those it refers to."""
+    errors: list[FieldError] = []
+    for name, value in (
+        ("nodeName", spec.node_name),
+        ("serviceAccountName", spec.service_account_name),
+    ):
+        if value:
+            errors += [invalid(f"{path}.{name}", value, one) for one in syntax.dns_subdomain(value)]
+    return errors
+
+
+def validate_dns(spec: PodSpec, path: str) -> list[FieldError]:
+    """Check dnsConfig."""
+    config = spec.dns_config
+    errors: list[FieldError] = []
+    if spec.dns_policy == "None":
+        if config is None:
+            detail = f"must provide `dnsConfig` when `dnsPolicy` is {spec.dns_policy}"
+            return [required(path, detail)]
+        if not config.nameservers:
+            detail = f"must provide at least one DNS nameserver when `dnsPolicy` is {spec.dns_policy}"
+            return [required(f"{path}.nameservers", detail)]
+    if config is None:
+        return errors
+    servers, searches = config.nameservers or [], config.searches or []
+    if len(servers) > 3:
+        errors.append(invalid(f"{path}.nameservers", servers, "must not have more than 3 nameservers"))
+    for index, one in enumerate(servers):
+        errors += validate_ip(one, f"{path}.nameservers[{index}]")
+    if len(searches) > 32:
+        errors.append(invalid(f"{path}.searches", searches, "must not have more than 32 search paths"))
+    if len(" ".join(searches)) > _MAX_SEARCH:
+        detail = f"must not have more than {_MAX_SEARCH} characters (including spaces) in the search list"
+        errors.append(invalid(f"{path}.searches", searches, detail))
+    for index, one in enumerate(searches):
+        name = one if one == "." else one.removesuffix(".")
+        if name != ".":
+            errors += [invalid(f"{path}.searches[{index}]", name, detail) for detail in syntax.dns_subdomain(name)]
+    for index, option in enumerate(config.options or ()):
+        if not option.name:
+            errors.append(required(f"{path}.options[{index}]", "must not be empty"))
+    return errors
+
+
+def validate_host_aliases(spec: PodSpec, path: str) -> list[FieldError]:
+    """Check hostAliases."""
+    errors: list[FieldError] = []
+    for index, alias in enumerate(spec.host_aliases or ()):
+        here = f"{path}[{index}]"
+        errors += validate_ip(alias.ip, f"{here}.ip")
+        for number, name in enumerate(alias.hostnames or ()):
+            wrong = syntax.dns_subdomain(name)
+            errors += [invalid(f"{here}.hostnames[{number}]", name, one) for one in wrong]
+    return errors
+
+
+def validate_selectors(spec: PodSpec, path: str) -> list[FieldError]:
+    """Check nodeSelector and readinessGates."""
+    errors: list[FieldError] = []
+    for key, value in (spec.node_selector or {}).items():
+        errors += [invalid(f"{path}.nodeSelector", key, one) for one in syntax.qualified_name(key)]
+        errors += [invalid(f"{path}.nodeSelector", value, one) for one in syntax.label_value(value)]
+    return errors
+
+
+def validate_gates(spec: PodSpec, path: str) -> list[FieldError]:
+    """Check readiness and scheduling gates; a Pod that has its node may not be gated."""
+    errors: list[FieldError] = []
+    for index, gate in enumerate(spec.readiness_gates or ()):
+        where = f"{path}.readinessGates[{index}].conditionType"
+        wrong = syntax.qualified_name(gate.condition_type)
+        errors += [invalid(where, gate.condition_type, one) for one in wrong]
+    names: set[str] = set()
+    for index, one in enumerate(spec.scheduling_gates or ()):
+        where = f"{path}.schedulingGates[{index}]"
+        errors += [invalid(where, one.name, detail) for detail in syntax.qualified_name(one.name)]
+        if one.name in names:
+            errors.append(duplicate(where, one.name))
+        names.add(one.name)
+    if spec.scheduling_gates:
+        errors.append(forbidden(f"{path}.nodeName", "cannot be set until all schedulingGates have been cleared"))
+    return errors
+
+
+def validate_spread(spec: PodSpec, path: str) -> list[FieldError]:
+    """Check topologySpreadConstraints."""
+    errors: list[FieldError] = []
+    for index, one in enumerate(spec.topology_spread_constraints or ()):
+        errors += _spread(one, f"{path}[{index}]")
+    return errors
+
+
+def _spread(one: TopologySpreadConstraint, path: str) -> list[FieldError]:
+    errors: list[FieldError] = []
+    if one.max_skew <= 0:
+        errors.append(invalid(f"{path}.maxSkew", one.max_skew, "must be greater than zero"))
+    if not one.topology_key:
+        errors.append(required(f"{path}.topologyKey", "can not be empty"))
+    else:
+        wrong = syntax.qualified_name(one.topology_key)
+        errors += [invalid(f"{path}.topologyKey", one.topology_key, detail) for detail in wrong]
+    actions = ("DoNotSchedule", "ScheduleAnyway")
+    if one.when_unsatisfiable not in actions:
+        errors.append(unsupported(f"{path}.whenUnsatisfiable", one.when_unsatisfiable, actions))
+    if one.min_domains is not None:
+        if one.min_domains <= 0:
+            errors.append(invalid(f"{path}.minDomains", one.min_domains, "must be greater than zero"))
+        elif one.when_unsatisfiable != "DoNotSchedule":
+            detail = f"can only use minDomains if whenUnsatisfiable=DoNotSchedule, not {one.when_unsatisfiable}"
+            errors.append(invalid(f"{path}.minDomains", one.min_domains, detail))
+    for name, value in (
+        ("nodeAffinityPolicy", one.node_affinity_policy),
+        ("nodeTaintsPolicy", one.node_taints_policy),
+    ):
+        if value is not None and value not in ("Honor", "Ignore"):
+            errors.append(unsupported(f"{path}.{name}", value, ("Honor", "Ignore")))
+    for index, key in enumerate(one.match_label_keys or ()):
+        wrong = syntax.qualified_name(key)
+        errors += [invalid(f"{path}.matchLabelKeys[{index}]", key, detail) for detail in wrong]
+    return errors + validate_label_selector(one.label_selector, f"{path}.labelSelector")
+
+
+def validate_host_name(spec: PodSpec, path: str) -> list[FieldError]:
+    """Check hostname, subdomain and hostnameOverride."""
+    errors: list[FieldError] = []
+    if spec.hostname:
+        errors += [invalid(f"{path}.hostname", spec.hostname, one) for one in syntax.dns_label_no_dots(spec.hostname)]
+    if spec.subdomain:
+        wrong = syntax.dns_label_no_dots(spec.subdomain)
+        errors += [invalid(f"{path}.subdomain", spec.subdomain, one) for one in wrong]
+    return errors
+
+
+def validate_host_name_override(spec: PodSpec, path: str) -> list[FieldError]:
+    """Check hostnameOverride."""
+    name = spec.hostname_override
+    if name is None:
+        return []
+    errors: list[FieldError] = []
+    if len(name) > 64:
+        errors.append(too_long(path, 64))
+    else:
+        errors += [invalid(path, name, one) for one in syntax.dns_subdomain(name)]
+    if spec.set_hostname_as_fqdn:
+        errors.append(forbidden(path, "may not be specified when setHostnameAsFQDN is true"))
+    if spec.host_network:
+        errors.append(forbidden(path, "may not be specified when hostNetwork is true"))
+    return errors
+
+
+def validate_priority(spec: PodSpec, path: str) -> list[FieldError]:
+    """Check priorityClassName, runtimeClassName, preemptionPolicy and overhead."""
+    errors: list[FieldError] = []
+    if spec.priority_class_name:
+        wrong = syntax.dns_subdomain(spec.priority_class_name)
+        errors += [invalid(f"{path}.priorityClassName", spec.priority_class_name, one) for one in wrong]
+    if spec.runtime_class_name is not None:
+        wrong = syntax.dns_subdomain(spec.runtime_class_name)
+        errors += [invalid(f"{path}.runtimeClassName", spec.runtime_class_name, one) for one in wrong]
+    if spec.preemption_policy == "":
+        errors.append(required(f"{path}.preemptionPolicy"))
+    elif spec.preemption_policy is not None and spec.preemption_policy not in ("Never", "PreemptLowerPriority"):
+        allowed = ("Never", "PreemptLowerPriority")
+        errors.append(unsupported(f"{path}.preemptionPolicy", spec.preemption_policy, allowed))
+    if spec.overhead is not None:
+        from minikubelet.api.types import ResourceRequirements
+
+        errors += validate_resources(ResourceRequirements(limits=spec.overhead), f"{path}.overhead")
+    return errors
+
+
+def validate_claims(spec: PodSpec, path: str) -> list[FieldError]:
+    """Check resourceClaims of the Pod."""
+    errors: list[FieldError] = []
+    names: set[str] = set()
+    for index, one in enumerate(spec.resource_claims or ()):
+        here = f"{path}[{index}]"
+        if not one.name:
+            errors.append(required(f"{here}.name"))
+        elif one.name in names:
+            errors.append(duplicate(f"{here}.name", one.name))
+        else:
+            errors += [invalid(f"{here}.name", one.name, detail) for detail in syntax.dns_label(one.name)]
+        names.add(one.name)
+        given = [one.resource_claim_name, one.resource_claim_template_name]
+        shown = {
+            "Name": one.name,
+            "ResourceClaimName": one.resource_claim_name,
+            "ResourceClaimTemplateName": one.resource_claim_template_name,
+        }
+        if all(value is not None for value in given):
+            detail = "at most one of `resourceClaimName` or `resourceClaimTemplateName` may be specified"
+            errors.append(invalid(here, shown, detail))
+        if all(value is None for value in given):
+            detail = "must specify one of: `resourceClaimName`, `resourceClaimTemplateName`"
+            errors.append(invalid(here, shown, detail))
+        for name, value in zip(("resourceClaimName", "resourceClaimTemplateName"), given, strict=True):
+            if value is not None:
+                errors += [invalid(f"{here}.{name}", value, detail) for detail in syntax.dns_subdomain(value)]
+    return errors
+
+
+def validate_container_claims(container: Container, claims: list[str], path: str) -> list[FieldError]:
+    """Check the claims that a container refers to."""
+    errors: list[FieldError] = []
+    seen: set[str] = set()
+    known = f": {', '.join(claims)}" if claims else " which is empty"
+    for index, one in enumerate(container.resources.claims or ()):
+        here = f"{path}[{index}]"
+        if not one.name:
+            errors.append(required(here))
+            continue
+        if one.request:
+            errors += [invalid(f"{here}.request", one.request, detail) for detail in syntax.dns_label(one.request)]
+        key = one.name + "/" + one.request if one.request else one.name
+        if key in seen:
+            errors.append(duplicate(here, key))
+        seen.add(key)
+        if one.name not in claims:
+            error = not_found(here, one.name)
+            detail = f"must be one of the names in pod.spec.resourceClaims{known}"
+            errors.append(FieldError(here, f"{error.text}: {detail}"))
+    return errors
+
+
+def validate_os(spec: PodSpec, path: str) -> list[FieldError]:
+    """Check os, and that a Linux Pod has no Windows options."""
+    errors: list[FieldError] = []
+    if spec.os is not None:
+        if not spec.os.name:
+            errors.append(required(f"{path}.os.name"))
+        elif spec.os.name not in ("linux", "windows"):
+            errors.append(unsupported(f"{path}.os", spec.os.name, ("linux", "windows")))
+    if spec.os is None or spec.os.name != "linux":
+        return errors
+    detail = "windows options cannot be set for a linux pod"
+    if spec.security_context is not None and spec.security_context.windows_options is not None:
+        errors.append(forbidden(f"{path}.securityContext.windowsOptions", detail))
+    for group, containers in (("containers", spec.containers), ("initContainers", spec.init_containers or [])):
+        for index, one in enumerate(containers):
+            if one.security_context is not None and one.security_context.windows_options is not None:
+                errors.append(forbidden(f"{path}.{group}[{index}].securityContext.windowsOptions", detail))
+    return errors
