@@ -13,6 +13,7 @@ from typing import Final
 
 NANO: Final = 10**9
 _MAX: Final = 2**63 - 1
+_FAST_DIGITS: Final = 18
 _FORMAT_ERROR: Final = "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'"
 _SUFFIX_ERROR: Final = "unable to parse quantity's suffix"
 _NUMBER: Final = re.compile(r"([+-]?)([0-9]*)(\.?)([0-9]*)")
@@ -33,6 +34,8 @@ class Quantity:
 
     nanos: int
     format: str  # "DecimalSI", "BinarySI" or "DecimalExponent"
+    # What was written, where Kubernetes keeps it as it is: short decimal numbers in groups of three digits.
+    text: str = ""
 
     def value(self) -> int:
         """Return the number rounded away from zero to a whole one."""
@@ -44,6 +47,8 @@ class Quantity:
 
     def canonical(self) -> str:
         """Return the one text that Kubernetes prints: no fraction, the largest suffix that fits."""
+        if self.text:
+            return self.text
         if self.format == "BinarySI" and abs(self.nanos) >= 1024 * NANO and self.nanos % NANO == 0:
             number, exponent = self.nanos // NANO, 0
             while number % 1024 == 0 and exponent < 60:
@@ -60,8 +65,6 @@ class Quantity:
 
     def rounded_up_to_milli(self) -> Quantity:
         """Return the number as resource lists hold it: no finer than thousandths."""
-        if self.nanos % 10**6 == 0:
-            return self
         return Quantity(self.milli_value() * 10**6, self.format)
 
     def __lt__(self, other: Quantity) -> bool:
@@ -106,7 +109,16 @@ def parse_quantity(text: str) -> Quantity:
     nanos = -(-numerator // denominator)
     if nanos > _MAX * NANO:
         raise QuantityError(_OVERFLOW)
-    return Quantity(-nanos if sign == "-" else nanos, kind)
+    kept = text if base == 10 and _is_kept(whole.lstrip("0") or "0", fraction, exponent) else ""
+    return Quantity(-nanos if sign == "-" else nanos, kind, kept)
+
+
+def _is_kept(whole: str, fraction: str, exponent: int) -> bool:
+    """Tell whether Kubernetes prints a decimal number as it was written."""
+    digits = whole + fraction
+    scale = exponent - len(fraction)
+    fits = len(digits) <= _FAST_DIGITS and scale >= -9
+    return fits and scale % 3 == 0 and not digits.endswith("000") and digits[0] != "0"
 
 
 _OVERFLOW: Final = "quantity is out of range, it must fit 64 bits"

@@ -92,18 +92,32 @@ def read_documents(text: str) -> tuple[list[Node], list[list[Duplicate]]]:
         SourceError: The text is not YAML (or JSON), or exceeds a bound.
     """
     if text.lstrip().startswith("{"):
-        _check_json(text)
+        text = _check_json(text)
     reader = _Reader(text)
     return reader.documents()
 
 
-def _check_json(text: str) -> None:
+def _check_json(text: str) -> str:
+    """Return a text that begins like JSON as the YAML reader, which gives the places, can read it.
+
+    Raises:
+        SourceError: It is no JSON, or something follows it: Kubernetes then does not try YAML.
+    """
+    start = len(text) - len(text.lstrip())
     try:
-        json.JSONDecoder(strict=False).raw_decode(text.lstrip())
-    except ValueError:
-        return  # flow-style YAML, or broken: the YAML reader says which
+        _, end = json.JSONDecoder().raw_decode(text, start)
+    except json.JSONDecodeError as error:
+        what = f"couldn't get version/kind; json parse error: {error.msg}"
+        raise SourceError(what, Mark(error.lineno, error.colno)) from error
     except RecursionError as error:
         raise SourceError("nested too deeply", Mark(1, 1)) from error
+    rest = text[end:].strip()
+    if rest:
+        line = text.count("\n", 0, text.index(rest, end)) + 1
+        what = f"couldn't get version/kind; json parse error: invalid character '{rest[0]}' after top-level value"
+        raise SourceError(what, Mark(line, 1))
+    # Tabs can only stand between values here, and there YAML does not want them.
+    return text.replace("\t", " ")
 
 
 class _Reader:
