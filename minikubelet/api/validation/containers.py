@@ -466,12 +466,13 @@ def _resource_quantity(name: str, text: str, path: str) -> list[FieldError]:
         errors.append(invalid(path, text, _NOT_NEGATIVE))
     if "/" in name and quantity.nanos % 10**9:
         errors.append(invalid(path, text, "must be an integer"))
-    if name.startswith("hugepages-") and not _is_multiple(text, name):
+    if name.startswith("hugepages-") and not is_page_multiple(text, name):
         errors.append(invalid(path, text, f"{text} is not positive integer multiple of {name}"))
     return errors
 
 
-def _is_multiple(text: str, name: str) -> bool:
+def is_page_multiple(text: str, name: str) -> bool:
+    """Tell whether an amount of huge pages is a whole number of pages."""
     try:
         page = parse_quantity(name.removeprefix("hugepages-")).value()
     except ValueError:

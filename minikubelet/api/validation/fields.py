@@ -1,7 +1,7 @@
 """The rules for references to fields and resources of a Pod, in environments and volumes.
 
-Source: kubernetes pkg/apis/core/validation/validation.go `validateObjectFieldSelector`, `validateContainerResourceFieldSelector`;
-pkg/apis/core/pods/helpers.go `ConvertDownwardAPIFieldLabel` (v1.36).
+Source: kubernetes pkg/apis/core/validation/validation.go `validateObjectFieldSelector`,
+`validateContainerResourceFieldSelector`; pkg/apis/core/pods/helpers.go `ConvertDownwardAPIFieldLabel` (v1.36).
 """
 
 from __future__ import annotations

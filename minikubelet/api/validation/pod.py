@@ -6,16 +6,17 @@ Source: kubernetes pkg/apis/core/validation/validation.go `ValidatePodCreate` (v
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from minikubelet.api import syntax
-from minikubelet.api.field_errors import FieldError, duplicate, forbidden, invalid, required, unsupported
+from minikubelet.api.field_errors import FieldError, duplicate, forbidden, invalid, unsupported
 from minikubelet.api.types import Container, Pod, PodSpec
 from minikubelet.api.validation import node_fields
 from minikubelet.api.validation.affinity import validate_affinity, validate_tolerations
 from minikubelet.api.validation.containers import validate_containers, validate_init_containers
 from minikubelet.api.validation.metadata import validate_metadata
+from minikubelet.api.validation.pod_resources import validate_pod_resources
 from minikubelet.api.validation.security import validate_pod_security
 from minikubelet.api.validation.volumes import validate_volumes
 
@@ -53,6 +54,7 @@ def _validate_spec(spec: PodSpec, path: str) -> list[FieldError]:
     errors += node_fields.validate_host_aliases(spec, f"{path}.hostAliases")
     errors += node_fields.validate_priority(spec, path)
     errors += node_fields.validate_claims(spec, f"{path}.resourceClaims")
+    errors += validate_pod_resources(spec, f"{path}.resources")
     errors += node_fields.validate_os(spec, path)
     errors += node_fields.validate_host_name_override(spec, f"{path}.hostnameOverride")
     if spec.active_deadline_seconds is not None and not 1 <= spec.active_deadline_seconds <= _MAX_ID:

@@ -1,6 +1,7 @@
 """The rules for security contexts.
 
-Source: kubernetes pkg/apis/core/validation/validation.go `ValidatePodSecurityContext`, `ValidateSecurityContext` (v1.36).
+Source: kubernetes pkg/apis/core/validation/validation.go `ValidatePodSecurityContext`, `ValidateSecurityContext`
+(v1.36).
 """
 
 from __future__ import annotations

@@ -1,0 +1,109 @@
+"""What Kubernetes 1.36.2's own code says of a thousand manifests, line by line (tests/data/cases/README.md).
+
+Lines that do not hold yet are listed by id in tests/data/cases_open.txt and expected to fail: one that begins to hold
+makes the suite fail until it is taken off the list.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from minikubelet.api.expansion import expand
+from minikubelet.api.manifest import parse_manifest
+from minikubelet.api.quantity import QuantityError, parse_quantity
+from minikubelet.api.source import SourceError, decode_text, read_documents
+
+DATA = Path(__file__).parents[2] / "data"
+OPEN = set((DATA / "cases_open.txt").read_text().split())
+
+
+def cases(name: str) -> list[Any]:
+    """Return the lines of a file as parameters."""
+    lines = [json.loads(line) for line in (DATA / "cases" / f"{name}.jsonl").read_text().splitlines()]
+    marks = pytest.mark.xfail(strict=True, reason="not there yet")
+    return [pytest.param(one, id=one["id"], marks=[marks] if f"{name}/{one['id']}" in OPEN else []) for one in lines]
+
+
+def text_of(case: dict[str, Any]) -> bytes:
+    return str(case.get("yaml", case.get("json"))).encode("utf-8", "surrogatepass")
+
+
+@pytest.mark.parametrize("case", cases("validation"))
+def test_validation(case: dict[str, Any]) -> None:
+    manifest = parse_manifest(text_of(case), file=case.get("file", "f"), node_name="node1")
+    errors = [one.message for one in manifest.errors]
+    match case.get("deviates"):
+        case "kind" | "multi-document" | "file-extension":
+            return  # accepted here on purpose, with verdicts of our own: test_differences has them
+        case "api-reference":
+            want = case["noref"]
+            strict = parse_manifest(text_of(case), file="f", node_name="node1", strict_static=True)
+            assert strict.stages[-1] == case["stage"]
+        case _:
+            want = case
+    assert (not errors) is want["ok"]
+    if want["stage"] == "validation":
+        assert (sorted(errors) if case.get("unordered") else errors) == want["errors"]
+
+
+@pytest.mark.parametrize("case", cases("defaults"))
+def test_defaults(case: dict[str, Any]) -> None:
+    manifest = parse_manifest(text_of(case), file="f", node_name="node1")
+    assert manifest.pods, [one.message for one in manifest.problems]
+    found = msgspec.to_builtins(manifest.pods[0].pod)
+    assert found["spec"] == case["spec"]
+    meta = {name: value for name, value in found["metadata"].items() if name != "uid"}
+    kept = {name: text for name, text in meta.pop("annotations", {}).items() if ".io/config." not in name}
+    if kept:
+        meta["annotations"] = kept
+    want = dict(case["metadata"])
+    wanted = {name: text for name, text in want.pop("annotations", {}).items() if ".io/config." not in name}
+    if wanted:
+        want["annotations"] = wanted
+    assert meta == want
+
+
+@pytest.mark.parametrize("case", cases("quantities"))
+def test_quantities(case: dict[str, Any]) -> None:
+    if not case["ok"]:
+        with pytest.raises(QuantityError) as caught:
+            parse_quantity(case["in"])
+        assert str(caught.value) == case["error"]
+        return
+    wrapped = case.get("overflow", [])
+    try:
+        quantity = parse_quantity(case["in"])
+    except QuantityError:
+        assert wrapped
+        return
+    found = {
+        "canonical": quantity.canonical(),
+        "value": quantity.value(),
+        "milli": quantity.milli_value(),
+        "format": quantity.format,
+    }
+    assert {k: v for k, v in found.items() if k not in wrapped} == {k: case[k] for k in found if k not in wrapped}
+
+
+@pytest.mark.parametrize("case", cases("expansion"))
+def test_expansion(case: dict[str, Any]) -> None:
+    assert expand(case["in"], {"A": "1", "B": "$(A)", "E": ""}) == case["out"]
+
+
+@pytest.mark.parametrize("case", cases("yaml"))
+def test_yaml_scalars(case: dict[str, Any]) -> None:
+    text = f"a: {case['in']}".encode()
+    if not case["ok"]:
+        with pytest.raises(SourceError):
+            read_documents(decode_text(text))
+        return
+    documents, _ = read_documents(decode_text(text))
+    found = documents[0].plain()["a"]
+    want = json.loads(case["json"])
+    assert found == want
+    assert isinstance(found, bool) is isinstance(want, bool)
