@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SETUP := .ci/setup
 
-.PHONY: help run test unit integration e2e lint typecheck format check clean
+.PHONY: help run test unit integration e2e lint typecheck format check install uninstall clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -34,6 +34,12 @@ format: $(VENV)/.dev  ## format the code
 	$(BIN)/ruff format minikubelet tests
 
 check: lint typecheck test  ## all that CI runs
+
+install:  ## install under PREFIX (default /usr/local) with the systemd unit
+	systemd/install
+
+uninstall:  ## remove what install put there
+	systemd/install --remove
 
 clean:  ## remove the virtual environment and caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist

@@ -194,6 +194,7 @@ class Daemon:
             node_name=settings.node_name,
             period_s=settings.file_check_frequency,
             strict_static=settings.strict_static,
+            trusted_uid=settings.trusted_uid,
             on_change=self._on_desired,
         )
         self.verdicts = VerdictFiles(os.path.join(settings.run_dir, "manifests"))

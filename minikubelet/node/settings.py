@@ -50,6 +50,7 @@ class Settings:
     pod_pids_limit: int = -1
     max_container_restart_period: float = 300.0
     strict_static: bool = False
+    trusted_uid: int = 0  # who may write manifests besides root
 
     @property
     def manifest_dir(self) -> str:

@@ -79,6 +79,7 @@ class ManifestSource:
         node_name: str,
         period_s: float,
         strict_static: bool,
+        trusted_uid: int = 0,
         on_change: Callable[[DesiredState], None],
     ) -> None:
         """Create it; `start` begins to watch.
@@ -89,6 +90,7 @@ class ManifestSource:
             node_name: For names and uids of pods.
             period_s: How often the directory is listed without being asked to.
             strict_static: Refuse references to other API objects.
+            trusted_uid: Who may write manifests besides root.
             on_change: Called on the loop with the new desired state.
         """
         self._directory = directory
@@ -96,6 +98,7 @@ class ManifestSource:
         self._node_name = node_name
         self._period_s = period_s
         self._strict = strict_static
+        self._trusted_uid = trusted_uid
         self._on_change = on_change
         self._files: dict[str, _File] = {}
         self._being_written: dict[str, float] = {}
@@ -205,7 +208,7 @@ class ManifestSource:
 
     def _names(self) -> list[str]:
         try:
-            check_trusted(self._directory, os.stat(self._directory))
+            check_trusted(self._directory, os.stat(self._directory), self._trusted_uid)
             names = sorted(os.listdir(self._directory))
             self._trouble = ""
         except FileNotFoundError:
@@ -261,7 +264,7 @@ class ManifestSource:
 
     def _read(self, name: str, path: str) -> bool:
         try:
-            data, stamp = read_trusted(path)
+            data, stamp = read_trusted(path, self._trusted_uid)
         except RefusedError as error:
             return self._refuse(name, path, str(error))
         except OSError as error:
