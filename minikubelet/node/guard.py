@@ -47,14 +47,17 @@ def read_trusted(path: str, trusted_uid: int = 0) -> tuple[bytes, Stamp]:
         OSError: It cannot be read.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    with open(descriptor, "rb") as file:
+    try:
         found = os.fstat(descriptor)
         check_trusted(path, found, trusted_uid)
         if not stat.S_ISREG(found.st_mode):
             raise RefusedError("not a regular file")
         if found.st_size > MAX_BYTES:
             raise RefusedError(f"file is {found.st_size} bytes, at most {MAX_BYTES} are read")
-        return file.read(MAX_BYTES + 1), stamp_of(found)
+        with open(descriptor, "rb", closefd=False) as file:
+            return file.read(MAX_BYTES + 1), stamp_of(found)
+    finally:
+        os.close(descriptor)
 
 
 def check_trusted(path: str, found: os.stat_result, trusted_uid: int = 0) -> None:
