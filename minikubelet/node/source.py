@@ -192,6 +192,8 @@ class ManifestSource:
         """Look at every file; tell `on_change` when the desired state is another."""
         self._retry_at = None
         names = self._names()
+        if names is None:
+            return
         changed = False
         for name in self._files.keys() - set(names):
             del self._files[name]
@@ -206,7 +208,7 @@ class ManifestSource:
         ):
             self._publish()
 
-    def _names(self) -> list[str]:
+    def _names(self) -> list[str] | None:
         try:
             check_trusted(self._directory, os.stat(self._directory), self._trusted_uid)
             names = sorted(os.listdir(self._directory))
@@ -214,7 +216,9 @@ class ManifestSource:
         except FileNotFoundError:
             return self._untrusted("the manifest directory does not exist; it counts as empty")
         except (OSError, RefusedError) as error:
-            return self._untrusted(f"the manifest directory cannot be used: {error}")
+            # What it held cannot be told now: nothing that runs is ended for that.
+            self._untrusted(f"the manifest directory cannot be used, its pods go on as they were: {error}")
+            return None
         taken: list[str] = []
         for name in names:
             if name.startswith("."):
@@ -272,7 +276,8 @@ class ManifestSource:
         file = self._file(name, path)
         manifest = self._parse(file, data)
         age = time.time() - stamp.modified_ns / 1e9
-        if "syntax" in manifest.stages and 0 <= age < _SETTLE_S:
+        half_written = "syntax" in manifest.stages or not data.strip()
+        if half_written and 0 <= age < _SETTLE_S:
             self._retry(time.monotonic() + _RETRY_S)
             return False
         file.stamp, file.refusal, file.now = stamp, "", manifest

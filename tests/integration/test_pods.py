@@ -234,3 +234,17 @@ def test_command_line_shows_and_prints(node):
     missing = node.cli("logs", "nope")
     assert missing.returncode == 1
     assert 'pods "nope" not found' in missing.stderr
+
+
+def test_directory_that_others_may_write_changes_nothing(node):
+    node.write("web.yaml", manifest("web", "sleep 1000"))
+    before = node.wait_pod("web", phase("Running"), "Running")
+    os.chmod(node.manifests, 0o777)
+    node.write("other.yaml", manifest("other", "sleep 1000"))
+    log = node.base / "daemon.log"
+    node.wait(lambda: "its pods go on as they were" in log.read_text(), "the warning")
+    assert node.pod("other") is None
+    assert node.pod("web")["metadata"]["uid"] == before["metadata"]["uid"]
+    os.chmod(node.manifests, 0o755)
+    (node.manifests / ".touched").touch()
+    node.wait_pod("other", phase("Running"), "the other pod once the directory is mended")

@@ -98,6 +98,8 @@ def _validate_common(container: Container, spec: PodSpec, volumes: Collection[st
     errors += _validate_mount_options(container, f"{path}.volumeMounts")
     errors += _validate_devices(container, spec, f"{path}.volumeDevices")
     errors += validate_resources(container.resources, f"{path}.resources")
+    claims = [one.name for one in spec.resource_claims or ()]
+    errors += _validate_claims(container, claims, f"{path}.resources.claims")
     errors += _validate_restart(container, path)
     errors += validate_container_security(container, spec, f"{path}.securityContext")
     return errors
@@ -298,6 +300,28 @@ def _validate_restart(container: Container, path: str) -> list[FieldError]:
             errors.append(required(f"{here}.exitCodes", "must be specified"))
         elif rule.exit_codes.operator not in ("In", "NotIn"):
             errors.append(unsupported(f"{here}.exitCodes.operator", rule.exit_codes.operator, ("In", "NotIn")))
+    return errors
+
+
+def _validate_claims(container: Container, claims: list[str], path: str) -> list[FieldError]:
+    errors: list[FieldError] = []
+    seen: set[str] = set()
+    known = f": {', '.join(claims)}" if claims else " which is empty"
+    for index, one in enumerate(container.resources.claims or ()):
+        here = f"{path}[{index}]"
+        if not one.name:
+            errors.append(required(here))
+            continue
+        if one.request:
+            errors += [invalid(f"{here}.request", one.request, detail) for detail in syntax.dns_label(one.request)]
+        key = one.name + "/" + one.request if one.request else one.name
+        if key in seen:
+            errors.append(duplicate(here, key))
+        seen.add(key)
+        if one.name not in claims:
+            error = not_found(here, one.name)
+            detail = f"must be one of the names in pod.spec.resourceClaims{known}"
+            errors.append(FieldError(here, f"{error.text}: {detail}"))
     return errors
 
 

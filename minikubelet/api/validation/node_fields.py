@@ -14,12 +14,11 @@ from minikubelet.api.field_errors import (
     duplicate,
     forbidden,
     invalid,
-    not_found,
     required,
     too_long,
     unsupported,
 )
-from minikubelet.api.types import Container, PodSpec, TopologySpreadConstraint
+from minikubelet.api.types import PodSpec, TopologySpreadConstraint
 from minikubelet.api.validation.affinity import validate_label_selector
 from minikubelet.api.validation.containers import validate_resources
 
@@ -249,29 +248,6 @@ def validate_claims(spec: PodSpec, path: str) -> list[FieldError]:
         for name, value in zip(("resourceClaimName", "resourceClaimTemplateName"), given, strict=True):
             if value is not None:
                 errors += [invalid(f"{here}.{name}", value, detail) for detail in syntax.dns_subdomain(value)]
-    return errors
-
-
-def validate_container_claims(container: Container, claims: list[str], path: str) -> list[FieldError]:
-    """Check the claims that a container refers to."""
-    errors: list[FieldError] = []
-    seen: set[str] = set()
-    known = f": {', '.join(claims)}" if claims else " which is empty"
-    for index, one in enumerate(container.resources.claims or ()):
-        here = f"{path}[{index}]"
-        if not one.name:
-            errors.append(required(here))
-            continue
-        if one.request:
-            errors += [invalid(f"{here}.request", one.request, detail) for detail in syntax.dns_label(one.request)]
-        key = one.name + "/" + one.request if one.request else one.name
-        if key in seen:
-            errors.append(duplicate(here, key))
-        seen.add(key)
-        if one.name not in claims:
-            error = not_found(here, one.name)
-            detail = f"must be one of the names in pod.spec.resourceClaims{known}"
-            errors.append(FieldError(here, f"{error.text}: {detail}"))
     return errors
 
 
