@@ -6,13 +6,31 @@ Source: kubernetes pkg/printers/internalversion/printers.go `printPod`, apimachi
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 Json = Mapping[str, Any]
 
 HEADERS = ("NAMESPACE", "NAME", "READY", "STATUS", "RESTARTS", "AGE", "IP", "NODE", "NOMINATED NODE", "READINESS GATES")
+
+_NONE: Final = "<none>"
+_EMPTY: Final[Json] = {}
+_MINUTE: Final = 60
+_HOUR: Final = 60 * _MINUTE
+_DAY: Final = 24 * _HOUR
+_YEAR: Final = 365 * _DAY
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Summary:
+    """What is read from the containers' statuses in one go; `last_restart` is RFC 3339 text, "" for never."""
+
+    ready: int
+    reason: str
+    restarts: int
+    last_restart: str
 
 
 def pod_row(pod: Json, now: float) -> tuple[str, ...]:
@@ -25,117 +43,51 @@ def pod_row(pod: Json, now: float) -> tuple[str, ...]:
         status_column(pod),
         restarts_column(pod, now),
         age_column(meta.get("creationTimestamp") or status.get("startTime"), now),
-        status.get("podIP") or "<none>",
-        spec.get("nodeName") or "<none>",
-        status.get("nominatedNodeName") or "<none>",
+        ip_column(pod),
+        spec.get("nodeName") or _NONE,
+        status.get("nominatedNodeName") or _NONE,
         gates_column(pod),
     )
 
 
 def ready_column(pod: Json) -> str:
     """Return `x/y`: ready containers of all, sidecars included."""
-    spec, status = pod.get("spec", {}), pod.get("status", {})
-    sidecars = _sidecars(pod)
-    total = len(spec.get("containers", ())) + len(sidecars)
-    ready = sum(1 for one in status.get("initContainerStatuses", ()) if one["name"] in sidecars and one.get("ready"))
-    ready += sum(1 for one in status.get("containerStatuses", ()) if one.get("ready") and "running" in one["state"])
-    return f"{ready}/{total}"
-
-
-def _sidecars(pod: Json) -> set[str]:
-    return {
-        one["name"] for one in pod.get("spec", {}).get("initContainers", ()) if one.get("restartPolicy") == "Always"
-    }
+    total = len(pod.get("spec", {}).get("containers", ())) + len(_sidecars(pod))
+    return f"{_summarize(pod).ready}/{total}"
 
 
 def status_column(pod: Json) -> str:
     """Return the STATUS column."""
     status = pod.get("status", {})
-    reason = status.get("reason") or status.get("phase", "")
-    initializing = _initializing(pod)
-    reason = initializing if initializing is not None else _of_containers(pod, reason)
     if pod["metadata"].get("deletionTimestamp") is not None:
         if status.get("reason") == "NodeLost":
             return "Unknown"
         if status.get("phase") not in ("Succeeded", "Failed"):
             return "Terminating"
-    return str(reason)
-
-
-def _initializing(pod: Json) -> str | None:
-    """Return what the first unfinished init container says, None when all are done."""
-    sidecars = _sidecars(pod)
-    total = len(pod.get("spec", {}).get("initContainers", ()))
-    for index, one in enumerate(pod.get("status", {}).get("initContainerStatuses", ())):
-        state = one.get("state", {})
-        ended = state.get("terminated")
-        if ended is not None and ended.get("exitCode") == 0:
-            continue
-        if one["name"] in sidecars and one.get("started"):
-            continue
-        if ended is not None:
-            if ended.get("reason"):
-                return f"Init:{ended['reason']}"
-            if ended.get("signal"):
-                return f"Init:Signal:{ended['signal']}"
-            return f"Init:ExitCode:{ended.get('exitCode')}"
-        waiting = state.get("waiting")
-        if waiting is not None and waiting.get("reason") and waiting["reason"] != "PodInitializing":
-            return f"Init:{waiting['reason']}"
-        return f"Init:{index}/{total}"
-    return None
-
-
-def _of_containers(pod: Json, reason: str) -> str:
-    status = pod.get("status", {})
-    has_running = False
-    for one in reversed(status.get("containerStatuses", ())):
-        state = one.get("state", {})
-        waiting, ended = state.get("waiting"), state.get("terminated")
-        if waiting is not None and waiting.get("reason"):
-            reason = waiting["reason"]
-        elif ended is not None and ended.get("reason"):
-            reason = ended["reason"]
-        elif ended is not None:
-            reason = f"Signal:{ended['signal']}" if ended.get("signal") else f"ExitCode:{ended.get('exitCode')}"
-        elif one.get("ready") and "running" in state:
-            has_running = True
-    if reason == "Completed" and has_running:
-        reason = "Running" if _is_ready(pod) else "NotReady"
-    return reason
-
-
-def _is_ready(pod: Json) -> bool:
-    conditions = pod.get("status", {}).get("conditions", ())
-    return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
+    return _summarize(pod).reason
 
 
 def restarts_column(pod: Json, now: float) -> str:
-    """Return the restarts, with how long ago the last one was."""
+    """Return the restarts, with how long ago the last one was: `3 (5m ago)`."""
+    summary = _summarize(pod)
+    if summary.restarts and summary.last_restart:
+        return f"{summary.restarts} ({age_column(summary.last_restart, now)} ago)"
+    return str(summary.restarts)
+
+
+def ip_column(pod: Json) -> str:
+    """Return the first of the pod's addresses."""
     status = pod.get("status", {})
-    sidecars = _sidecars(pod)
-    inits = status.get("initContainerStatuses", ())
-    if _initializing(pod) is not None:
-        counted = list(inits)
-    else:
-        counted = [one for one in inits if one["name"] in sidecars] + list(status.get("containerStatuses", ()))
-    restarts = sum(one.get("restartCount", 0) for one in counted)
-    ended = [
-        (one.get("lastState", {}).get("terminated") or {}).get("finishedAt") for one in counted if one.get("lastState")
-    ]
-    last = max((text for text in ended if text), default=None)
-    if restarts and last:
-        return f"{restarts} ({age_column(last, now)} ago)"
-    return str(restarts)
+    first = next((one.get("ip") for one in status.get("podIPs", ())), None)
+    return first or status.get("podIP") or _NONE
 
 
 def gates_column(pod: Json) -> str:
     """Return `x/y` readiness gates, or `<none>`."""
     gates = pod.get("spec", {}).get("readinessGates", ())
     if not gates:
-        return "<none>"
-    conditions = {one["type"]: one["status"] for one in pod.get("status", {}).get("conditions", ())}
-    return f"{sum(conditions.get(one['conditionType']) == 'True' for one in gates)}/{len(gates)}"
+        return _NONE
+    return f"{sum(_is_true(pod, one['conditionType']) for one in gates)}/{len(gates)}"
 
 
 def age_column(since: str | None, now: float) -> str:
@@ -150,31 +102,23 @@ def human_duration(seconds: float) -> str:
     whole = int(seconds)
     if whole < -1:
         return "<invalid>"
-    if whole < 0:
-        return "0s"
-    if whole < 120:
-        return f"{whole}s"
-    minutes = whole // 60
-    if minutes < 10:
-        rest = whole % 60
-        return f"{minutes}m{rest}s" if rest else f"{minutes}m"
-    if minutes < 180:
-        return f"{minutes}m"
-    hours = whole // 3600
-    if hours < 8:
-        rest = minutes % 60
-        return f"{hours}h{rest}m" if rest else f"{hours}h"
-    if hours < 48:
-        return f"{hours}h"
-    days = hours // 24
-    if hours < 192:
-        rest = hours % 24
-        return f"{days}d{rest}h" if rest else f"{days}d"
-    if days < 365 * 2:
-        return f"{days}d"
-    years = days // 365
-    rest = days % 365
-    return f"{years}y{rest}d" if years < 8 and rest else f"{years}y"
+    if whole < 2 * _MINUTE:
+        return f"{max(whole, 0)}s"
+    if whole < 10 * _MINUTE:
+        return _two_units(whole, _MINUTE, "m", 1, "s")
+    if whole < 3 * _HOUR:
+        return f"{whole // _MINUTE}m"
+    if whole < 8 * _HOUR:
+        return _two_units(whole, _HOUR, "h", _MINUTE, "m")
+    if whole < 2 * _DAY:
+        return f"{whole // _HOUR}h"
+    if whole < 8 * _DAY:
+        return _two_units(whole, _DAY, "d", _HOUR, "h")
+    if whole < 2 * _YEAR:
+        return f"{whole // _DAY}d"
+    if whole < 8 * _YEAR:
+        return _two_units(whole, _YEAR, "y", _DAY, "d")
+    return f"{whole // _YEAR}y"
 
 
 def render_table(rows: Sequence[Sequence[str]]) -> str:
@@ -184,3 +128,105 @@ def render_table(rows: Sequence[Sequence[str]]) -> str:
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = ["   ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     return "\n".join(lines) + "\n"
+
+
+def _two_units(seconds: int, large: int, large_name: str, small: int, small_name: str) -> str:
+    rest = seconds % large // small
+    return f"{seconds // large}{large_name}" + (f"{rest}{small_name}" if rest else "")
+
+
+def _summarize(pod: Json) -> _Summary:
+    status = pod.get("status", {})
+    reason = status.get("reason") or status.get("phase", "")
+    scheduled = _condition(pod, "PodScheduled")
+    if scheduled.get("reason") == "SchedulingGated":
+        reason = "SchedulingGated"
+    seen, initializing = _init_progress(pod)
+    reason = initializing or reason
+    sidecars = _sidecars(pod)
+    ready = sum(1 for one in seen if one["name"] in sidecars and one.get("started") and one.get("ready"))
+    # A sidecar that restarts after initialization still gives the reason, as kubectl has it.
+    if initializing and not _is_true(pod, "Initialized"):
+        return _Summary(ready=ready, reason=reason, restarts=_restarts(seen), last_restart=_last_restart(seen))
+    apps = status.get("containerStatuses", ())
+    counted = [*(one for one in seen if one["name"] in sidecars), *apps]
+    return _Summary(
+        ready=ready + sum(1 for one in apps if _runs_ready(one)),
+        reason=_reason_of_apps(pod, apps, reason),
+        restarts=_restarts(counted),
+        last_restart=_last_restart(counted),
+    )
+
+
+def _init_progress(pod: Json) -> tuple[list[Json], str]:
+    """Return the init statuses up to the first unfinished one, and what that one says ("" when all are done)."""
+    sidecars = _sidecars(pod)
+    total = len(pod.get("spec", {}).get("initContainers", ()))
+    seen: list[Json] = []
+    for index, one in enumerate(pod.get("status", {}).get("initContainerStatuses", ())):
+        seen.append(one)
+        state = one.get("state", {})
+        ended, waiting = state.get("terminated"), state.get("waiting")
+        if ended is not None and ended.get("exitCode", 0) == 0:
+            continue
+        if one["name"] in sidecars and one.get("started"):
+            continue
+        if ended is not None:
+            return seen, f"Init:{_end_reason(ended)}"
+        if waiting is not None and waiting.get("reason", "") not in ("", "PodInitializing"):
+            return seen, f"Init:{waiting['reason']}"
+        return seen, f"Init:{index}/{total}"
+    return seen, ""
+
+
+def _reason_of_apps(pod: Json, apps: Sequence[Json], reason: str) -> str:
+    failed = ""
+    for one in reversed(apps):
+        waiting, ended = one.get("state", {}).get("waiting"), one.get("state", {}).get("terminated")
+        if waiting is not None and waiting.get("reason"):
+            reason = waiting["reason"]
+        elif ended is not None:
+            reason = _end_reason(ended)
+            failed = reason if ended.get("exitCode", 0) != 0 else failed
+    if reason != "Completed":
+        return reason
+    runs = any(_runs_ready(one) for one in apps)
+    if runs and _is_true(pod, "Ready"):
+        return "Running"
+    return failed or ("NotReady" if runs else reason)
+
+
+def _end_reason(ended: Json) -> str:
+    if ended.get("reason"):
+        return str(ended["reason"])
+    return f"Signal:{ended['signal']}" if ended.get("signal") else f"ExitCode:{ended.get('exitCode', 0)}"
+
+
+def _runs_ready(one: Json) -> bool:
+    return bool(one.get("ready")) and one.get("state", {}).get("running") is not None
+
+
+def _restarts(statuses: Sequence[Json]) -> int:
+    return sum(one.get("restartCount", 0) for one in statuses)
+
+
+def _last_restart(statuses: Sequence[Json]) -> str:
+    ends: list[Json] = [(one.get("lastState") or _EMPTY).get("terminated") or _EMPTY for one in statuses]
+    return max((one.get("finishedAt") or "" for one in ends), default="")
+
+
+def _sidecars(pod: Json) -> set[str]:
+    inits = pod.get("spec", {}).get("initContainers", ())
+    return {one["name"] for one in inits if one.get("restartPolicy") == "Always"}
+
+
+def _conditions(pod: Json) -> Iterator[Json]:
+    yield from pod.get("status", {}).get("conditions", ())
+
+
+def _condition(pod: Json, kind: str) -> Json:
+    return next((one for one in _conditions(pod) if one["type"] == kind), _EMPTY)
+
+
+def _is_true(pod: Json, kind: str) -> bool:
+    return _condition(pod, kind).get("status") == "True"
