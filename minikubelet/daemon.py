@@ -24,15 +24,16 @@ from minikubelet.lifecycle import columns
 from minikubelet.lifecycle.observed import ObservedContainer, PodUID
 from minikubelet.lifecycle.resources import oom_score_adj, qos_class
 from minikubelet.linux.files import write_atomic
+from minikubelet.node.desired import DesiredState
 from minikubelet.node.events import EventRecorder
 from minikubelet.node.pod_manager import PodManager
 from minikubelet.node.pod_worker import Rejection, WorkerServices
 from minikubelet.node.prober import NodeProber
 from minikubelet.node.settings import Settings
-from minikubelet.node.source import DesiredState, ManifestSource
+from minikubelet.node.source import ManifestSource
 from minikubelet.node.status_manager import StatusManager, to_json
 from minikubelet.node.store import Store
-from minikubelet.node.verdicts import VerdictFiles
+from minikubelet.node.verdicts import Verdict, VerdictFiles
 from minikubelet.runtime.cgroups import Cgroups
 from minikubelet.runtime.hooks import HookRunner
 from minikubelet.runtime.launch import container_hash
@@ -196,8 +197,11 @@ class Daemon:
             strict_static=settings.strict_static,
             trusted_uid=settings.trusted_uid,
             on_change=self._on_desired,
+            on_scan=lambda: self.verdicts.flush(),
         )
-        self.verdicts = VerdictFiles(os.path.join(settings.run_dir, "manifests"))
+        self.verdicts = VerdictFiles(
+            os.path.join(settings.run_dir, "manifests"), report=self._on_refusal, clock=time.monotonic
+        )
 
     # Up and down
 
@@ -293,12 +297,18 @@ class Daemon:
         for pod in pods:
             self._store_pod(pod)
         self.pods.set_pods(pods)
-        try:
-            self.verdicts.write(desired.verdicts)
-        except OSError as error:
-            log.error("cannot write verdicts", error=str(error))
+        self.verdicts.write(desired.verdicts)
         if objects_changed:
             self._refresh_volumes()
+
+    def _on_refusal(self, verdict: Verdict) -> None:
+        """Say a refusal as an event: of the pods that the file keeps running, or else of the node."""
+        message = "; ".join(verdict.errors())
+        pods = [pod for pod in self.pods.pods() if pod.metadata.uid in verdict.uids]
+        for pod in pods:
+            self.events.event(pod, "Warning", verdict.reason, message)
+        if not pods:
+            self.events.node_event("Warning", verdict.reason, message)
 
     def _store_pod(self, pod: Pod) -> None:
         """Keep a pod for a daemon that comes when its manifest has gone."""

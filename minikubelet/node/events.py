@@ -79,6 +79,11 @@ class EventRecorder:
             involved["fieldPath"] = f"spec.{group}{{{container}}}"
         self._record(involved, kind, reason, message)
 
+    def node_event(self, kind: str, reason: str, message: str) -> None:
+        """Record one event about the node itself; as kubectl shows them, in the namespace `default`."""
+        name = self._node_name
+        self._record({"kind": "Node", "namespace": "", "name": name, "uid": name}, kind, reason, message)
+
     def _record(self, involved: dict[str, str], kind: str, reason: str, message: str) -> None:
         now = self._clock()
         message = self._combine(involved, kind, reason, message, now)
@@ -90,7 +95,7 @@ class EventRecorder:
             event = self._new(involved, kind, reason, message, rfc3339(now))
         self._events[identity] = event
         log.info("event", type=kind, reason=reason, message=message, object=involved["name"])
-        self._store.put("events", involved["namespace"], event["metadata"]["name"], event)
+        self._store.put("events", event["metadata"]["namespace"], event["metadata"]["name"], event)
         self._append(event)
         self._expire(now)
 
@@ -107,7 +112,7 @@ class EventRecorder:
             "apiVersion": "v1",
             "metadata": {
                 "name": f"{involved['name']}.{secrets.token_hex(8)}",
-                "namespace": involved["namespace"],
+                "namespace": involved["namespace"] or "default",
                 "creationTimestamp": now,
             },
             "involvedObject": involved,
