@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import sys
 import time
 from typing import Any
 
@@ -20,6 +22,18 @@ def execute(options: argparse.Namespace) -> int:
     """Print the objects asked for."""
     if options.kind.startswith("ev"):
         return _events(options)
+    try:
+        code = _pods(options)
+    finally:  # also when the pod that is asked for is not there: its manifest may be refused
+        sys.stdout.flush()
+        for line in refusals(options.run_dir):
+            print(line, file=sys.stderr)
+    if options.watch:
+        _watch(options, "" if options.all_namespaces else options.namespace)
+    return code
+
+
+def _pods(options: argparse.Namespace) -> int:
     namespace = "" if options.all_namespaces else options.namespace
     if options.name:
         found = [client.find_pod(options, namespace, options.name)]
@@ -29,9 +43,40 @@ def execute(options: argparse.Namespace) -> int:
         print(f"No resources found{'' if options.all_namespaces else f' in {namespace} namespace'}.")
         return 0
     _print_pods(options, found, single=bool(options.name))
-    if options.watch:
-        _watch(options, namespace)
     return 0
+
+
+def refusals(run_dir: str) -> list[str]:
+    """Return a line for each manifest that is refused now, as its verdict file says it."""
+    directory = os.path.join(run_dir, "manifests")
+    try:
+        names = sorted(name for name in os.listdir(directory) if name.endswith(".txt"))
+    except OSError:
+        return []
+    lines: list[str] = []
+    for name in names:
+        path = os.path.join(directory, name)
+        try:
+            with open(path, encoding="utf-8") as file:
+                lines += refusal_line(file.read(), path)
+        except OSError:
+            continue  # mended meanwhile, or not for this user
+    return lines
+
+
+def refusal_line(verdict: str, path: str = "") -> list[str]:
+    """Return the one line that tells a refusal, nothing for another verdict.
+
+    Args:
+        verdict: The text of a verdict file.
+        path: Where it lies, for whoever wants to read it all.
+    """
+    head, *rest = verdict.splitlines() or [""]
+    if not head.endswith(": refused"):
+        return []
+    errors = [line for line in rest if ": error: " in line]
+    more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
+    return [f"manifest refused: {errors[0] if errors else head}{more}{f'; see {path}' if path else ''}"]
 
 
 def _print_pods(options: argparse.Namespace, found: list[Json], *, single: bool) -> None:

@@ -9,13 +9,16 @@ import logging
 import os
 import sys
 import time
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from minikubelet.cli.get import refusal_line
 from minikubelet.cli.main import CommandFailed
 
 if TYPE_CHECKING:
     from minikubelet.daemon import Daemon
     from minikubelet.node.settings import Settings
+    from minikubelet.node.verdicts import Verdict
 
 _REDRAW_S = 0.25
 
@@ -96,12 +99,16 @@ async def _run_with_table(settings: Settings, *, remove: bool) -> None:
 async def _show(daemon: Daemon) -> None:
     shown, stamp = "", 0.0
     while True:
-        text = daemon.status.table()
+        text = daemon.status.table() + _refusals(daemon.verdicts.refused())
         if text != shown and time.monotonic() - stamp >= _REDRAW_S:
             clear = "\x1b[H\x1b[2J" if sys.stdout.isatty() else "\n"
             print(f"{clear}{text}", end="", flush=True)
             shown, stamp = text, time.monotonic()
         await daemon.status.changed(_REDRAW_S)
+
+
+def _refusals(verdicts: Iterable[Verdict]) -> str:
+    return "".join(f"{line}\n" for one in verdicts for line in refusal_line(one.text()))
 
 
 def _set_up_log(*, quiet: bool) -> None:
