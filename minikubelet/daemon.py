@@ -7,12 +7,10 @@ the daemon is told to take them along.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import fcntl
 import importlib.metadata
 import os
 import signal
-import socket
 import time
 from collections.abc import Callable, Sequence
 
@@ -33,6 +31,7 @@ from minikubelet.node.settings import Settings
 from minikubelet.node.source import ManifestSource
 from minikubelet.node.status_manager import StatusManager, to_json
 from minikubelet.node.store import Store
+from minikubelet.node.systemd import ServiceManager
 from minikubelet.node.verdicts import Verdict, VerdictFiles
 from minikubelet.runtime.cgroups import Cgroups
 from minikubelet.runtime.hooks import HookRunner
@@ -97,6 +96,7 @@ class Daemon:
         self.store = Store()
         self.objects = NodeObjects()
         self._lock = -1
+        self._manager = ServiceManager(os.environ)
         self._draining = False
         self.pauses = Pauses(state_dir=settings.state_dir, run_dir=settings.run_dir, on_change=self._on_pod_change)
         self.network = Network(
@@ -240,7 +240,7 @@ class Daemon:
         await self._remove_leftovers(known, adopted)
         self.status.remove_stale()
         log.info("node ready", node=settings.node_name, manifests=settings.manifest_dir, pods=len(wanted))
-        sd_notify("READY=1")
+        self._manager.ready()
 
     def _take_lock(self) -> None:
         path = os.path.join(self.settings.run_dir, "lock")
@@ -272,7 +272,7 @@ class Daemon:
 
     async def stop(self, *, remove_pods: bool) -> None:
         """Leave. With `remove_pods` every pod is ended first and nothing of this daemon is left on the machine."""
-        sd_notify("STOPPING=1")
+        self._manager.stopping()
         await self.source.stop()
         if remove_pods:
             self._draining = True
@@ -283,6 +283,7 @@ class Daemon:
         self.pauses.close()
         await self.network.stop(remove=remove_pods)
         await self.cgroups.stop(remove=remove_pods)
+        self._manager.close()
         if self._lock >= 0:
             os.close(self._lock)
 
@@ -393,16 +394,6 @@ def render_pods(pods: Sequence[Pod]) -> str:
     """Return the table of all pods, wide."""
     now = time.time()
     return columns.render_table([columns.HEADERS, *(columns.pod_row(to_json(pod), now) for pod in pods)])
-
-
-def sd_notify(state: str) -> None:
-    """Tell systemd, if it asked to be told."""
-    address = os.environ.get("NOTIFY_SOCKET")
-    if not address:
-        return
-    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
-        notify.connect("\0" + address[1:] if address.startswith("@") else address)
-        notify.sendall(state.encode())
 
 
 async def run(settings: Settings, *, remove_pods: bool, on_ready: Callable[[Daemon], None] | None = None) -> None:

@@ -1,8 +1,9 @@
 """The control groups of pods: one group a pod, one below it for each container, in the daemon's own subtree only.
 
 Version 2 (one tree) is the norm; version 1 (a tree for each controller) works too. On version 2 a group that holds
-processes may not hand controllers to its children, so the daemon first steps into a leaf of its own. Where no tree is
-writable, pods run without groups and `Cgroups.problem` says what is therefore not enforced.
+processes may not hand controllers to its children: under systemd the pods lie in a scope of their own (see `scope`),
+elsewhere the daemon first steps into a leaf of its own. Where no tree is writable, pods run without groups and
+`Cgroups.problem` says what is therefore not enforced.
 """
 
 from __future__ import annotations
@@ -11,10 +12,12 @@ import asyncio
 import contextlib
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import structlog
+
+from minikubelet.runtime.scope import Scope
 
 log = structlog.get_logger(__name__)
 
@@ -85,6 +88,7 @@ class Cgroups:
     def __init__(self, name: str) -> None:
         """Args: name: Name of the top group, unique for each daemon that shares this process' own group."""
         self._name = name
+        self._scope = Scope(f"minikubelet-{name}.scope")
         self._trees: list[CgroupTree] = []
         self.problem: str = ""
 
@@ -99,6 +103,8 @@ class Cgroups:
             found = find_trees(mountinfo.read(), own.read())
         problems: list[str] = []
         for tree in found:
+            if tree.version == 2 and (scope := self._scope.hold()) is not None:
+                tree = replace(tree, base=scope)
             try:
                 self._trees.append(self._prepare(tree))
             except OSError as error:
@@ -189,15 +195,14 @@ class Cgroups:
 
     async def stop(self, *, remove: bool) -> None:
         """Remove the top groups when `remove`; they must be empty of pods by then."""
-        if not remove:
-            return
-        for tree in self._trees:
+        for tree in self._trees if remove else ():
             await _remove_tree(tree.base)
             leaf = tree.base + ".daemon"
             if tree.version == 2 and os.path.isdir(leaf):
                 with contextlib.suppress(OSError):
                     _write(os.path.join(os.path.dirname(tree.base), "cgroup.procs"), str(os.getpid()))
                 await _remove_tree(leaf)
+        self._scope.close()
 
 
 def _pod_path(uid: str, qos: str) -> str:
