@@ -10,13 +10,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import time
 from typing import Final
 
 MAX_LINE: Final = 16384
-READ_SIZE: Final = 1024 * 1024
-_LONG_LINE: Final = re.compile(rb"[^\n]{16385}")
+READ_SIZE: Final = 256 * 1024
 
 
 def timestamp(nanoseconds: int) -> bytes:
@@ -32,39 +30,56 @@ class LogFile:
 
     def __init__(self, path: str, *, max_size: int, max_files: int) -> None:
         """Open for appending, making the directory. Raises OSError."""
-        self._path = path
+        self.path = path
+        self.max_files = max(2, max_files)
         self._max_size = max_size
-        self._max_files = max(2, max_files)
         self._descriptor = -1
         self._size = 0
         self._inode = 0
         self._dropped = 0
         self._checked = 0.0
+        self._rotated_at = ""
+        self._rotations = 0
         self._open()
 
     def _open(self) -> None:
-        os.makedirs(os.path.dirname(self._path), mode=0o755, exist_ok=True)
+        os.makedirs(os.path.dirname(self.path), mode=0o755, exist_ok=True)
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
-        self._descriptor = os.open(self._path, flags, 0o640)
+        self._descriptor = os.open(self.path, flags, 0o640)
         found = os.fstat(self._descriptor)
         self._size, self._inode = found.st_size, found.st_ino
 
-    def write(self, data: bytes, lines: int) -> str | None:
-        """Append whole lines; return the path of a file that was rotated away, for compressing."""
+    def write(self, data: bytes) -> bool:
+        """Append whole lines; return whether a file was rotated away, so that it can be compressed."""
         try:
             self._ensure_there()
-            if self._dropped:
-                note = b"%s stderr F minikubelet: %d lines lost: no space for the log\n"
-                data = note % (timestamp(time.time_ns()), self._dropped) + data
-            view = memoryview(data)
-            while view:
-                view = view[os.write(self._descriptor, view) :]
         except OSError:
-            self._dropped += lines
-            return None
-        self._dropped = 0
-        self._size += len(data)
-        return self._rotate() if self._size >= self._max_size else None
+            self._dropped += data.count(b"\n")
+            return False
+        if self._dropped:
+            note = b"%s stderr F minikubelet: %d lines lost: no space for the log\n"
+            if self._append(note % (timestamp(time.time_ns()), self._dropped)) == 0:
+                self._dropped = 0
+        self._dropped += self._append(data)
+        return self._size >= self._max_size and self._rotate()
+
+    def _append(self, data: bytes) -> int:
+        """Write lines; return how many of them had no room. What is written are whole lines only."""
+        view = memoryview(data)
+        written = 0
+        try:
+            while written < len(data):
+                written += os.write(self._descriptor, view[written:])
+        except OSError:
+            kept = data.rfind(b"\n", 0, written) + 1
+            if written > kept:
+                # The beginning of a line would swallow the line that is written next.
+                with contextlib.suppress(OSError):
+                    os.ftruncate(self._descriptor, os.fstat(self._descriptor).st_size - (written - kept))
+            self._size += kept
+            return data.count(b"\n", kept)
+        self._size += written
+        return 0
 
     def _ensure_there(self) -> None:
         """Open anew when somebody deleted or replaced the file; looked at once a second."""
@@ -73,48 +88,80 @@ class LogFile:
             return
         self._checked = now
         with contextlib.suppress(FileNotFoundError):
-            if self._descriptor >= 0 and os.lstat(self._path).st_ino == self._inode:
+            if self._descriptor >= 0 and os.lstat(self.path).st_ino == self._inode:
                 return
-        self.close()
+        self._close_file()
         self._open()
 
-    def _rotate(self) -> str | None:
-        rotated = f"{self._path}.{time.strftime('%Y%m%d-%H%M%S')}"
-        if os.path.exists(rotated) or os.path.exists(rotated + ".gz"):
-            return None  # at most one rotation a second: names have no finer time
+    def _rotate(self) -> bool:
+        """Rename the file as the kubelet does (`<name>.<time>`) and begin a new one."""
         try:
-            os.rename(self._path, rotated)
-            self.close()
-            self._open()
+            self._size = os.fstat(self._descriptor).st_size
+            if self._size < self._max_size:
+                return False  # somebody emptied it
+            os.rename(self.path, self._rotated_name())
         except OSError:
-            return None
-        return rotated
+            return False
+        self._close_file()
+        with contextlib.suppress(OSError):  # the next write tries again
+            self._open()
+        with contextlib.suppress(OSError):
+            for old in rotated_files(self.path)[: -(self.max_files - 1)]:
+                os.unlink(old)
+        return True
 
-    def close(self) -> None:
-        """Close the file."""
+    def _rotated_name(self) -> str:
+        """Return a new name, later in order than all before: rotations of one second are told apart by a number."""
+        stamp = time.strftime("%Y%m%d-%H%M%S")
+        self._rotations = self._rotations + 1 if stamp == self._rotated_at else 0
+        self._rotated_at = stamp
+        return f"{self.path}.{stamp}" + (f".{self._rotations:03d}" if self._rotations else "")
+
+    def _close_file(self) -> None:
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
 
+    def close(self) -> None:
+        """Close the file; what was lost and could not be told yet is told if there is room now."""
+        if self._dropped:
+            self.write(b"")
+        self._close_file()
 
-def tidy_rotated(path: str, max_files: int) -> None:
-    """Compress all rotated files but the newest and remove those over the limit; runs in a process of its own."""
+
+def rotated_files(path: str) -> list[str]:
+    """Return the rotated files of a log, compressed or not, the oldest first."""
+    directory, name = os.path.split(path)
+    found = (one for one in os.listdir(directory) if one.startswith(name + ".") and not one.endswith(".tmp"))
+    return [os.path.join(directory, one) for one in sorted(found, key=lambda one: one.removesuffix(".gz"))]
+
+
+def compress_rotated(path: str) -> None:
+    """Compress all rotated files of a log but the newest; takes long, so it runs in a process of its own.
+
+    The files may be removed meanwhile, because newer ones took their place. Raises OSError.
+    """
     import gzip
     import shutil
 
     directory, name = os.path.split(path)
-    rotated = sorted(entry for entry in os.listdir(directory) if entry.startswith(name + "."))
-    finished = [entry for entry in rotated if not entry.endswith(".tmp")]
-    for entry in finished[: max(0, len(finished) - (max_files - 1))]:
-        os.unlink(os.path.join(directory, entry))
-    for entry in finished[max(0, len(finished) - (max_files - 1)) : -1]:
-        if entry.endswith(".gz"):
+    for one in os.listdir(directory):
+        if one.startswith(name + ".") and one.endswith(".tmp"):
+            os.unlink(os.path.join(directory, one))  # of a compression that was killed
+    for source in rotated_files(path)[:-1]:
+        if source.endswith(".gz"):
             continue
-        source = os.path.join(directory, entry)
-        with open(source, "rb") as plain, gzip.open(source + ".tmp", "wb", compresslevel=6) as packed:
-            shutil.copyfileobj(plain, packed)
-        os.rename(source + ".tmp", source + ".gz")
-        os.unlink(source)
+        beside = source + ".tmp"
+        try:
+            with open(source, "rb") as plain, gzip.open(beside, "wb", compresslevel=6) as packed:
+                shutil.copyfileobj(plain, packed)
+            os.rename(beside, source + ".gz")
+            os.unlink(source)
+        except FileNotFoundError:
+            continue
+        except OSError:
+            os.unlink(beside)
+            raise
 
 
 class LineStream:
@@ -125,43 +172,55 @@ class LineStream:
         self._name = name.encode()
         self._rest = b""
 
-    def feed(self, data: bytes) -> tuple[bytes, int]:
-        """Return the finished lines of the new data, formatted, and how many there are."""
+    def feed(self, data: bytes) -> bytes:
+        """Return the finished lines of the new data, formatted. Of an endless line, less than 16 KiB is held back."""
         block = self._rest + data if self._rest else data
-        end = block.rfind(b"\n")
-        whole, self._rest = block[: end + 1], block[end + 1 :]
+        end = block.rfind(b"\n") + 1
+        self._rest = block[end:]
         stamp = timestamp(time.time_ns())
-        full = stamp + b" " + self._name + b" F "
-        output, count = b"", 0
-        if whole:
-            if b"\r\n" in whole:
-                whole = whole.replace(b"\r\n", b"\n")
-            if len(whole) > MAX_LINE and _LONG_LINE.search(whole):
-                output, count = self._cut_long(whole, stamp)
-            else:
-                count = whole.count(b"\n")
-                output = full + whole[:-1].replace(b"\n", b"\n" + full) + b"\n"
-        while len(self._rest) >= MAX_LINE:
-            output += stamp + b" " + self._name + b" P " + self._rest[:MAX_LINE] + b"\n"
-            self._rest = self._rest[MAX_LINE:]
-            count += 1
-        return output, count
+        output = self._format(block[:end], stamp) if end else b""
+        if len(self._rest) < MAX_LINE:
+            return output
+        cut = len(self._rest) - len(self._rest) % MAX_LINE
+        part = stamp + b" " + self._name + b" P "
+        pieces = [part + self._rest[at : at + MAX_LINE] + b"\n" for at in range(0, cut, MAX_LINE)]
+        self._rest = self._rest[cut:]
+        return output + b"".join(pieces)
 
-    def _cut_long(self, whole: bytes, stamp: bytes) -> tuple[bytes, int]:
+    def _format(self, whole: bytes, stamp: bytes) -> bytes:
+        """Prefix whole lines."""
+        full = stamp + b" " + self._name + b" F "
+        # A single byte is found many times faster than two, and few programs print carriage returns.
+        if b"\r" in whole:
+            whole = whole.replace(b"\r\n", b"\n")
+        if has_long_line(whole):
+            return self._cut_long(whole, stamp)
+        return b"".join((full, whole[:-1].replace(b"\n", b"\n" + full), b"\n"))
+
+    def _cut_long(self, whole: bytes, stamp: bytes) -> bytes:
         full, part = stamp + b" " + self._name + b" F ", stamp + b" " + self._name + b" P "
         pieces: list[bytes] = []
         for line in whole[:-1].split(b"\n"):
-            rest = line
-            while len(rest) > MAX_LINE:
-                pieces.append(part + rest[:MAX_LINE])
-                rest = rest[MAX_LINE:]
-            pieces.append(full + rest)
-        return b"\n".join(pieces) + b"\n", len(pieces)
+            last = max(0, len(line) - 1) // MAX_LINE * MAX_LINE
+            pieces.extend(part + line[at : at + MAX_LINE] for at in range(0, last, MAX_LINE))
+            pieces.append(full + line[last:])
+        return b"\n".join(pieces) + b"\n"
 
-    def finish(self) -> tuple[bytes, int]:
+    def finish(self) -> bytes:
         """Return what is left at the end of the stream, as a piece without its line end."""
         if not self._rest:
-            return b"", 0
+            return b""
         line = timestamp(time.time_ns()) + b" " + self._name + b" P " + self._rest + b"\n"
         self._rest = b""
-        return line, 1
+        return line
+
+
+def has_long_line(whole: bytes) -> bool:
+    """Tell whether any line of whole lines is over the limit, in hops of the limit instead of line by line."""
+    at, end = 0, len(whole)
+    while end - at > MAX_LINE:
+        newline = whole.rfind(b"\n", at, at + MAX_LINE + 1)
+        if newline < 0:
+            return True
+        at = newline + 1
+    return False

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import json
 import os
 import select
 import signal
 import socket
 import struct
+import termios
 import time
 from collections.abc import Callable
 from typing import Any, Final, NoReturn
@@ -22,15 +24,13 @@ from typing import Any, Final, NoReturn
 from minikubelet.linux import libc
 from minikubelet.sandbox import spawn
 from minikubelet.sandbox.journal import Journal, Record
-from minikubelet.sandbox.logs import READ_SIZE, LineStream, LogFile, tidy_rotated
+from minikubelet.sandbox.logs import READ_SIZE, LineStream, LogFile, compress_rotated
 from minikubelet.sandbox.protocol import VERSION, Decoder, Message, ProtocolError, encode
 from minikubelet.sandbox.spec import ContainerSpec, SandboxSpec, container_from_json, sandbox_from_json, to_json
 
-_PIPE_SIZE: Final = 1024 * 1024
-_F_SETPIPE_SZ: Final = 1031
+_PIPE_SIZE: Final = 64 * 1024  # the kernel's default
+_WIDE_PIPE_SIZE: Final = 1024 * 1024
 _MAX_BACKLOG: Final = 64 * 1024 * 1024
-# After the exit of a main process its pipes are read this long at most; what holds them open then is not ours.
-_DRAIN_LIMIT: Final = 256
 
 
 def boot_time() -> float:
@@ -41,11 +41,11 @@ def boot_time() -> float:
 class Stream:
     """One output pipe of a container and the log it goes to."""
 
-    def __init__(self, descriptor: int, name: str, log: LogFile | None, max_files: int) -> None:
+    def __init__(self, descriptor: int, name: str, log: LogFile | None) -> None:
         self.descriptor = descriptor
         self.lines = LineStream(name)
         self.log = log
-        self.max_files = max_files
+        self.wide = False
 
 
 class Running:
@@ -97,6 +97,8 @@ class Pause:
         self.containers: dict[str, Record] = {}
         self.running: dict[str, Running] = {}
         self.executions: dict[int, Execution] = {}
+        self.compressing: dict[int, str] = {}
+        self.compress_again: set[str] = set()
         self.journal = Journal(os.path.join(spec.pod_dir, "journal.jsonl"))
         self.scratch = os.path.join(spec.run_dir, "rootfs")
         self.pidns = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
@@ -400,11 +402,7 @@ class Pause:
         for name in ("stdout", "stderr"):
             reading, writing = os.pipe2(os.O_CLOEXEC)
             os.set_blocking(reading, False)
-            with contextlib.suppress(OSError):
-                import fcntl
-
-                fcntl.fcntl(reading, _F_SETPIPE_SZ, _PIPE_SIZE)
-            running.streams.append(Stream(reading, name, running.log, running.spec.log_max_files))
+            running.streams.append(Stream(reading, name, running.log))
             ends.append(writing)
         return stdin, ends[0], ends[1]
 
@@ -438,41 +436,61 @@ class Pause:
             return
         except OSError:
             data = b""
-        if data:
-            self.log(stream, *stream.lines.feed(data))
+        if not data:
+            self.end_stream(stream, running)
             return
-        self.end_stream(stream, running)
+        if not stream.wide and len(data) >= _PIPE_SIZE:
+            # A program that fills its pipe gets a wider one; most never do, and kernel memory for them stays small.
+            stream.wide = True
+            with contextlib.suppress(OSError):
+                fcntl.fcntl(stream.descriptor, fcntl.F_SETPIPE_SZ, _WIDE_PIPE_SIZE)
+        self.log(stream, stream.lines.feed(data))
 
-    def log(self, stream: Stream, lines: bytes, count: int) -> None:
-        """Write lines; compress what was rotated away in a process of its own."""
-        if not lines or stream.log is None:
+    def log(self, stream: Stream, lines: bytes) -> None:
+        """Write lines; compress what was rotated away."""
+        if lines and stream.log is not None and stream.log.write(lines):
+            self.compress(stream.log.path)
+
+    def compress(self, path: str) -> None:
+        """Compress a log's rotated files in a process of its own, one process a log."""
+        if path in self.compressing.values():
+            self.compress_again.add(path)
             return
-        rotated = stream.log.write(lines, count)
-        if rotated is not None and os.fork() == 0:
-            try:
-                os.nice(19)
-                tidy_rotated(rotated.rsplit(".", 1)[0], stream.max_files)
-            finally:
-                os._exit(0)
+        pid = os.fork()
+        if pid:
+            self.compressing[pid] = path
+            return
+        try:
+            # It holds copies of our sockets, so it may not outlive us.
+            libc.prctl(libc.PR_SET_PDEATHSIG, signal.SIGKILL)
+            os.nice(19)
+            compress_rotated(path)
+        finally:
+            os._exit(0)
+
+    def end_compression(self, path: str) -> None:
+        """Compress what was rotated while the last compression ran."""
+        if path in self.compress_again:
+            self.compress_again.discard(path)
+            self.compress(path)
 
     def end_stream(self, stream: Stream, running: Running) -> None:
         """Write the unfinished line and close the pipe."""
         self.unwatch(stream.descriptor)
-        self.log(stream, *stream.lines.finish())
+        self.log(stream, stream.lines.finish())
         os.close(stream.descriptor)
         running.streams.remove(stream)
 
     def close_streams(self, running: Running) -> None:
-        """Take what is left in the pipes, then close them and the log."""
+        """Take what is in the pipes now, then close them and the log; whoever still writes is not the container."""
         for stream in list(running.streams):
-            for _ in range(_DRAIN_LIMIT):
-                try:
-                    data = os.read(stream.descriptor, READ_SIZE)
-                except OSError:
-                    break
+            (left,) = struct.unpack("i", fcntl.ioctl(stream.descriptor, termios.FIONREAD, bytes(4)))
+            while left > 0:
+                data = os.read(stream.descriptor, READ_SIZE)
                 if not data:
                     break
-                self.log(stream, *stream.lines.feed(data))
+                left -= len(data)
+                self.log(stream, stream.lines.feed(data))
             self.end_stream(stream, running)
         if running.log is not None:
             running.log.close()
@@ -500,6 +518,10 @@ class Pause:
             execution = self.executions.pop(pid, None)
             if execution is not None:
                 self.end_execution(execution, status)
+                continue
+            rotated = self.compressing.pop(pid, None)
+            if rotated is not None:
+                self.end_compression(rotated)
                 continue
             for identity, running in self.running.items():
                 if running.pid == pid:
