@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from minikubelet.api.quantity import parse_quantity
 from minikubelet.api.types import Container, Pod, ResourceRequirements
 
 PERIOD_US: Final = 100_000
+GUARANTEED_OOM_SCORE_ADJ: Final = -997
 _MIN_QUOTA_US: Final = 1000
 _MIN_SHARES: Final = 2
 _MAX_SHARES: Final = 262_144
@@ -27,6 +28,7 @@ class GroupLimits:
     shares: int = _MIN_SHARES
     quota_us: int | None = None
     memory: int | None = None
+    huge_pages: Mapping[str, int] = field(default_factory=dict)  # page size ("2Mi") to bytes; other sizes get none
 
 
 def qos_class(pod: Pod) -> str:
@@ -44,7 +46,7 @@ def _class_of(resources: list[ResourceRequirements]) -> str:
     for one in resources:
         requests, limits = _positive(one.requests), _positive(one.limits)
         used = used or bool(requests or limits)
-        guaranteed = guaranteed and limits.keys() == {"cpu", "memory"} and {**limits, **requests} == limits
+        guaranteed = guaranteed and limits.keys() == {"cpu", "memory"} and requests == limits
     if not used:
         return "BestEffort"
     return "Guaranteed" if guaranteed else "Burstable"
@@ -85,14 +87,24 @@ def container_weight(shares: int) -> int:
     return math.ceil(10 ** ((level * level + 125 * level) / 612.0 - 7.0 / 34.0))
 
 
-def container_limits(container: Container) -> GroupLimits:
-    """Return the limits of one container's group."""
-    requests, limits = container.resources.requests or {}, container.resources.limits or {}
+def container_limits(pod: Pod, container: Container) -> GroupLimits:
+    """Return the limits of one container's group; one that it does not have itself is its pod's."""
+    requests, own = container.resources.requests or {}, container.resources.limits or {}
+    limits = {**((pod.spec.resources.limits if pod.spec.resources is not None else None) or {}), **own}
     request = milli_cpu(requests.get("cpu", limits.get("cpu")))
     memory = parse_quantity(limits["memory"]).value() if "memory" in limits else 0
     return GroupLimits(
-        shares=cpu_shares(request), quota_us=cpu_quota(milli_cpu(limits.get("cpu"))), memory=memory or None
+        shares=cpu_shares(request),
+        quota_us=cpu_quota(milli_cpu(limits.get("cpu"))),
+        memory=memory or None,
+        huge_pages=_huge_pages(own),
     )
+
+
+def _huge_pages(limits: Mapping[str, str]) -> dict[str, int]:
+    prefix = "hugepages-"
+    named = {name.removeprefix(prefix): text for name, text in limits.items() if name.startswith(prefix)}
+    return {size: parse_quantity(text).value() for size, text in named.items()}
 
 
 def pod_total(pod: Pod, name: str, *, limits: bool = False) -> int:
@@ -102,6 +114,11 @@ def pod_total(pod: Pod, name: str, *, limits: bool = False) -> int:
     overhead = parse_quantity((pod.spec.overhead or {}).get(name, "0")).nanos
     if own and name in own:
         return parse_quantity(own[name]).nanos + overhead
+    return _aggregate(pod, name, limits=limits) + overhead
+
+
+def _aggregate(pod: Pod, name: str, *, limits: bool = False) -> int:
+    """Return what the containers need at most at one time, in nano units."""
 
     def of(container: Container) -> int:
         entries = container.resources.limits if limits else container.resources.requests
@@ -115,7 +132,7 @@ def pod_total(pod: Pod, name: str, *, limits: bool = False) -> int:
             largest = max(largest, sidecars)
         else:
             largest = max(largest, sidecars + of(container))
-    return max(total + sidecars, largest) + overhead
+    return max(total + sidecars, largest)
 
 
 def pod_limits(pod: Pod) -> GroupLimits:
@@ -126,7 +143,7 @@ def pod_limits(pod: Pod) -> GroupLimits:
     level = (pod.spec.resources.limits if pod.spec.resources else None) or {}
 
     def bounded(name: str) -> bool:
-        return name in level or all(name in (one.resources.limits or {}) for one in every)
+        return name in level or all(name in _positive(one.resources.limits) for one in every)
 
     quota = cpu_quota(-(-pod_total(pod, "cpu", limits=True) // 10**6)) if bounded("cpu") else None
     memory = pod_total(pod, "memory", limits=True) // 10**9 if bounded("memory") else 0
@@ -135,13 +152,36 @@ def pod_limits(pod: Pod) -> GroupLimits:
 
 
 def oom_score_adj(pod: Pod, container: Container, node_memory: int) -> int:
-    """Return how readily the kernel kills a container when memory runs out: -997 last, 1000 first."""
-    if pod.spec.priority_class_name == "system-node-critical" or (pod.spec.priority or 0) >= 2_000_000_000:
-        return -997
+    """Return how readily the kernel kills a container when memory runs out: -997 last, 1000 first.
+
+    Args:
+        pod: The container's pod.
+        container: One of its containers or init containers.
+        node_memory: Bytes of memory the node has.
+    """
+    if pod.spec.priority_class_name == "system-node-critical":
+        return GUARANTEED_OOM_SCORE_ADJ
     match qos_class(pod):
         case "Guaranteed":
-            return -997
+            return GUARANTEED_OOM_SCORE_ADJ
         case "BestEffort":
             return 1000
-    request = parse_quantity((container.resources.requests or {}).get("memory", "0")).value()
-    return min(999, max(3, 1000 - 1000 * request // max(1, node_memory)))
+    request = _memory_request(container)
+    if container.restart_policy == "Always" and container in (pod.spec.init_containers or ()):
+        # A sidecar is not killed before the containers that it serves.
+        request = max(request, min(_memory_request(one) for one in pod.spec.containers))
+    score = 1000 - 1000 * (request + _unassigned_memory(pod)) // max(1, node_memory)
+    return min(999, max(1000 + GUARANTEED_OOM_SCORE_ADJ, score))
+
+
+def _memory_request(container: Container) -> int:
+    return parse_quantity((container.resources.requests or {}).get("memory", "0")).value()
+
+
+def _unassigned_memory(pod: Pod) -> int:
+    """Return a container's share of the pod-level request that no container claims, in bytes."""
+    level = (pod.spec.resources.requests if pod.spec.resources is not None else None) or {}
+    if "memory" not in level:
+        return 0
+    count = len(pod.spec.containers) + len(pod.spec.init_containers or ())
+    return max(0, parse_quantity(level["memory"]).value() - _aggregate(pod, "memory") // 10**9) // count

@@ -13,11 +13,13 @@ from minikubelet.runtime.cgroups import CgroupPaths
 
 def apply_limits(pod: Pod, container: Container | None, paths: CgroupPaths, *, pids_limit: int = -1) -> None:
     """Write a container's limits into its group, or (no container) the pod's into the pod's. Raises OSError."""
-    limits = resources.pod_limits(pod) if container is None else resources.container_limits(container)
+    limits = resources.pod_limits(pod) if container is None else resources.container_limits(pod, container)
     if paths.version == 2:
         _apply_v2(limits, paths, is_pod=container is None)
     elif paths.version == 1:
         _apply_v1(limits, paths)
+    if container is not None:
+        _apply_huge_pages(limits, paths)
     if container is None and pids_limit > 0:
         _write(paths.controller("pids"), "pids.max", str(pids_limit))
 
@@ -46,6 +48,19 @@ def _apply_v2(limits: GroupLimits, paths: CgroupPaths, *, is_pod: bool) -> None:
         with contextlib.suppress(OSError):
             _write(memory, "memory.swap.max", "0")
         _write(memory, "memory.oom.group", "1")
+
+
+def _apply_huge_pages(limits: GroupLimits, paths: CgroupPaths) -> None:
+    """Give a container the huge pages that it asked for and none of other sizes."""
+    directory = paths.controller("hugetlb")
+    if directory is None:
+        return
+    ending = ".max" if paths.version == 2 else ".limit_in_bytes"
+    # A request of 2Mi is the kernel's 2MB: both count in powers of two.
+    wanted = {f"hugetlb.{size.replace('i', '')}B{ending}": value for size, value in limits.huge_pages.items()}
+    for name in os.listdir(directory):
+        if name.startswith("hugetlb.") and name.endswith(ending) and ".rsvd." not in name:
+            _write(directory, name, str(wanted.get(name, 0)))
 
 
 def _write(directory: str | None, name: str, value: str) -> None:

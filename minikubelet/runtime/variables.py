@@ -164,7 +164,9 @@ class Variables:
         which, _, name = selector.resource.partition(".")
         resources = container.resources
         if which == "limits":
-            text = (resources.limits or {}).get(name) or self._allocatable.get(name, "0")
+            # A container without a limit may use what its pod may, and without that what the node has.
+            level = (pod.spec.resources.limits if pod.spec.resources is not None else None) or {}
+            text = (resources.limits or {}).get(name) or level.get(name) or self._allocatable.get(name, "0")
         else:
             text = (resources.requests or {}).get(name, "0")
         divisor = parse_quantity(selector.divisor or "0").nanos or 10**9
