@@ -232,14 +232,12 @@ class Daemon:
         adopted = {uid: pod for uid in known if (pod := self._stored_pod(uid)) is not None}
         for pod in adopted.values():
             await self.runtime.adopt(pod)
+        self.pods.adopt(list(adopted.values()))
         await self.source.start()
-        wanted = {one.pod.metadata.uid for one in self.source.desired.pods}
-        for uid, pod in adopted.items():
-            if uid not in wanted:
-                self.pods.adopt_orphan(pod)
         await self._remove_leftovers(known, adopted)
         self.status.remove_stale()
-        log.info("node ready", node=settings.node_name, manifests=settings.manifest_dir, pods=len(wanted))
+        pods = len(self.source.desired.pods)
+        log.info("node ready", node=settings.node_name, manifests=settings.manifest_dir, pods=pods)
         self._manager.ready()
 
     def _take_lock(self) -> None:

@@ -38,6 +38,7 @@ class PodManager:
         self._workers: dict[PodUID, PodWorker] = {}
         self._tasks: dict[PodUID, asyncio.Task[None]] = {}
         self._waiting: dict[tuple[str, str], Pod] = {}
+        self._adopted: tuple[Pod, ...] = ()
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -48,14 +49,18 @@ class PodManager:
             if uid not in wanted and not worker.is_unwanted:
                 log.info("pod no longer wanted", pod=_name(worker.pod))
                 worker.terminate()
+        for pod in self._adopted:
+            # Before any other pod starts, so that a successor waits for its predecessor here too.
+            if PodUID(pod.metadata.uid) not in wanted:
+                self._start(pod).terminate(grace_s=ORPHAN_GRACE_S)
+        self._adopted = ()
         self._waiting = {key: pod for key, pod in self._waiting.items() if PodUID(pod.metadata.uid) in wanted}
         for pod in pods:
             self._admit(pod)
 
-    def adopt_orphan(self, pod: Pod) -> None:
-        """End a pod that an earlier daemon started and that no manifest describes any more."""
-        worker = self._start(pod)
-        worker.terminate(grace_s=ORPHAN_GRACE_S)
+    def adopt(self, pods: Sequence[Pod]) -> None:
+        """Note what an earlier daemon started; the first `set_pods` ends those that no manifest describes any more."""
+        self._adopted = tuple(pods)
 
     def _admit(self, pod: Pod) -> None:
         uid = PodUID(pod.metadata.uid)

@@ -27,7 +27,7 @@ from minikubelet.lifecycle.observed import (
     RunState,
 )
 from minikubelet.runtime.port import ContainerFailure, ExecResult, RuntimeFailure, RuntimeView, SandboxFailure
-from minikubelet.sandbox.journal import read_journal
+from minikubelet.sandbox.journal import Journal, read_journal
 from minikubelet.sandbox.pause import boot_id, kill_tree, start_ticks, unpin
 from minikubelet.sandbox.protocol import Decoder, Message, ProtocolError, encode
 from minikubelet.sandbox.spec import ContainerSpec, SandboxSpec, to_json
@@ -151,6 +151,7 @@ class Channel:
         for answer in self._answers.values():
             if not answer.done():
                 answer.set_exception(PauseGone("the pause process is gone"))
+                answer.exception()  # seen, even if the one who asked has failed at sending already
 
 
 @dataclass(slots=True)
@@ -260,6 +261,9 @@ class Pauses:
         if not pod.sandboxes:
             return
         newest = list(pod.sandboxes.values())[-1]
+        # What an earlier pause held went with it, even if nobody was there to note that.
+        earlier = (one for one in pod.containers.values() if one.get("sandbox_id") != newest["id"])
+        self._end_lost(uid, [one for one in earlier if one["state"] != "exited"])
         if not is_alive(newest):
             self._lost(uid)
             return
@@ -308,19 +312,33 @@ class Pauses:
         if pod.netns >= 0:
             os.close(pod.netns)
             pod.netns = -1
-        for record in pod.containers.values():
-            if record["state"] != "exited":
-                if is_alive(record):
-                    kill_tree(record["pid"])
-                record["state"] = "exited"
-                record["exit"] = {
-                    "exit_code": 137,
-                    "signal": 9,
-                    "reason": "Error",
-                    "message": "",
-                    "finished_at": _now(),
-                    "finished_mono": _boot_now(),
-                }
+        self._end_lost(uid, [one for one in pod.containers.values() if one["state"] != "exited"])
+
+    def _end_lost(self, uid: PodUID, records: list[Message]) -> None:
+        """End containers whose pause is gone, and note that in the journal, which nobody else writes any more."""
+        if not records:
+            return
+        for record in records:
+            if is_alive(record):
+                kill_tree(record["pid"])
+            record["state"] = "exited"
+            record["exit"] = {
+                "exit_code": 137,
+                "signal": 9,
+                "reason": "Error",
+                "message": "",
+                "finished_at": _now(),
+                "finished_mono": _boot_now(),
+            }
+        try:
+            journal = Journal(os.path.join(self._pods_dir, uid, "journal.jsonl"))
+        except OSError as error:
+            log.warning("exits not noted in journal", uid=uid, error=str(error))
+            return
+        for record in records:
+            change = {"state": record["state"], "exit": record["exit"]}
+            journal.append({"do": "container", "id": record["id"], "state": change})
+        journal.close()
 
     def _on_event(self, uid: PodUID, message: Message, descriptors: list[int]) -> None:
         pod = self._pods.get(uid)
@@ -343,7 +361,7 @@ class Pauses:
                 if pod.ready is not None and not pod.ready.done():
                     pod.ready.set_exception(SandboxFailure(message["message"]))
             case _:
-                log.debug("unknown event of a pause", uid=uid, event=message.get("event"))
+                log.debug("unknown event of a pause", uid=uid, kind=message.get("event"))
 
     # Actions
 

@@ -34,6 +34,10 @@ class Journal:
         except OSError:
             return
 
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._descriptor)
+
     def sync(self) -> None:
         """Wait until all records are on disk."""
         try:

@@ -1,0 +1,205 @@
+"""Chaos: random manifests and edits, SIGKILL to anything at random moments, and after each round the laws.
+
+    python -m tests.chaos --seconds 60 [--seed N]
+
+Prints the seed first and one line a round; ends with 1 at the first broken law and keeps the node's directory then.
+Needs root. Everything lies below one temporary directory, on a bridge of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Final
+
+from tests.chaos import laws
+from tests.chaos.pods import ChaosPod, manifest, random_pod
+from tests.conftest import Node
+
+_SETTLE_S: Final = 60.0
+_NAMES: Final = tuple(f"p{number}" for number in range(8))
+
+
+class Violation(Exception):
+    """A law is broken."""
+
+
+class Chaos:
+    """One run: the node, what is wanted of it, and what was done to it."""
+
+    def __init__(self, base: Path, seed: int) -> None:
+        self.chance = random.Random(seed)
+        self.node = Node(base, os.getpid() % 10000)
+        (self.node.base / "config" / "config.yaml").write_text("crashLoopBackOff: {maxContainerRestartPeriod: 1s}\n")
+        self.locks = base / "locks"
+        self.locks.mkdir()
+        self.wanted: dict[str, ChaosPod] = {}
+        self.done: Counter[str] = Counter()
+        self._counts: dict[str, int] = {}
+        self._ends: dict[str, str] = {}
+        self._actions = (
+            (self.add, 6),
+            (self.edit, 3),
+            (self.remove, 3),
+            (self.break_and_mend, 2),
+            (self.kill_daemon, 4),
+            (self.kill_pause, 4),
+            (self.kill_forkserver, 2),
+            (self.kill_container, 6),
+            (self.hang_pause, 1),
+        )
+
+    def round(self) -> None:
+        """Do a few things at random moments, then let the node settle and check every law."""
+        actions, weights = zip(*self._actions, strict=True)
+        for _ in range(self.chance.randint(3, 12)):
+            action = self.chance.choices(actions, weights)[0]
+            action()
+            self.done[action.__name__] += 1
+            time.sleep(self.chance.choice((0, 0, 0.005, 0.02, 0.1, 0.3)))  # the random moment itself
+        self.settle()
+        self.check()
+
+    def settle(self) -> None:
+        """Wait until the node shows what is wanted."""
+        deadline = time.monotonic() + _SETTLE_S
+        while (open_point := laws.unsettled(self.node, self.wanted)) or laws.leaks(self.node, self.wanted):
+            if self.node.process is None or self.node.process.poll() is not None:
+                raise Violation("the daemon ended by itself")
+            if time.monotonic() > deadline:
+                raise Violation(f"not settled: {open_point or laws.leaks(self.node, self.wanted)}")
+            time.sleep(0.05)
+
+    def check(self) -> None:
+        """Raise Violation when a law does not hold."""
+        problems = laws.broken_logs(self.node)
+        problems += laws.unexplained_restarts(self.node, self.wanted, self._counts)
+        problems += laws.changed_ends(self.node, self.wanted, self._ends)
+        if problems:
+            raise Violation("; ".join(problems[:5]))
+
+    # What is done
+
+    def add(self) -> None:
+        free = [name for name in _NAMES if name not in self.wanted]
+        if free:
+            self._write(random_pod(self.chance.choice(free), self.chance))
+
+    def edit(self) -> None:
+        if self.wanted:
+            self._write(self.chance.choice(list(self.wanted.values())).edited())
+
+    def _write(self, pod: ChaosPod) -> None:
+        self.wanted[pod.name] = pod
+        self.node.write(f"{pod.name}.yaml", manifest(pod, str(self.locks)))
+
+    def remove(self) -> None:
+        if self.wanted:
+            name = self.chance.choice(list(self.wanted))
+            del self.wanted[name]
+            # Written again, the same manifest is a new pod of the same UID.
+            pod = self.node.pod(name)
+            uid = pod["metadata"]["uid"] if pod is not None else ""
+            self._counts = {key: count for key, count in self._counts.items() if not key.startswith(uid)}
+            self._ends.pop(uid, None)
+            (self.node.manifests / f"{name}.yaml").unlink()
+
+    def break_and_mend(self) -> None:
+        if self.wanted:
+            pod = self.chance.choice(list(self.wanted.values()))
+            whole = manifest(pod, str(self.locks))
+            self.node.write(f"{pod.name}.yaml", whole[: self.chance.randrange(len(whole))].rstrip() + "\n]")
+            time.sleep(self.chance.choice((0, 0.05, 0.3)))
+            self.node.write(f"{pod.name}.yaml", whole)
+
+    def kill_daemon(self) -> None:
+        self.node.kill()
+        time.sleep(self.chance.choice((0, 0.05, 0.5)))
+        self.node.start()
+
+    def kill_pause(self) -> None:
+        self._kill("pause")
+
+    def kill_forkserver(self) -> None:
+        self._kill("forkserver")
+
+    def kill_container(self) -> None:
+        self._kill("container")
+
+    def _kill(self, what: str) -> None:
+        found = laws.children_of(self.node)[what]
+        if found:
+            _signal(self.chance.choice(found), signal.SIGKILL)
+            self.done["kills"] += 1
+
+    def hang_pause(self) -> None:
+        found = laws.children_of(self.node)["pause"]
+        if found:
+            process = self.chance.choice(found)
+            _signal(process, signal.SIGSTOP)
+            time.sleep(0.5)
+            _signal(process, signal.SIGCONT)
+
+    # The end
+
+    def end(self) -> None:
+        """Remove every pod and the node; raise Violation when anything is left."""
+        self.node.kill()
+        self.node.start()
+        self.node.stop()
+        if left := self.node.leftovers():
+            raise Violation(f"left on the machine: {left}")
+
+
+def _signal(process: int, number: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(process, number)
+
+
+def main() -> int:
+    """Run rounds until the time is over."""
+    parser = argparse.ArgumentParser(prog="chaos", description="Random kills and edits, and the laws that must hold.")
+    parser.add_argument("--seconds", type=float, default=60.0, help="how long (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(2**32), help="of an earlier run")
+    arguments = parser.parse_args()
+    if os.geteuid() != 0:
+        print("chaos needs root: namespaces and mounts", file=sys.stderr)
+        return 2
+    print(f"seed {arguments.seed}", flush=True)
+    base = Path(tempfile.mkdtemp(prefix="mkchaos"))
+    os.chmod(base, 0o755)
+    chaos = Chaos(base, arguments.seed)
+    deadline = time.monotonic() + arguments.seconds
+    rounds = 0
+    try:
+        chaos.node.start()
+        while time.monotonic() < deadline:
+            started = time.monotonic()
+            chaos.round()
+            rounds += 1
+            print(f"round {rounds}: {len(chaos.wanted)} pods, {time.monotonic() - started:.1f} s", flush=True)
+        chaos.end()
+    except (Violation, AssertionError, subprocess.SubprocessError) as problem:
+        print(f"VIOLATION in round {rounds + 1}, seed {arguments.seed}: {problem}\nkept: {base}", file=sys.stderr)
+        for evidence in ("run/status", "log", "state"):  # the daemon takes them away on its way down
+            shutil.copytree(base / evidence, base / "evidence" / evidence, symlinks=True, dirs_exist_ok=True)
+        chaos.node.stop()
+        return 1
+    shutil.rmtree(base)
+    total = chaos.done["kills"] + chaos.done["kill_daemon"]
+    print(f"{rounds} rounds, {total} kills, no law broken: {dict(chaos.done)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
