@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import itertools
 import json
 import os
 import shutil
@@ -155,14 +157,26 @@ class Node:
         return found
 
 
-_numbers = iter(range(os.getpid() % 40 * 250, 10**9))
+def _numbers() -> Iterator[int]:
+    """Yield numbers that no other test process of this machine uses: each process holds a block of 250 by a lock."""
+    for block in range(40):
+        lock = os.open(f"/tmp/minikubelet-tests-{block}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(lock)
+            continue
+        yield from itertools.cycle(range(block * 250, block * 250 + 250))
+    raise RuntimeError("40 test processes run already")
+
+
+_number = _numbers()
 
 
 @pytest.fixture
 def node(tmp_path: Path) -> Iterator[Node]:
     """A running daemon; the test fails if anything of it is left afterwards."""
-    number = next(_numbers) % 10000
-    one = Node(tmp_path, number)
+    one = Node(tmp_path, next(_number))
     one.start()
     try:
         yield one

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import re
 import resource
@@ -133,23 +134,29 @@ def test_a_file_that_somebody_emptied_is_not_rotated(tmp_path: Path) -> None:
     log.close()
 
 
-@pytest.fixture
+@contextlib.contextmanager
 def small_disk() -> Iterator[None]:
-    """Let no file grow over 1000 bytes: a write is then cut in the middle, as on a full disk."""
+    """Let no file grow over 1000 bytes: a write is then cut in the middle, as on a full disk.
+
+    No fixture: the test runner itself writes its report, perhaps to a file, before fixtures are taken down.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-def test_lines_without_room_are_counted_and_told_when_there_is_room(tmp_path: Path, small_disk: None) -> None:
+def test_lines_without_room_are_counted_and_told_when_there_is_room(tmp_path: Path) -> None:
     path = tmp_path / "0.log"
     log = LogFile(str(path), max_size=10**6, max_files=2)
     lines = b"".join(b"%069d\n" % number for number in range(30))
-    log.write(lines)
+    with small_disk():
+        log.write(lines)
+        log.write(b"lost" * 20 + b"\n")
     kept = path.read_bytes().splitlines()
     assert [int(line) for line in kept] == list(range(14)), "whole lines only"
-    log.write(b"lost" * 20 + b"\n")
     path.write_bytes(b"")  # room again
     log.write(b"after\n")
     note, after = path.read_bytes().splitlines()
@@ -158,10 +165,11 @@ def test_lines_without_room_are_counted_and_told_when_there_is_room(tmp_path: Pa
     log.close()
 
 
-def test_lost_lines_are_told_at_the_end_too(tmp_path: Path, small_disk: None) -> None:
+def test_lost_lines_are_told_at_the_end_too(tmp_path: Path) -> None:
     path = tmp_path / "0.log"
     log = LogFile(str(path), max_size=10**6, max_files=2)
-    log.write(b"x" * 2000 + b"\n")
+    with small_disk():
+        log.write(b"x" * 2000 + b"\n")
     assert path.read_bytes() == b""
     log.close()
     assert b"1 lines lost" in path.read_bytes()
