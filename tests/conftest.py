@@ -46,7 +46,7 @@ class Node:
         self.run_dir = base / "run"
         self.state_dir = base / "state"
         self.log_dir = base / "log"
-        self.bridge = f"mkt{number}"
+        self.bridge = f"mkt{number:05}"  # of one length, so that no name begins another
         self.cidr = f"10.{200 + number // 250}.{number % 250}.0/24"
         self.process: subprocess.Popen[bytes] | None = None
         self.manifests.mkdir(parents=True)
@@ -93,6 +93,10 @@ class Node:
         beside.write_text(text)
         os.chmod(beside, 0o644)
         beside.rename(self.manifests / name)
+
+    def remove(self, name: str) -> None:
+        """Take a manifest away, if it is there."""
+        (self.manifests / name).unlink(missing_ok=True)
 
     def pod(self, name: str) -> Json | None:
         """Return the pod as its status file has it."""
@@ -173,15 +177,31 @@ def _numbers() -> Iterator[int]:
 _number = _numbers()
 
 
-@pytest.fixture
-def node(tmp_path: Path) -> Iterator[Node]:
-    """A running daemon; the test fails if anything of it is left afterwards."""
-    one = Node(tmp_path, next(_number))
-    one.start()
+@contextlib.contextmanager
+def running_node(base: Path, config: str = "") -> Iterator[Node]:
+    """Run a daemon with everything below `base`; fail if anything of it is left afterwards."""
+    one = Node(base, next(_number))
+    if config:
+        (base / "config" / "config.yaml").write_text(config)
     try:
+        one.start()
         yield one
     finally:
         one.stop()
         left = one.leftovers()
-        shutil.rmtree(tmp_path, ignore_errors=True)
+        shutil.rmtree(base, ignore_errors=True)
     assert left == []
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> Iterator[Node]:
+    """A running daemon of the test's own."""
+    with running_node(tmp_path) as one:
+        yield one
+
+
+@pytest.fixture(scope="module")
+def cluster(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
+    """A running daemon that the tests of one module share; the module's `CONFIG`, if any, is its config.yaml."""
+    with running_node(tmp_path_factory.mktemp("cluster"), getattr(request.module, "CONFIG", "")) as one:
+        yield one
