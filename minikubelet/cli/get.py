@@ -18,6 +18,17 @@ Json = dict[str, Any]
 _NARROW = 6  # NAMESPACE to AGE
 
 
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument("kind", choices=["pods", "pod", "po", "events", "event", "ev"])
+    parser.add_argument("name", nargs="?")
+    parser.add_argument("-A", "--all-namespaces", action="store_true")
+    parser.add_argument("-n", "--namespace", default="default")
+    parser.add_argument("-l", "--selector", default="")
+    parser.add_argument("-o", "--output", choices=["wide", "json", "yaml", "name"], default="")
+    parser.add_argument("-w", "--watch", action="store_true")
+
+
 def execute(options: argparse.Namespace) -> int:
     """Print the objects asked for."""
     if options.kind.startswith("ev"):

@@ -17,6 +17,17 @@ Json = dict[str, Any]
 _POLL_S = 0.1
 
 
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument("pod")
+    parser.add_argument("-n", "--namespace", default="default")
+    parser.add_argument("-c", "--container")
+    parser.add_argument("-p", "--previous", action="store_true")
+    parser.add_argument("-f", "--follow", action="store_true")
+    parser.add_argument("--tail", type=int, default=-1, metavar="LINES")
+    parser.add_argument("--timestamps", action="store_true")
+
+
 def execute(options: argparse.Namespace) -> int:
     """Print a container's log."""
     pod = client.find_pod(options, options.namespace, options.pod)

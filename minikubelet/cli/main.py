@@ -1,6 +1,10 @@
-"""Parses the command line and runs one verb. Imports only what that verb needs: `--help` is a matter of milliseconds.
+"""Finds the verb, parses its arguments and runs it. Imports only that verb's module, so that it starts in milliseconds.
 
-Exit codes: 0 done; 1 it failed; 2 wrong usage or configuration; 130 interrupted.
+A verb is a module of this package with `configure(parser)`, which declares its arguments, and `execute(options)`, which
+returns the exit code; what `EXAMPLES` holds, if it is there, ends its help.
+
+Exit codes: 0 done; 1 it failed; 2 wrong usage or configuration; 130 interrupted; `exec` and `debug` give their
+command's own.
 """
 
 from __future__ import annotations
@@ -9,8 +13,9 @@ import argparse
 import importlib
 import os
 import sys
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Iterable, Mapping, Sequence
+from types import ModuleType
+from typing import Final, NoReturn
 
 ROOTS: Final = {
     "config_dir": "/etc/minikubelet",
@@ -18,6 +23,45 @@ ROOTS: Final = {
     "run_dir": "/run/minikubelet",
     "log_dir": "/var/log",
 }
+
+# Every verb with its line in the help, in groups. A module that is not there is a verb that is not there.
+GROUPS: Final[Mapping[str, Mapping[str, str]]] = {
+    "See": {
+        "get": "list pods, events, nodes, namespaces, configmaps",
+        "describe": "tell all about a pod or the node",
+        "why": "say in one paragraph why a pod is in the state it is in",
+        "timeline": "show a pod's logs, events, probes and restarts in the order of time",
+        "logs": "print what containers printed",
+        "events": "list what happened",
+        "top": "show what pods, containers or the node use",
+        "status": "show the daemon, the node, its pods and its problems on one page",
+        "wait": "wait until a pod is as you want it",
+    },
+    "Step inside": {
+        "exec": "run a command in a container",
+        "attach": "connect to a container's main process",
+        "cp": "copy files into a container and out of it",
+        "port-forward": "reach a pod's ports on this machine",
+        "debug": "open a host shell inside a pod's namespaces",
+    },
+    "Write manifests": {
+        "validate": "check manifests without running them",
+        "diff": "say what an edit would change and restart",
+        "explain": "document a field of the manifest",
+        "schema": "print the JSON schema of accepted manifests",
+    },
+    "Run the node": {
+        "run": "run the daemon",
+        "drain": "end pods and keep them from coming back",
+        "doctor": "check whether this machine can run pods",
+        "version": "print the versions of this program and of the daemon",
+        "completion": "print completion code for your shell",
+    },
+}
+_HIDDEN: Final = {"names": "list names for completion"}
+
+# Flags that may stand before the verb too, as with kubectl; each takes a value.
+_EARLY: Final = (*(f"--{name.replace('_', '-')}" for name in ROOTS), "-n", "--namespace")
 
 
 class CommandFailed(Exception):
@@ -28,77 +72,144 @@ class CommandFailed(Exception):
         self.code = code
 
 
+class Parser(argparse.ArgumentParser):
+    """An argument parser that names the flag which was likely meant."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print what is wrong and where help is; exit with 2."""
+        hint = ""
+        if message.startswith("unrecognized arguments: "):
+            words = message.removeprefix("unrecognized arguments: ").split()
+            wrong = next((word for word in words if word.startswith("-")), "").split("=", 1)[0]
+            hint = did_you_mean(wrong, self._option_string_actions) if wrong else ""
+        print(f"minikubelet: {message}{hint}\n{self.format_usage()}see '{self.prog} --help'", file=sys.stderr)
+        raise SystemExit(2)
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Return `, did you mean "..."?` when something is close enough, else an empty text."""
+    from difflib import get_close_matches
+
+    close = get_close_matches(word, list(known), n=1)
+    return f', did you mean "{close[0]}"?' if close else ""
+
+
+def verbs() -> dict[str, str]:
+    """Return each verb that is there, with its line in the help."""
+    here = os.path.dirname(__file__)
+    every = {name: text for group in GROUPS.values() for name, text in group.items()}
+    return {name: text for name, text in every.items() if os.path.exists(os.path.join(here, f"{_file(name)}.py"))}
+
+
 def build_parser() -> argparse.ArgumentParser:
-    """Return the parser of all verbs."""
-    parser = argparse.ArgumentParser(prog="minikubelet", description="A kubelet for real processes.")
-    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
-    paths = argparse.ArgumentParser(add_help=False)
-    group = paths.add_argument_group("directories")
-    for name, default in ROOTS.items():
-        group.add_argument(
-            f"--{name.replace('_', '-')}", dest=name, metavar="DIR", default=None, help=f"default: {default}"
-        )
-    run = verbs.add_parser("run", parents=[paths], help="run the daemon")
-    run.add_argument(
-        "--standalone", metavar="DIR", help="run on the manifests in DIR, show them, remove all at the end"
-    )
-    run.add_argument("--node-name", help="default: this machine's host name")
-    run.add_argument("--pod-cidr", help="addresses of pods (default 10.88.0.0/16); a second, IPv6 range after a comma")
-    run.add_argument("--bridge", help="name of the bridge that pods are connected to (default minikubelet0)")
-    run.add_argument("--strict-static", action="store_true", default=None, help="refuse what the kubelet refuses")
-    run.add_argument("--remove-pods", action="store_true", help="end all pods when the daemon ends")
-    get = verbs.add_parser("get", parents=[paths], help="show pods or events")
-    get.add_argument("kind", choices=["pods", "pod", "po", "events", "event", "ev"])
-    get.add_argument("name", nargs="?")
-    get.add_argument("-A", "--all-namespaces", action="store_true")
-    get.add_argument("-n", "--namespace", default="default")
-    get.add_argument("-l", "--selector", default="")
-    get.add_argument("-o", "--output", choices=["wide", "json", "yaml", "name"], default="")
-    get.add_argument("-w", "--watch", action="store_true")
-    logs = verbs.add_parser("logs", parents=[paths], help="print what a container printed")
-    logs.add_argument("pod")
-    logs.add_argument("-n", "--namespace", default="default")
-    logs.add_argument("-c", "--container")
-    logs.add_argument("-p", "--previous", action="store_true")
-    logs.add_argument("-f", "--follow", action="store_true")
-    logs.add_argument("--tail", type=int, default=-1, metavar="LINES")
-    logs.add_argument("--timestamps", action="store_true")
-    validate = verbs.add_parser("validate", parents=[paths], help="check manifests without running them")
-    validate.add_argument("files", nargs="+", metavar="FILE|DIR|-")
-    validate.add_argument("--node-name", default="")
-    validate.add_argument("-o", "--output", choices=["text", "json"], default="text")
-    validate.add_argument("--strict-static", action="store_true", help="refuse references to other API objects")
-    schema = verbs.add_parser("schema", help="print the JSON schema of accepted manifests")
-    schema.set_defaults(**dict.fromkeys(ROOTS))
-    version = verbs.add_parser("version", help="print the version")
-    version.set_defaults(**dict.fromkeys(ROOTS))
+    """Return one parser of all verbs, as completion and the reference need it. It imports every verb."""
+    parser = Parser(prog="minikubelet", description="A kubelet for real processes.")
+    every = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
+    for name, text in verbs().items():
+        _set_up(every.add_parser(name, help=text, allow_abbrev=False), name)
     return parser
 
 
-def split_roots(arguments: Sequence[str]) -> list[str]:
-    """Move directory flags that stand before the verb behind it, where the parser takes them."""
-    flags = {f"--{name.replace('_', '-')}" for name in ROOTS}
-    before: list[str] = []
+def verb_parser(name: str) -> Parser:
+    """Return the parser of one verb."""
+    parser = Parser(prog=f"minikubelet {name}", allow_abbrev=False)
+    _set_up(parser, name)
+    return parser
+
+
+def _set_up(parser: argparse.ArgumentParser, name: str) -> None:
+    module = _module(name)
+    text = {**verbs(), **_HIDDEN}[name]
+    parser.description = f"{text[0].upper()}{text[1:]}."
+    parser.epilog = getattr(module, "EXAMPLES", "").replace("%", "%%")
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    module.configure(parser)
+    group = parser.add_argument_group("directories")
+    for root, default in ROOTS.items():
+        group.add_argument(f"--{root.replace('_', '-')}", dest=root, metavar="DIR", help=f"default: {default}")
+
+
+def _file(verb: str) -> str:
+    return verb.replace("-", "_")
+
+
+def _module(verb: str) -> ModuleType:
+    return importlib.import_module(f"minikubelet.cli.{_file(verb)}")
+
+
+def parse(arguments: Sequence[str]) -> tuple[ModuleType, argparse.Namespace]:
+    """Return the verb's module and its options; what stands after `--` is `options.command`."""
+    early, rest = split_early(arguments)
+    if not rest or rest[0] in ("-h", "--help", "help"):
+        if len(rest) > 1 and rest[1] in verbs():
+            verb_parser(rest[1]).parse_args(["--help"])
+        print(help_text(), end="")
+        raise SystemExit(0 if rest else 2)
+    verb, *rest = rest
+    if verb == "--version":
+        verb = "version"
+    known = verbs()
+    if verb not in known and verb not in _HIDDEN:
+        hint = did_you_mean(verb, known)
+        what = "flag" if verb.startswith("-") else "verb"
+        raise CommandFailed(f"unknown {what} \"{verb}\"{hint}\nsee 'minikubelet --help' for the verbs", 2)
+    parser = verb_parser(verb)
+    command: list[str] | None = None
+    if "--" in rest:
+        cut = rest.index("--")
+        rest, command = rest[:cut], rest[cut + 1 :]
+    options = parser.parse_intermixed_args(_as_argparse_likes([*early, *rest], parser))
+    options.verb, options.command = verb, command
+    return _module(verb), options
+
+
+def split_early(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the flags that stand before the verb, and the rest."""
+    early: list[str] = []
     rest = list(arguments)
-    while rest and rest[0].split("=", 1)[0] in flags:
+    while rest and rest[0].split("=", 1)[0] in _EARLY:
         count = 1 if "=" in rest[0] else 2
-        before.extend(rest[:count])
+        early.extend(rest[:count])
         rest = rest[count:]
-    return [*rest[:1], *before, *rest[1:]]
+    return early, rest
+
+
+def _as_argparse_likes(arguments: Sequence[str], parser: argparse.ArgumentParser) -> list[str]:
+    """Return the arguments with kubectl's further spellings resolved: `--watch=true`, `-o=json`."""
+    plain: list[str] = []
+    for one in arguments:
+        flag, equals, value = one.partition("=")
+        action = parser._option_string_actions.get(flag) if equals else None
+        if action is not None and action.nargs == 0 and value in ("true", "false"):
+            plain += [flag] if value == "true" else []
+        elif action is not None and not flag.startswith("--"):
+            plain += [flag, value]
+        else:
+            plain.append(one)
+    return plain
+
+
+def help_text() -> str:
+    """Return the overview of all verbs."""
+    known = verbs()
+    lines = ["A kubelet for real processes: runs Kubernetes Pod manifests without a container engine.", ""]
+    for title, group in GROUPS.items():
+        there = [f"  {name:13} {text}" for name, text in group.items() if name in known]
+        lines += [f"{title}:", *there, ""] if there else []
+    lines += [
+        "Pods come from the files in the manifest directory; edit, add or remove a file to change them.",
+        "'minikubelet VERB --help' tells a verb's flags and shows examples; the verbs and flags are kubectl's.",
+    ]
+    return "\n".join(lines) + "\n"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit code."""
-    options = build_parser().parse_args(split_roots(sys.argv[1:] if arguments is None else arguments))
-    if options.verb != "run":
-        for name, default in ROOTS.items():
-            if getattr(options, name) is None:
-                setattr(options, name, os.environ.get(f"MINIKUBELET_{name.upper()}", default))
-    verb = importlib.import_module(f"minikubelet.cli.{options.verb}")
     try:
-        return int(verb.execute(options))
+        code = _run(sys.argv[1:] if arguments is None else arguments)
+        sys.stdout.flush()
     except CommandFailed as failure:
-        print(f"minikubelet: {failure}", file=sys.stderr)
+        _tell(f"minikubelet: {failure}")
         return failure.code
     except BrokenPipeError:
         # The reader has enough; its end must not be told again when the interpreter flushes.
@@ -106,3 +217,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     except KeyboardInterrupt:
         return 130
+    except OSError as error:
+        _tell(f"minikubelet: {error.strerror or error}{f': {error.filename}' if error.filename else ''}")
+        return 1
+    except Exception as error:
+        if os.environ.get("MINIKUBELET_DEBUG"):
+            raise
+        _tell(f"minikubelet: internal error: {type(error).__name__}: {error}\nMINIKUBELET_DEBUG=1 shows where")
+        return 1
+    return code
+
+
+def _run(arguments: Sequence[str]) -> int:
+    module, options = parse(arguments)
+    if options.verb != "run":
+        for name, default in ROOTS.items():
+            if getattr(options, name) is None:
+                setattr(options, name, os.environ.get(f"MINIKUBELET_{name.upper()}", default))
+    return int(module.execute(options))
+
+
+def _tell(text: str) -> None:
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    print(text, file=sys.stderr)

@@ -23,6 +23,20 @@ if TYPE_CHECKING:
 _REDRAW_S = 0.25
 
 
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument(
+        "--standalone", metavar="DIR", help="run on the manifests in DIR, show them, remove all at the end"
+    )
+    parser.add_argument("--node-name", help="default: this machine's host name")
+    parser.add_argument(
+        "--pod-cidr", help="addresses of pods (default 10.88.0.0/16); a second, IPv6 range after a comma"
+    )
+    parser.add_argument("--bridge", help="name of the bridge that pods are connected to (default minikubelet0)")
+    parser.add_argument("--strict-static", action="store_true", default=None, help="refuse what the kubelet refuses")
+    parser.add_argument("--remove-pods", action="store_true", help="end all pods when the daemon ends")
+
+
 def execute(options: argparse.Namespace) -> int:
     """Run until SIGTERM or SIGINT."""
     if os.geteuid() != 0:

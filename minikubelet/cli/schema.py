@@ -8,6 +8,10 @@ import json
 from minikubelet.api.schema import manifest_schema
 
 
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare no arguments."""
+
+
 def execute(options: argparse.Namespace) -> int:
     """Print the JSON schema of accepted manifests."""
     print(json.dumps(manifest_schema(), indent=2))

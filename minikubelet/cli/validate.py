@@ -17,6 +17,14 @@ from minikubelet.cli.main import CommandFailed
 _EXTENSIONS = (".yaml", ".yml", ".json")
 
 
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument("files", nargs="+", metavar="FILE|DIR|-")
+    parser.add_argument("--node-name", default="")
+    parser.add_argument("-o", "--output", choices=["text", "json"], default="text")
+    parser.add_argument("--strict-static", action="store_true", help="refuse references to other API objects")
+
+
 def execute(options: argparse.Namespace) -> int:
     """Check the files; 0 when all is well, 1 with problems, 2 when a file cannot be read."""
     node = options.node_name or socket.gethostname().lower()
