@@ -41,6 +41,7 @@ from minikubelet.runtime.network.network import Network
 from minikubelet.runtime.pauses import Pauses
 from minikubelet.runtime.pods import PodRuntime, RuntimeSettings
 from minikubelet.runtime.port import VolumeFailure
+from minikubelet.runtime.stats import Stats
 from minikubelet.runtime.variables import Variables
 from minikubelet.runtime.volumes.manager import Volumes
 from minikubelet.sandbox.pause import boot_time
@@ -144,6 +145,16 @@ class Daemon:
                 pod, container, paths, pids_limit=settings.pod_pids_limit
             ),
             oom_score=lambda pod, container: oom_score_adj(pod, container, memory),
+        )
+        self.stats = Stats(
+            cgroups=self.cgroups,
+            view=self.pauses.view,
+            pause_pid=self.pauses.pause_pid,
+            log_dir=self.runtime.log_dir,
+            volume_path=self.volumes.source_path,
+            state_dir=settings.state_dir,
+            wall_clock=time.time,
+            boot_clock=boot_time,
         )
         self.events = EventRecorder(
             path=os.path.join(settings.state_dir, "events.jsonl"),
@@ -333,6 +344,7 @@ class Daemon:
     def _on_gone(self, pod: Pod) -> None:
         meta = pod.metadata
         self.prober.remove(PodUID(meta.uid))
+        self.stats.forget(PodUID(meta.uid))
         self.status.remove(meta.namespace, meta.name, meta.uid)
 
     def _on_http_fallback(self, pod: Pod, container: Container) -> None:

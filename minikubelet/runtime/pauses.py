@@ -400,6 +400,13 @@ class Pauses:
         pod = self._pods.get(uid)
         return pod.netns if pod is not None else -1
 
+    def pause_pid(self, uid: PodUID) -> int:
+        """Return the process of a pod's living pause, 0 without one."""
+        pod = self._pods.get(uid)
+        if pod is None or pod.channel is None or not pod.sandboxes:
+            return 0
+        return int(list(pod.sandboxes.values())[-1]["pid"])
+
     async def start_container(
         self, uid: PodUID, spec: ContainerSpec, descriptors: tuple[int, ...] = ()
     ) -> ObservedContainer:
