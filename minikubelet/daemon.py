@@ -37,6 +37,7 @@ from minikubelet.runtime.cgroups import Cgroups
 from minikubelet.runtime.hooks import HookRunner
 from minikubelet.runtime.launch import container_hash
 from minikubelet.runtime.limits import apply_limits
+from minikubelet.runtime.network.hosts_files import HostsFiles
 from minikubelet.runtime.network.network import Network
 from minikubelet.runtime.pauses import Pauses
 from minikubelet.runtime.pods import PodRuntime, RuntimeSettings
@@ -104,7 +105,11 @@ class Daemon:
             state_dir=settings.state_dir,
             bridge=settings.bridge,
             pod_cidrs=tuple(settings.pod_cidr.split(",")),
+            cni_conf_dir=settings.cni_conf_dir,
+            cni_bin_dirs=settings.cni_bin_dirs,
+            on_host_change=self._on_host_change,
         )
+        self.hosts_files = HostsFiles(cluster_domain=settings.cluster_domain)
         suffix = "" if settings.bridge == "minikubelet0" else f"-{settings.bridge}"
         self.cgroups = Cgroups(f"kubepods{suffix}")
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
@@ -137,6 +142,7 @@ class Daemon:
             ),
             pauses=self.pauses,
             network=self.network,
+            hosts_files=self.hosts_files,
             cgroups=self.cgroups,
             volumes=self.volumes,
             variables=self.variables.environment,
@@ -290,6 +296,7 @@ class Daemon:
         self.prober.stop()
         self.status.stop()
         self.pauses.close()
+        self.hosts_files.close()
         await self.network.stop(remove=remove_pods)
         await self.cgroups.stop(remove=remove_pods)
         self._manager.close()
@@ -340,6 +347,11 @@ class Daemon:
 
     def _on_pod_change(self, uid: PodUID) -> None:
         self.pods.wake(uid)
+
+    def _on_host_change(self) -> None:
+        """Take up new addresses of the node: pods on its network, and every pod's hostIP."""
+        self.runtime.follow_host_addresses(self.pods.pods())
+        self.pods.wake_all()
 
     def _on_gone(self, pod: Pod) -> None:
         meta = pod.metadata

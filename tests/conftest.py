@@ -7,6 +7,7 @@ import fcntl
 import itertools
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -40,7 +41,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 class Node:
     """A daemon of the test's own, as a process, with everything it writes below one directory."""
 
-    def __init__(self, base: Path, number: int) -> None:
+    def __init__(self, base: Path, number: int, *, pod_cidr: str = "{network}/24", config: str = "") -> None:
         self.base = base
         self.manifests = base / "config" / "manifests"
         self.run_dir = base / "run"
@@ -48,9 +49,12 @@ class Node:
         self.log_dir = base / "log"
         self.bridge = f"mkt{number:05}"  # of one length, so that no name begins another
         self.cidr = f"10.{200 + number // 250}.{number % 250}.0/24"
+        self.pod_cidr = pod_cidr.format(network=self.cidr.removesuffix("/24"), number=number)
         self.process: subprocess.Popen[bytes] | None = None
         self.manifests.mkdir(parents=True)
         os.chmod(self.manifests, 0o755)
+        if config:
+            (base / "config" / "config.yaml").write_text(config)
 
     @property
     def roots(self) -> list[str]:
@@ -64,7 +68,7 @@ class Node:
     def start(self) -> None:
         """Start the daemon and wait until its table is there."""
         log = open(self.base / "daemon.log", "ab")
-        arguments = ["--node-name=n1", f"--bridge={self.bridge}", f"--pod-cidr={self.cidr}", "--remove-pods"]
+        arguments = ["--node-name=n1", f"--bridge={self.bridge}", f"--pod-cidr={self.pod_cidr}", "--remove-pods"]
         command = [sys.executable, "-m", "minikubelet", "run", *self.roots, *arguments]
         self.process = subprocess.Popen(command, stdout=log, stderr=log)
         self.wait(lambda: (self.run_dir / "minikubelet.sock").exists(), "the daemon's socket")
@@ -149,7 +153,7 @@ class Node:
         """Return what of this node is still on the machine."""
         found = [line for line in Path("/proc/mounts").read_text().splitlines() if str(self.base) in line]
         links = subprocess.run(["ip", "-o", "link"], capture_output=True, text=True, check=True).stdout
-        found += [line for line in links.splitlines() if self.bridge in line]
+        found += [line for line in links.splitlines() if re.search(rf"\b{self.bridge}\b", line)]
         tables = subprocess.run(["nft", "list", "tables"], capture_output=True, text=True, check=False).stdout
         found += [line for line in tables.splitlines() if line.endswith(f"minikubelet-{self.bridge}")]
         for directory in Path("/sys/fs/cgroup").glob("*"):
@@ -178,11 +182,9 @@ _number = _numbers()
 
 
 @contextlib.contextmanager
-def running_node(base: Path, config: str = "") -> Iterator[Node]:
-    """Run a daemon with everything below `base`; fail if anything of it is left afterwards."""
-    one = Node(base, next(_number))
-    if config:
-        (base / "config" / "config.yaml").write_text(config)
+def running_node(base: Path, **options: Any) -> Iterator[Node]:
+    """Run a daemon with everything below `base` and the options of `Node`; fail if anything of it is left."""
+    one = Node(base, next(_number), **options)
     try:
         one.start()
         yield one
@@ -194,14 +196,21 @@ def running_node(base: Path, config: str = "") -> Iterator[Node]:
 
 
 @pytest.fixture
-def node(tmp_path: Path) -> Iterator[Node]:
+def make_node(tmp_path: Path) -> Iterator[Callable[..., Node]]:
+    """Run daemons with options of the test's: see `Node`."""
+    with contextlib.ExitStack() as stack:
+        yield lambda **options: stack.enter_context(running_node(tmp_path / "node", **options))
+
+
+@pytest.fixture
+def node(make_node: Callable[..., Node]) -> Node:
     """A running daemon of the test's own."""
-    with running_node(tmp_path) as one:
-        yield one
+    return make_node()
 
 
 @pytest.fixture(scope="module")
 def cluster(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
     """A running daemon that the tests of one module share; the module's `CONFIG`, if any, is its config.yaml."""
-    with running_node(tmp_path_factory.mktemp("cluster"), getattr(request.module, "CONFIG", "")) as one:
+    config = getattr(request.module, "CONFIG", "")
+    with running_node(tmp_path_factory.mktemp("cluster"), config=config) as one:
         yield one

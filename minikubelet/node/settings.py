@@ -38,7 +38,9 @@ class Settings:
     log_dir: str = ROOTS["log_dir"]
     node_name: str = ""
     bridge: str = "minikubelet0"
-    pod_cidr: str = "10.88.0.0/16"
+    pod_cidr: str = "10.88.0.0/16"  # one range, or one of each family with a comma between
+    cni_conf_dir: str = "/etc/cni/net.d"
+    cni_bin_dirs: tuple[str, ...] = ("/opt/cni/bin", "/usr/lib/cni", "/usr/libexec/cni")
     static_pod_path: str = ""
     file_check_frequency: float = 20.0
     max_pods: int = 110
@@ -70,6 +72,8 @@ _KEYS: Final = {
     "maxPods": "max_pods",
     "podCIDR": "pod_cidr",
     "podLogsDir": "log_dir",
+    "cniConfDir": "cni_conf_dir",
+    "cniBinDir": "cni_bin_dirs",
     "clusterDNS": "cluster_dns",
     "clusterDomain": "cluster_domain",
     "resolvConf": "resolv_conf",

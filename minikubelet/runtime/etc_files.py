@@ -38,14 +38,12 @@ def pod_hostname(pod: Pod, *, node_name: str, cluster_domain: str) -> tuple[str,
     return name, domain
 
 
-def hosts_file(
-    ips: Sequence[str], hostname: str, domain: str, aliases: Sequence[HostAlias], others: Sequence[tuple[str, str]] = ()
-) -> str:
-    """Return /etc/hosts of a pod with its own network; `others` are (ip, names) of this node's other pods."""
+def hosts_file(ips: Sequence[str], hostname: str, domain: str, aliases: Sequence[HostAlias]) -> str:
+    """Return /etc/hosts of a pod with its own network."""
     short = hostname.removesuffix("." + domain) if domain else hostname
     own = f"{short}.{domain}\t{short}" if domain else hostname
     lines = [_HEADER, _STANDARD, *(f"{ip}\t{own}\n" for ip in ips)]
-    return "".join(lines) + _aliases(aliases) + "".join(f"{ip}\t{names}\n" for ip, names in others)
+    return "".join(lines) + _aliases(aliases)
 
 
 def host_network_hosts_file(node_file: str, aliases: Sequence[HostAlias]) -> str:

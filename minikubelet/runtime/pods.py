@@ -12,7 +12,7 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -26,6 +26,7 @@ from minikubelet.linux import mounts
 from minikubelet.runtime import etc_files, launch
 from minikubelet.runtime.cgroups import CgroupPaths, Cgroups
 from minikubelet.runtime.network.errors import NetworkError
+from minikubelet.runtime.network.hosts_files import HostsFiles, NamedPod
 from minikubelet.runtime.network.network import Network
 from minikubelet.runtime.network.records import HostPort
 from minikubelet.runtime.pauses import Pauses
@@ -66,6 +67,7 @@ class PodRuntime:
         settings: RuntimeSettings,
         pauses: Pauses,
         network: Network,
+        hosts_files: HostsFiles,
         cgroups: Cgroups,
         volumes: Volumes,
         variables: Callable[[Pod, Container], Mapping[str, str]],
@@ -79,6 +81,7 @@ class PodRuntime:
             settings: Directories and the like.
             pauses: Processes.
             network: Addresses and host ports.
+            hosts_files: The names of this node's pods.
             cgroups: Control groups.
             volumes: Volumes.
             variables: The environment a Pod asks for; raises ContainerFailure.
@@ -89,6 +92,7 @@ class PodRuntime:
         self._settings = settings
         self._pauses = pauses
         self._network = network
+        self._hosts_files = hosts_files
         self._cgroups = cgroups
         self._volumes = volumes
         self._variables = variables
@@ -159,20 +163,20 @@ class PodRuntime:
         )
         netns = await self._pauses.create_sandbox(spec)
         if pod.spec.host_network:
-            self._pauses.set_ips(uid, self._network.host_ips())
+            self._set_ips(pod, self._network.host_ips())
             return
         try:
             ips = await self._network.attach(uid, pod=key, netns_fd=netns, host_ports=_host_ports(pod))
         except NetworkError as error:
             await self._pauses.stop_sandbox(uid)
             raise SandboxFailure(f'failed to set up network for pod "{pod.metadata.name}": {error}') from error
-        self._pauses.set_ips(uid, ips)
+        self._set_ips(pod, ips)
 
     async def adopt(self, pod: Pod) -> None:
         """Take up a pod that an earlier daemon started: its addresses, and its connection if that was lost."""
         uid = PodUID(pod.metadata.uid)
         if pod.spec.host_network:
-            self._pauses.set_ips(uid, self._network.host_ips())
+            self._set_ips(pod, self._network.host_ips())
             return
         ips = self._network.addresses(uid)
         if not ips and self._pauses.netns(uid) >= 0:
@@ -183,7 +187,35 @@ class PodRuntime:
                 )
             except NetworkError as error:
                 log.error("cannot reconnect pod", pod=key, error=str(error))
+        self._set_ips(pod, ips)
+        if _knows_other_pods(pod):
+            self._hosts_files.keep(uid, pod.metadata.namespace, os.path.join(self.pod_dir(pod), "etc-hosts"))
+
+    def follow_host_addresses(self, pods: Iterable[Pod]) -> None:
+        """Give the pods on the host's network the addresses that the node has now."""
+        for pod in pods:
+            if pod.spec.host_network and self._pauses.netns(PodUID(pod.metadata.uid)) >= 0:
+                self._set_ips(pod, self._network.host_ips())
+
+    def _set_ips(self, pod: Pod, ips: tuple[str, ...]) -> None:
+        """Note where a pod is reached, for its status and for other pods."""
+        uid = PodUID(pod.metadata.uid)
         self._pauses.set_ips(uid, ips)
+        if not ips:
+            self._hosts_files.remove(uid)
+            return
+        meta = pod.metadata
+        called = meta.name.removesuffix(f"-{self._settings.node_name.lower()}")
+        self._hosts_files.add(
+            NamedPod(
+                uid=uid,
+                namespace=meta.namespace,
+                names=tuple(dict.fromkeys((called, meta.name))),
+                ips=ips,
+                hostname=pod.spec.hostname,
+                subdomain=pod.spec.subdomain,
+            )
+        )
 
     async def start_container(self, pod: Pod, container: Container, restart_count: int) -> ObservedContainer:
         """Create and start one container. Raises ContainerFailure."""
@@ -242,6 +274,9 @@ class PodRuntime:
         else:
             ips = self._network.addresses(PodUID(pod.metadata.uid))
             hosts = etc_files.hosts_file(ips, hostname, domain, aliases)
+        knows_others = _knows_other_pods(pod)
+        if knows_others:
+            hosts += self._hosts_files.block(pod.metadata.namespace)
         resolv = etc_files.resolv_conf(
             pod,
             _read(self._settings.resolv_conf),
@@ -254,6 +289,10 @@ class PodRuntime:
                 with open(path, "w", encoding="utf-8") as file:
                     file.write(text)
                 os.chmod(path, 0o644)
+        if knows_others:
+            self._hosts_files.keep(
+                PodUID(pod.metadata.uid), pod.metadata.namespace, os.path.join(directory, "etc-hosts")
+            )
 
     def _mounts(self, pod: Pod, container: Container, message: str, variables: Mapping[str, str]) -> list[MountSpec]:
         """Return a container's mounts: the node's files first, then the volumes by path, so that a volume may cover."""
@@ -364,7 +403,7 @@ class PodRuntime:
         uid = PodUID(pod.metadata.uid)
         await self._pauses.stop_sandbox(uid)
         await self._network.detach(uid)
-        self._pauses.set_ips(uid, ())
+        self._set_ips(pod, ())
         mounts.unmount(os.path.join(self.pod_dir(pod), "shm"), detach=True)
 
     async def clean_up(self, pod: Pod) -> None:
@@ -382,6 +421,12 @@ class PodRuntime:
             with contextlib.suppress(FileNotFoundError):
                 shutil.rmtree(directory)
         await asyncio.sleep(0)
+
+
+def _knows_other_pods(pod: Pod) -> bool:
+    """Tell whether a pod resolves the names of others: the policies under which it would ask a cluster's DNS."""
+    policy = pod.spec.dns_policy or "ClusterFirst"
+    return policy == "ClusterFirstWithHostNet" or (policy == "ClusterFirst" and not pod.spec.host_network)
 
 
 def _sysctls(pod: Pod) -> dict[str, str]:

@@ -113,7 +113,9 @@ class HostsFiles:
             self._ring()
 
     def block(self, namespace: str) -> str:
-        """Return the block as it is now, for a hosts file that is being written."""
+        """Return the block as it is now, for a hosts file that is being written; empty while a pod is alone."""
+        if len(self._pods) < 2:
+            return ""
         return hosts_block(self._pods.values(), namespace=namespace, cluster_domain=self._cluster_domain)
 
     def keep(self, uid: PodUID, namespace: str, path: str) -> None:
