@@ -1,4 +1,4 @@
-"""Talks to the daemon's socket with the standard library; reads the status files when nobody answers."""
+"""Talks to the daemon's socket with the standard library; reads the daemon's files when nobody answers."""
 
 from __future__ import annotations
 
@@ -8,98 +8,225 @@ import json
 import os
 import socket
 import sys
-from collections.abc import Iterator
-from typing import Any
-from urllib.parse import urlencode
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Final
+from urllib.parse import quote, urlencode
 
 from minikubelet.cli.main import CommandFailed
 
 Json = dict[str, Any]
+Query = Mapping[str, str | int | bool | None]
+
+_TABLE: Final = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json"
+_PATIENCE_S: Final = 30.0
 
 
-class DaemonDown(Exception):
-    """Nobody listens on the socket."""
+class DaemonDown(CommandFailed):
+    """Nobody listens on the socket, or this user may not talk to it; the text says which and what to do."""
+
+
+class ServerError(CommandFailed):
+    """The daemon answered with an error; `status` is its HTTP code, the text what kubectl would print."""
+
+    def __init__(self, status: int, reason: str, message: str) -> None:
+        super().__init__(f"Error from server ({reason or status}): {message}")
+        self.status = status
+        self.reason = reason
 
 
 class _Connection(http.client.HTTPConnection):
     def __init__(self, path: str) -> None:
-        super().__init__("minikubelet")
+        super().__init__("minikubelet", timeout=_PATIENCE_S)
         self._path = path
 
     def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        directory, name = os.path.split(self._path)
+        self.sock = connect(self._path)
+        self.sock.settimeout(_PATIENCE_S)
+
+
+def socket_path(options: argparse.Namespace) -> str:
+    """Return the path of the daemon's socket."""
+    return os.path.join(options.run_dir, "minikubelet.sock")
+
+
+def connect(path: str) -> socket.socket:
+    """Return a connection to a Unix socket, however long its path. Raises DaemonDown."""
+    try:
+        directory, name = os.path.split(path)
         descriptor = os.open(directory, os.O_PATH | os.O_DIRECTORY)  # a socket's own path may be 107 bytes at most
         try:
-            self.sock.connect(f"/proc/self/fd/{descriptor}/{name}")
+            connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            connection.connect(f"/proc/self/fd/{descriptor}/{name}")
         finally:
             os.close(descriptor)
+    except PermissionError as error:
+        raise DaemonDown(f"cannot talk to the daemon: only root may use {path}; try again with sudo") from error
+    except OSError as error:
+        raise DaemonDown(
+            f"cannot talk to the daemon: nothing listens on {path}; start it with 'systemctl start minikubelet' or "
+            "'minikubelet run', or name its directory with --run-dir"
+        ) from error
+    return connection
 
 
-def fetch(options: argparse.Namespace, path: str, **query: str) -> Json:
-    """Return the answer to a GET. Raises DaemonDown or CommandFailed."""
-    response = _request(options, path, query)
-    body: Json = json.loads(response.read())
-    if response.status != 200:
-        raise CommandFailed(f"Error from server ({body.get('reason', '')}): {body.get('message', '')}")
+def request(
+    options: argparse.Namespace,
+    path: str,
+    query: Query | Iterable[tuple[str, str]] = (),
+    *,
+    method: str = "GET",
+    headers: Mapping[str, str] | None = None,
+    body: bytes | None = None,
+    follow: bool = False,
+) -> http.client.HTTPResponse:
+    """Return the response to one request; an error is raised as ServerError.
+
+    Args:
+        options: With `run_dir`.
+        path: The path, quoted.
+        query: Parameters; empty ones, None and False are left out.
+        method: The HTTP method.
+        headers: Further headers.
+        body: What to send.
+        follow: The answer may take for ever, as a watch does.
+    """
+    pairs = query.items() if isinstance(query, Mapping) else query
+    text = urlencode([(name, _text(value)) for name, value in pairs if value not in ("", None, False)])
+    connection = _Connection(socket_path(options))
+    try:
+        connection.request(method, f"{path}?{text}" if text else path, body=body, headers=dict(headers or {}))
+        response = connection.getresponse()
+    except (TimeoutError, http.client.HTTPException, ConnectionError) as error:
+        raise CommandFailed(
+            f"the daemon gave no answer ({type(error).__name__}); see whether it is well with 'minikubelet status'"
+        ) from error
+    if response.status >= 300:
+        raise _error(response)
+    if follow and connection.sock is not None:
+        connection.sock.settimeout(None)
+    return response
+
+
+def _text(value: str | int | bool | None) -> str:
+    return {True: "true", False: "false"}[value] if isinstance(value, bool) else str(value)
+
+
+def _error(response: http.client.HTTPResponse) -> ServerError:
+    data = response.read(65536)
+    try:
+        body = json.loads(data)
+        return ServerError(response.status, str(body.get("reason", "")), str(body["message"]))
+    except (ValueError, KeyError, AttributeError, TypeError):
+        return ServerError(response.status, response.reason, data.decode("utf-8", "replace").strip())
+
+
+def fetch(options: argparse.Namespace, path: str, **query: str | int | bool | None) -> Json:
+    """Return the JSON answer to a GET. Raises DaemonDown or ServerError."""
+    body: Json = json.loads(request(options, path, query).read())
     return body
 
 
-def stream(options: argparse.Namespace, path: str, **query: str) -> Iterator[Json]:
-    """Yield the lines of a watch."""
-    response = _request(options, path, query)
-    for line in response:
-        yield json.loads(line)
+def fetch_table(options: argparse.Namespace, path: str, **query: str | int | bool | None) -> Json:
+    """Return the answer to a GET as a Table, whose rows have the objects asked for by `includeObject`."""
+    body: Json = json.loads(request(options, path, query, headers={"Accept": _TABLE}).read())
+    return body
 
 
-def _request(options: argparse.Namespace, path: str, query: dict[str, str]) -> http.client.HTTPResponse:
-    connection = _Connection(os.path.join(options.run_dir, "minikubelet.sock"))
-    text = urlencode({key: value for key, value in query.items() if value})
-    try:
-        connection.request("GET", f"{path}?{text}" if text else path)
-        return connection.getresponse()
-    except PermissionError as error:
-        raise CommandFailed("cannot talk to the daemon: only root may") from error
-    except OSError as error:
-        raise DaemonDown from error
+def stream(
+    options: argparse.Namespace, path: str, *, as_table: bool = False, **query: str | int | bool | None
+) -> Iterator[Json]:
+    """Yield the changes of a watch until the daemon ends it. Raises ServerError for an ERROR event."""
+    headers = {"Accept": _TABLE} if as_table else {}
+    for line in request(options, path, {**query, "watch": True}, headers=headers, follow=True):
+        change: Json = json.loads(line)
+        if change["type"] == "ERROR":
+            status = change["object"]
+            raise ServerError(status.get("code", 500), status.get("reason", ""), status.get("message", ""))
+        if change["type"] != "BOOKMARK":
+            yield change
 
 
-def pods(options: argparse.Namespace, namespace: str, selector: str = "") -> list[Json]:
+def scope(kind: str, namespace: str, name: str = "", sub: str = "") -> str:
+    """Return the path of a collection, an object or a sub-resource; namespace "" means all, or none."""
+    parts = ["/api/v1", *(["namespaces", quote(namespace, safe="")] if namespace else []), kind]
+    return "/".join([*parts, *(quote(one, safe="") for one in (name, sub) if one)])
+
+
+def pods(options: argparse.Namespace, namespace: str, selector: str = "", fields: str = "") -> list[Json]:
     """Return the pods of a namespace ("" for all), from the daemon or else from its files."""
     try:
-        scope = f"/api/v1/namespaces/{namespace}/pods" if namespace else "/api/v1/pods"
-        found: list[Json] = fetch(options, scope, labelSelector=selector)["items"]
-    except DaemonDown:
-        found = [one for one in _from_files(options) if not namespace or one["metadata"]["namespace"] == namespace]
-        print("minikubelet: the daemon does not answer; this is what it last wrote", file=sys.stderr)
+        found: list[Json] = fetch(options, scope("pods", namespace), labelSelector=selector, fieldSelector=fields)[
+            "items"
+        ]
+    except DaemonDown as down:
+        found = [one for one in pods_from_files(options, down) if namespace in ("", one["metadata"]["namespace"])]
+        if selector or fields:
+            from minikubelet.cli.selectors import matches
+
+            found = [one for one in found if matches(one, selector, fields)]
     return found
 
 
-def _from_files(options: argparse.Namespace) -> list[Json]:
+def events(options: argparse.Namespace, namespace: str, fields: str = "") -> list[Json]:
+    """Return events, from the daemon or else from its file; none when neither can be had."""
+    try:
+        found: list[Json] = fetch(options, scope("events", namespace), fieldSelector=fields)["items"]
+    except DaemonDown:
+        from minikubelet.cli.selectors import matches
+
+        found = [one for one in events_from_file(options) if namespace in ("", one["metadata"]["namespace"])]
+        found = [one for one in found if matches(one, "", fields)]
+    return sorted(found, key=lambda one: str(one.get("lastTimestamp") or one.get("eventTime") or ""))
+
+
+_told: set[str] = set()
+
+
+def tell_once(text: str) -> None:
+    """Print a remark on stderr, but not twice."""
+    if text not in _told:
+        _told.add(text)
+        print(f"minikubelet: {text}", file=sys.stderr)
+
+
+def pods_from_files(options: argparse.Namespace, down: DaemonDown) -> list[Json]:
+    """Return what the daemon last wrote of its pods, and say so. Raises `down` when there is nothing."""
     directory = os.path.join(options.run_dir, "status")
     try:
-        names = sorted(os.listdir(directory))
-    except FileNotFoundError as error:
-        raise CommandFailed(
-            f"cannot find a daemon: nothing listens on {options.run_dir}/minikubelet.sock, and there are no status "
-            "files; start one with 'minikubelet run' or systemctl start minikubelet"
-        ) from error
-    found: list[Json] = []
-    for name in names:
-        if name.endswith(".json"):
-            with open(os.path.join(directory, name), encoding="utf-8") as file:
-                found.append(json.load(file))
+        names = sorted(name for name in os.listdir(directory) if name.endswith(".json"))
+    except OSError:
+        raise down from None
+    found = [pod for name in names if (pod := _read_pod(os.path.join(directory, name), down)) is not None]
+    tell_once(f"{str(down).split(';', 1)[0]}; this is what it last wrote")
     return found
 
 
-def find_pod(options: argparse.Namespace, namespace: str, name: str) -> Json:
-    """Return a pod by its full name or by its manifest's name, without the node's."""
-    plain = name.removeprefix("pod/").removeprefix("pods/")
-    every = pods(options, namespace)
-    for one in every:
-        if one["metadata"]["name"] == plain:
-            return one
-    for one in every:
-        if one["metadata"]["name"] == f"{plain}-{one['spec'].get('nodeName', '').lower()}":
-            return one
-    raise CommandFailed(f'Error from server (NotFound): pods "{plain}" not found')
+def _read_pod(path: str, down: DaemonDown) -> Json | None:
+    try:
+        with open(path, encoding="utf-8") as file:
+            pod: Json = json.load(file)
+        pod["metadata"]["name"], pod["metadata"]["namespace"], pod["spec"], pod["status"]
+    except FileNotFoundError:
+        return None  # gone meanwhile
+    except PermissionError:
+        raise down from None
+    except (ValueError, KeyError, TypeError) as error:
+        tell_once(f"cannot read {path}: {error!r}; the daemon writes it anew when it starts")
+        return None
+    return pod
+
+
+def events_from_file(options: argparse.Namespace) -> list[Json]:
+    """Return the events that the daemon keeps over a restart; the last state of each."""
+    found: dict[str, Json] = {}
+    try:
+        with open(os.path.join(options.state_dir, "events.jsonl"), encoding="utf-8") as file:
+            for line in file:
+                try:
+                    one = json.loads(line)
+                    found[one["metadata"]["name"]] = one
+                except (ValueError, KeyError, TypeError):
+                    continue  # torn by a crash
+    except OSError:
+        return []
+    return list(found.values())

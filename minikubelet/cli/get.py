@@ -1,163 +1,267 @@
-"""`minikubelet get pods|events`."""
+"""`minikubelet get KIND [NAME...]`: lists objects, in the tables that the daemon makes, as an API server does."""
 
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import sys
 import time
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
 
-from minikubelet.cli import client
-from minikubelet.cli.main import CommandFailed
-from minikubelet.lifecycle import columns
+from minikubelet.cli import client, lookup, output, terminal
+from minikubelet.cli.arguments import add_namespace, namespace_of
+from minikubelet.cli.main import CommandFailed, did_you_mean
+from minikubelet.cli.refusals import tell_refusals
 
 Json = dict[str, Any]
 
-_NARROW = 6  # NAMESPACE to AGE
+EXAMPLES = """\
+examples:
+  minikubelet get pods -A -o wide                      all pods, with address and node
+  minikubelet get pod web -o yaml                      the whole object; web or web-NODE name it
+  minikubelet get pods -w                              go on with every change
+  minikubelet get pods -l app=web,tier!=test           by label
+  minikubelet get pods --field-selector status.phase=Running
+  minikubelet get pods -o jsonpath='{.items[*].status.podIP}'
+  minikubelet get pods -o custom-columns=NAME:.metadata.name,IP:.status.podIP
+  minikubelet get events --sort-by=.lastTimestamp      what happened
+"""
+
+_KINDS: Final = {
+    "pods": ("po", "pod", "pods"),
+    "events": ("ev", "event", "events"),
+    "nodes": ("no", "node", "nodes"),
+    "namespaces": ("ns", "namespace", "namespaces"),
+    "configmaps": ("cm", "configmap", "configmaps"),
+}
+_NOT_NAMESPACED: Final = ("nodes", "namespaces")
+
+
+class Row(NamedTuple):
+    """One row of a table with the object it is about."""
+
+    cells: list[str]
+    object: Json
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument("kind", choices=["pods", "pod", "po", "events", "event", "ev"])
-    parser.add_argument("name", nargs="?")
-    parser.add_argument("-A", "--all-namespaces", action="store_true")
-    parser.add_argument("-n", "--namespace", default="default")
-    parser.add_argument("-l", "--selector", default="")
-    parser.add_argument("-o", "--output", choices=["wide", "json", "yaml", "name"], default="")
-    parser.add_argument("-w", "--watch", action="store_true")
+    parser.add_argument("kind", metavar="KIND", help="pods, events, nodes, namespaces or configmaps, or KIND/NAME")
+    parser.add_argument("names", nargs="*", metavar="NAME")
+    add_namespace(parser, all_too=True)
+    parser.add_argument("-l", "--selector", default="", help="by label: a=b, a!=b, 'a in (b,c)', a, !a")
+    parser.add_argument("--field-selector", default="", help="by field: status.phase=Running, metadata.name=web-n1")
+    output.add_output(parser)
+    parser.add_argument("-w", "--watch", action="store_true", help="list, then go on with every change")
+    parser.add_argument("--watch-only", action="store_true", help="go on with every change without listing first")
+    parser.add_argument("--sort-by", default="", metavar="PATH", help="order of rows: .metadata.creationTimestamp")
+    parser.add_argument("--no-headers", action="store_true", help="leave the headers out")
+    parser.add_argument("--show-labels", action="store_true", help="add a column with all labels")
+    parser.add_argument(
+        "-L", "--label-columns", default="", metavar="LABELS", help="add a column for each of these labels"
+    )
 
 
 def execute(options: argparse.Namespace) -> int:
     """Print the objects asked for."""
-    if options.kind.startswith("ev"):
-        return _events(options)
+    kind, names = resolve_kind(options.kind, options.names)
+    if names and (options.selector or options.all_namespaces):
+        flag = "-l" if options.selector else "-A"
+        raise CommandFailed(f"cannot take names together with {flag}: leave one out", 2)
+    lister = Lister(options, kind)
+    code = 0
     try:
-        code = _pods(options)
+        if names:
+            code = lister.resolve(names)
+        if not options.watch_only:
+            lister.show()
     finally:  # also when the pod that is asked for is not there: its manifest may be refused
-        sys.stdout.flush()
-        for line in refusals(options.run_dir):
-            print(line, file=sys.stderr)
-    if options.watch:
-        _watch(options, "" if options.all_namespaces else options.namespace)
+        if kind == "pods":
+            tell_refusals(options.run_dir)
+    if options.watch or options.watch_only:
+        lister.watch()
     return code
 
 
-def _pods(options: argparse.Namespace) -> int:
-    namespace = "" if options.all_namespaces else options.namespace
-    if options.name:
-        found = [client.find_pod(options, namespace, options.name)]
-    else:
-        found = client.pods(options, namespace, options.selector)
-    if not found and not options.watch and options.output in ("", "wide"):
-        print(f"No resources found{'' if options.all_namespaces else f' in {namespace} namespace'}.")
-        return 0
-    _print_pods(options, found, single=bool(options.name))
-    return 0
+def resolve_kind(word: str, names: Sequence[str]) -> tuple[str, list[str]]:
+    """Return the plural of a kind in any spelling, and the names. Raises CommandFailed."""
+    found: dict[str, list[str]] = {}
+    kind, slash, name = word.partition("/")
+    chosen = _plural(kind)
+    found[chosen] = [name] if slash else []
+    for one in names:
+        prefix, slash, rest = one.partition("/")
+        if slash and _plural(prefix) != chosen:
+            raise CommandFailed("cannot list two kinds at once: ask for one after the other", 2)
+        found[chosen].append(rest if slash else one)
+    return chosen, found[chosen]
 
 
-def refusals(run_dir: str) -> list[str]:
-    """Return a line for each manifest that is refused now, as its verdict file says it."""
-    directory = os.path.join(run_dir, "manifests")
-    try:
-        names = sorted(name for name in os.listdir(directory) if name.endswith(".txt"))
-    except OSError:
-        return []
-    lines: list[str] = []
-    for name in names:
-        path = os.path.join(directory, name)
+def _plural(word: str) -> str:
+    for plural, spellings in _KINDS.items():
+        if word.lower() in spellings:
+            return plural
+    hint = did_you_mean(word, [one for every in _KINDS.values() for one in every])
+    raise CommandFailed(f'no such kind: "{word}"{hint}\nthis node has {", ".join(_KINDS)}', 2)
+
+
+class Lister:
+    """Lists and watches one kind."""
+
+    def __init__(self, options: argparse.Namespace, kind: str) -> None:
+        self._options = options
+        self._kind = kind
+        namespace = "" if kind in _NOT_NAMESPACED else namespace_of(options)
+        self._namespace = namespace
+        self._path = client.scope(kind, namespace)
+        self._query = {"labelSelector": options.selector, "fieldSelector": options.field_selector}
+        self._names: set[str] | None = None
+        self._version = ""
+        self._widths: list[int] = []
+        self._headers: list[str] = []
+        self._single = False
+
+    def resolve(self, names: Sequence[str]) -> int:
+        """Take only these names; those that are not there are told. Returns the exit code."""
+        self._names = set()
+        code = 0
         try:
-            with open(path, encoding="utf-8") as file:
-                lines += refusal_line(file.read(), path)
-        except OSError:
-            continue  # mended meanwhile, or not for this user
-    return lines
+            known = client.pods(self._options, self._namespace) if self._kind == "pods" else self._objects()
+        except client.ServerError as error:
+            raise CommandFailed(str(error)) from error
+        for name in names:
+            try:
+                self._names.add(self._choose(known, name)["metadata"]["name"])
+            except CommandFailed as failure:
+                if len(names) == 1:
+                    raise
+                code = 1
+                client.tell_once(str(failure))
+        self._single = len(names) == 1
+        return code
 
+    def _choose(self, known: list[Json], name: str) -> Json:
+        if self._kind == "pods":
+            return lookup.choose(known, name, self._namespace, lambda: client.pods(self._options, ""))
+        for one in known:
+            if one["metadata"]["name"] == name:
+                return one
+        hint = did_you_mean(name, [one["metadata"]["name"] for one in known])
+        raise CommandFailed(f'Error from server (NotFound): {self._kind} "{name}" not found{hint}')
 
-def refusal_line(verdict: str, path: str = "") -> list[str]:
-    """Return the one line that tells a refusal, nothing for another verdict.
+    def show(self) -> None:
+        """Print what is there now."""
+        options = self._options
+        if not output.is_table(options.output):
+            items = [one for one in self._objects() if self._is_wanted(one)]
+            items = output.sort_objects(items, options.sort_by) if options.sort_by else items
+            output.print_objects(options.output, items, single=self._single, kind=self._kind.removesuffix("s"))
+            return
+        rows = self._rows()
+        if not rows:
+            if not options.watch:
+                where = f" in {self._namespace} namespace" if self._namespace else ""
+                print(f"No resources found{where}.", file=sys.stderr)
+            return
+        self._print(rows)
 
-    Args:
-        verdict: The text of a verdict file.
-        path: Where it lies, for whoever wants to read it all.
-    """
-    head, *rest = verdict.splitlines() or [""]
-    if not head.endswith(": refused"):
-        return []
-    errors = [line for line in rest if ": error: " in line]
-    more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
-    return [f"manifest refused: {errors[0] if errors else head}{more}{f'; see {path}' if path else ''}"]
+    def _objects(self) -> list[Json]:
+        if self._kind == "pods":
+            options = self._options
+            try:
+                answer = client.fetch(options, self._path, **self._query)
+            except client.DaemonDown:
+                return client.pods(options, self._namespace, options.selector, options.field_selector)
+        else:
+            answer = client.fetch(self._options, self._path, **self._query)
+        self._version = answer["metadata"].get("resourceVersion", "")
+        items: list[Json] = answer["items"]
+        return items
 
+    def _is_wanted(self, one: Json) -> bool:
+        return self._names is None or one["metadata"]["name"] in self._names
 
-def _print_pods(options: argparse.Namespace, found: list[Json], *, single: bool) -> None:
-    if options.output in ("json", "yaml"):
-        value: Json = found[0] if single else {"kind": "List", "apiVersion": "v1", "metadata": {}, "items": found}
-        _dump(value, options.output)
-    elif options.output == "name":
-        for one in found:
-            print(f"pod/{one['metadata']['name']}")
-    else:
-        print(_table(options, found), end="")
+    def _rows(self) -> list[Row]:
+        options = self._options
+        whole = "Object" if options.sort_by or self._kind == "events" else None
+        try:
+            table = client.fetch_table(options, self._path, includeObject=whole, **self._query)
+        except client.DaemonDown:
+            if self._kind != "pods":
+                raise
+            table = self._table_from_files()
+        self._version = table.get("metadata", {}).get("resourceVersion", "")
+        rows = self._take(table)
+        if options.sort_by:
+            return output.sort_objects(rows, options.sort_by, lambda row: row.object)
+        if self._kind == "events":
+            rows.sort(key=lambda row: str(row.object.get("lastTimestamp") or ""))
+        return rows
 
+    def _table_from_files(self) -> Json:
+        from minikubelet.lifecycle import columns
 
-def _dump(value: Json, form: str) -> None:
-    if form == "json":
-        print(json.dumps(value, indent=4))
-        return
-    import yaml
+        options = self._options
+        found = client.pods(options, self._namespace, options.selector, options.field_selector)
+        now = time.time()
+        return {
+            "columnDefinitions": [
+                {"name": name, "priority": int(index > 4)} for index, name in enumerate(columns.HEADERS[1:])
+            ],
+            "rows": [{"cells": columns.pod_row(one, now)[1:], "object": one} for one in found],
+        }
 
-    print(yaml.dump(value, sort_keys=True, default_flow_style=False, allow_unicode=True), end="")
-
-
-def _table(options: argparse.Namespace, found: list[Json]) -> str:
-    now = time.time()
-    rows = [columns.HEADERS, *(columns.pod_row(one, now) for one in found)]
-    first = 0 if options.all_namespaces else 1
-    last = None if options.output == "wide" else _NARROW
-    return columns.render_table([row[first:last] for row in rows])
-
-
-def _watch(options: argparse.Namespace, namespace: str) -> None:
-    scope = f"/api/v1/namespaces/{namespace}/pods" if namespace else "/api/v1/pods"
-    try:
-        for change in client.stream(options, scope, watch="true", labelSelector=options.selector):
-            one = change["object"]
-            if options.name and not one["metadata"]["name"].startswith(options.name):
+    def _take(self, table: Json) -> list[Row]:
+        """Return the rows with the columns wanted; note the headers."""
+        options = self._options
+        wide = options.output == "wide"
+        definitions = table.get("columnDefinitions") or ()
+        labels = [one for one in options.label_columns.split(",") if one]
+        if definitions:
+            self._chosen = [i for i, one in enumerate(definitions) if wide or not one.get("priority")]
+            self._headers = [str(definitions[i]["name"]).upper() for i in self._chosen]
+            if not self._namespace and self._kind not in _NOT_NAMESPACED:
+                self._headers.insert(0, "NAMESPACE")
+            self._headers += [one.rsplit("/", 1)[-1].upper() for one in labels]
+            self._headers += ["LABELS"] if options.show_labels else []
+        rows: list[Row] = []
+        for row in table["rows"]:
+            meta = row["object"]["metadata"]
+            if not self._is_wanted(row["object"]):
                 continue
-            if options.output in ("json", "yaml"):
-                _dump(one, options.output)
-            else:
-                print(_table(options, [one]).split("\n", 1)[1], end="", flush=True)
-    except client.DaemonDown as error:
-        raise CommandFailed("cannot watch: the daemon does not answer") from error
+            cells = [terminal.printable(str(row["cells"][i])).replace("\n", "\\n") for i in self._chosen]
+            if not self._namespace and self._kind not in _NOT_NAMESPACED:
+                cells.insert(0, meta.get("namespace", ""))
+            own = meta.get("labels") or {}
+            cells += [own.get(one, "") for one in labels]
+            cells += [",".join(f"{k}={v}" for k, v in sorted(own.items())) or "<none>"] if options.show_labels else []
+            rows.append(Row(cells, row["object"]))
+        return rows
 
+    def _print(self, rows: Sequence[Row]) -> None:
+        """Print rows under what was printed before; headers only once."""
+        lines = [row.cells for row in rows]
+        first = not self._widths
+        if first and not self._options.no_headers:
+            lines.insert(0, self._headers)
+        known = self._widths or [0] * len(self._headers)
+        self._widths = [max(wide, *(len(one[i]) for one in lines)) for i, wide in enumerate(known)]
+        for one in lines:
+            colour_of = None if one is self._headers else terminal.colour_of_cell
+            print(terminal.line(one, self._widths, self._headers, colour_of), flush=one is lines[-1])
 
-def _events(options: argparse.Namespace) -> int:
-    scope = "/api/v1/events" if options.all_namespaces else f"/api/v1/namespaces/{options.namespace}/events"
-    try:
-        found = client.fetch(options, scope)["items"]
-    except client.DaemonDown as error:
-        raise CommandFailed("cannot show events: the daemon does not answer") from error
-    if options.output in ("json", "yaml"):
-        _dump({"kind": "List", "apiVersion": "v1", "metadata": {}, "items": found}, options.output)
-        return 0
-    now = time.time()
-    rows = [("LAST SEEN", "TYPE", "REASON", "OBJECT", "MESSAGE")]
-    rows += [_event_row(one, now) for one in sorted(found, key=lambda one: one["lastTimestamp"])]
-    print(columns.render_table(rows), end="")
-    if options.watch:
-        for change in client.stream(options, scope, watch="true"):
-            print("   ".join(_event_row(change["object"], time.time())), flush=True)
-    return 0
-
-
-def _event_row(event: Json, now: float) -> tuple[str, str, str, str, str]:
-    involved = event["involvedObject"]
-    return (
-        columns.age_column(event["lastTimestamp"], now),
-        event["type"],
-        event["reason"],
-        f"{involved['kind'].lower()}/{involved['name']}",
-        event["message"],
-    )
+    def watch(self) -> None:
+        """Print every change until the daemon ends."""
+        options = self._options
+        as_table = output.is_table(options.output)
+        query = {**self._query, "resourceVersion": self._version}
+        for change in client.stream(options, self._path, as_table=as_table, **query):
+            one = change["object"]
+            if as_table:
+                rows = self._take(one)
+                if rows:
+                    self._print(rows)
+            elif self._is_wanted(one):
+                output.print_objects(options.output, [one], single=True, kind=self._kind.removesuffix("s"))
+                sys.stdout.flush()
+        raise CommandFailed("the daemon ended the watch; watch again when it is back")

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from minikubelet.cli import client
+from minikubelet.cli import lookup
 from minikubelet.cli.main import CommandFailed
 
 Json = dict[str, Any]
@@ -30,7 +30,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def execute(options: argparse.Namespace) -> int:
     """Print a container's log."""
-    pod = client.find_pod(options, options.namespace, options.pod)
+    pod = lookup.find_pod(options, options.namespace, options.pod)
     container = options.container or pod["spec"]["containers"][0]["name"]
     status = _status(pod, container)
     count = status["restartCount"]

@@ -12,8 +12,8 @@ import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from minikubelet.cli.get import refusal_line
 from minikubelet.cli.main import CommandFailed
+from minikubelet.cli.refusals import refusal_line
 
 if TYPE_CHECKING:
     from minikubelet.daemon import Daemon

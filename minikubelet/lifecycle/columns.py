@@ -7,9 +7,8 @@ Source: kubernetes pkg/printers/internalversion/printers.go `printPod`, apimachi
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 Json = Mapping[str, Any]
 
@@ -23,8 +22,7 @@ _DAY: Final = 24 * _HOUR
 _YEAR: Final = 365 * _DAY
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Summary:
+class _Summary(NamedTuple):  # no dataclass: its import would be a third of the time that `get pods` takes
     """What is read from the containers' statuses in one go; `last_restart` is RFC 3339 text, "" for never."""
 
     ready: int
