@@ -51,6 +51,8 @@ log = structlog.get_logger(__name__)
 
 # A node that goes with its terminal does not keep the user waiting for a program that is deaf to SIGTERM.
 STANDALONE_GRACE_S = 2.0
+# When volumes whose objects are missing, or that could not be written, are looked at again without being asked to.
+REFRESH_RETRY_S = 60.0
 _MESSAGE_LIMIT = 4096
 _FALLBACK_LIMIT = 2048
 _FALLBACK_LINES = 80
@@ -100,6 +102,8 @@ class Daemon:
         self._lock = -1
         self._manager = ServiceManager(os.environ)
         self._draining = False
+        self._objects_changed = asyncio.Event()
+        self._refresher: asyncio.Task[None] | None = None
         self.pauses = Pauses(state_dir=settings.state_dir, run_dir=settings.run_dir, on_change=self._on_pod_change)
         self.network = Network(
             state_dir=settings.state_dir,
@@ -113,7 +117,11 @@ class Daemon:
         suffix = "" if settings.bridge == "minikubelet0" else f"-{settings.bridge}"
         self.cgroups = Cgroups(f"kubepods{suffix}")
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-        allocatable = {"cpu": str(os.cpu_count() or 1), "memory": str(memory)}
+        allocatable = {
+            "cpu": str(os.cpu_count() or 1),
+            "memory": str(memory),
+            "ephemeral-storage": str(_disk_size(settings.state_dir)),
+        }
         self.variables = Variables(
             self.objects,
             pod_ips=self.pod_ips,
@@ -126,6 +134,7 @@ class Daemon:
             objects=self.objects,
             downward=self.variables.downward,
             wall_clock=time.time,
+            node_memory=memory,
         )
         self.runtime = PodRuntime(
             settings=RuntimeSettings(
@@ -151,6 +160,7 @@ class Daemon:
                 pod, container, paths, pids_limit=settings.pod_pids_limit
             ),
             oom_score=lambda pod, container: oom_score_adj(pod, container, memory),
+            warn=lambda pod, reason, message: self.events.event(pod, "Warning", reason, message),
         )
         self.stats = Stats(
             cgroups=self.cgroups,
@@ -250,6 +260,7 @@ class Daemon:
         for pod in adopted.values():
             await self.runtime.adopt(pod)
         self.pods.adopt(list(adopted.values()))
+        self._refresher = asyncio.create_task(self._keep_volumes_fresh(), name="volume refresh")
         await self.source.start()
         await self._remove_leftovers(known, adopted)
         self.status.remove_stale()
@@ -289,6 +300,8 @@ class Daemon:
         """Leave. With `remove_pods` every pod is ended first and nothing of this daemon is left on the machine."""
         self._manager.stopping()
         await self.source.stop()
+        if self._refresher is not None:
+            self._refresher.cancel()
         if remove_pods:
             self._draining = True
             await self.pods.drain(grace_s=STANDALONE_GRACE_S)
@@ -309,14 +322,14 @@ class Daemon:
         """Take up a new desired state."""
         if self._draining:
             return
-        objects_changed = self.objects.set(desired.config_maps, desired.secrets)
+        changed = self.objects.set(desired.config_maps, desired.secrets)
         pods = [one.pod for one in desired.pods]
         for pod in pods:
             self._store_pod(pod)
         self.pods.set_pods(pods)
         self.verdicts.write(desired.verdicts)
-        if objects_changed:
-            self._refresh_volumes()
+        if changed:
+            self._objects_changed.set()
 
     def _on_refusal(self, verdict: Verdict) -> None:
         """Say a refusal as an event: of the pods that the file keeps running, or else of the node."""
@@ -336,14 +349,26 @@ class Daemon:
         os.makedirs(directory, mode=0o700, exist_ok=True)
         write_atomic(path, msgspec.json.encode(pod), mode=0o600)
 
-    def _refresh_volumes(self) -> None:
-        for pod in self.pods.pods():
-            try:
-                self.volumes.refresh(pod)
-            except VolumeFailure as failure:
-                for message in failure.messages:
-                    self.events.event(pod, "Warning", "FailedMount", message)
-        self.pods.wake_all()
+    async def _keep_volumes_fresh(self) -> None:
+        """Show changed objects in the volumes of pods that run, and wake the pods that wait for one."""
+        while True:
+            await self._objects_changed.wait()
+            self._objects_changed.clear()
+            whole = True
+            for pod in self.pods.pods():
+                whole = await self._refresh_volumes(pod) and whole
+                self.pods.wake(PodUID(pod.metadata.uid))
+            if not whole:
+                asyncio.get_running_loop().call_later(REFRESH_RETRY_S, self._objects_changed.set)
+
+    async def _refresh_volumes(self, pod: Pod) -> bool:
+        try:
+            await asyncio.to_thread(self.volumes.refresh, pod)
+        except VolumeFailure as failure:
+            for message in failure.messages:
+                self.events.event(pod, "Warning", "FailedMount", message)
+            return False
+        return True
 
     def _on_pod_change(self, uid: PodUID) -> None:
         self.pods.wake(uid)
@@ -393,6 +418,14 @@ class Daemon:
         if one.exit is None or one.exit.exit_code == 0 or one.exit.reason == "StartError":
             return text
         return last_log_lines(self.runtime.log_path(pod, container.name, one.restart_count))
+
+
+def _disk_size(directory: str) -> int:
+    """Return the size in bytes of the file system that a directory lies, or will lie, on."""
+    while not os.path.exists(directory):
+        directory = os.path.dirname(directory)
+    found = os.statvfs(directory)
+    return found.f_blocks * found.f_frsize
 
 
 def last_log_lines(path: str) -> str:

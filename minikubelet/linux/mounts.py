@@ -52,6 +52,20 @@ def mount_points_below(directory: str) -> list[str]:
     return found[::-1]
 
 
+def propagation_of(path: str) -> tuple[str, tuple[str, ...]]:
+    """Return the mount point that a path (without links) lies on, and its optional fields: `shared:N`, `master:N`."""
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+        lines = file.read().splitlines()
+    best: tuple[str, tuple[str, ...]] = ("/", ())
+    for line in lines:
+        words = line.split(" - ", 1)[0].split(" ")
+        point = _unescape(words[4])
+        # Of several mounts on one point the last one counts.
+        if len(point) >= len(best[0]) and (path == point or path.startswith(point.rstrip("/") + "/")):
+            best = (point, tuple(words[6:]))
+    return best
+
+
 def unmount_below(directory: str) -> None:
     """Unmount everything at or below a directory, by force of detaching where it is busy."""
     for point in mount_points_below(directory):

@@ -32,11 +32,13 @@ from minikubelet.runtime.network.records import HostPort
 from minikubelet.runtime.pauses import Pauses
 from minikubelet.runtime.port import ContainerFailure, ExecResult, RuntimeFailure, RuntimeView, SandboxFailure
 from minikubelet.runtime.volumes.manager import Volumes
+from minikubelet.sandbox.rootfs import open_sub_path
 from minikubelet.sandbox.spec import MountSpec, SandboxSpec
 
 log = structlog.get_logger(__name__)
 
 _CONTAINER_ID_BYTES: Final = 32
+_MAX_HOSTNAME: Final = 64  # of the kernel
 # Bytes of a container's writable layer without an ephemeral-storage limit: the kernel's default, half the memory.
 _NO_LIMIT: Final = 0
 
@@ -74,6 +76,7 @@ class PodRuntime:
         qos: Callable[[Pod], str],
         apply_limits: Callable[[Pod, Container | None, CgroupPaths], None],
         oom_score: Callable[[Pod, Container], int],
+        warn: Callable[[Pod, str, str], None],
     ) -> None:
         """Create it from its parts.
 
@@ -88,6 +91,7 @@ class PodRuntime:
             qos: A Pod's QoS class.
             apply_limits: Writes resources into a pod's (no container) or a container's group.
             oom_score: A container's oom_score_adj.
+            warn: Records a Warning event about a pod: reason and message.
         """
         self._settings = settings
         self._pauses = pauses
@@ -99,6 +103,7 @@ class PodRuntime:
         self._qos = qos
         self._apply_limits = apply_limits
         self._oom_score = oom_score
+        self._warn = warn
 
     # Seeing
 
@@ -125,7 +130,7 @@ class PodRuntime:
         """Make directories, control group and volumes. Raises VolumeFailure or OSError."""
         directory = self.pod_dir(pod)
         os.makedirs(os.path.join(directory, "containers"), mode=0o700, exist_ok=True)
-        self._volumes.set_up(pod)
+        await asyncio.to_thread(self._volumes.set_up, pod)
         group = self._cgroups.make_pod(pod.metadata.uid, self._qos(pod))
         self._apply_limits(pod, None, group)
 
@@ -134,8 +139,11 @@ class PodRuntime:
         uid = PodUID(pod.metadata.uid)
         key = f"{pod.metadata.namespace}/{pod.metadata.name}"
         hostname, _ = self._hostname(pod)
-        if len(hostname) > 64:
-            raise SandboxFailure(f"pod hostname {hostname!r} is longer than 64 characters")
+        if len(hostname) > _MAX_HOSTNAME:
+            what = f"FQDN {hostname} is too long ({_MAX_HOSTNAME} characters is the max, {len(hostname)} characters"
+            raise SandboxFailure(f"Failed to construct FQDN from Pod hostname and cluster domain, {what} requested)")
+        for reason, message in self._dns_config(pod).events:
+            self._warn(pod, reason, message)
         shm = os.path.join(self.pod_dir(pod), "shm")
         if not pod.spec.host_ipc:
             os.makedirs(shm, mode=0o777, exist_ok=True)
@@ -277,12 +285,7 @@ class PodRuntime:
         knows_others = _knows_other_pods(pod)
         if knows_others:
             hosts += self._hosts_files.block(pod.metadata.namespace)
-        resolv = etc_files.resolv_conf(
-            pod,
-            _read(self._settings.resolv_conf),
-            cluster_dns=self._settings.cluster_dns,
-            cluster_domain=self._settings.cluster_domain,
-        )
+        resolv = self._dns_config(pod).text()
         for name, text in (("hosts", hosts), ("resolv.conf", resolv), ("hostname", hostname + "\n")):
             path = os.path.join(directory, f"etc-{name}")
             if _read(path) != text or not os.path.exists(path):
@@ -294,8 +297,15 @@ class PodRuntime:
                 PodUID(pod.metadata.uid), pod.metadata.namespace, os.path.join(directory, "etc-hosts")
             )
 
+    def _dns_config(self, pod: Pod) -> etc_files.DNSConfig:
+        settings = self._settings
+        node_file = _read(settings.resolv_conf) if settings.resolv_conf else None
+        return etc_files.dns_config(
+            pod, node_file, cluster_dns=settings.cluster_dns, cluster_domain=settings.cluster_domain
+        )
+
     def _mounts(self, pod: Pod, container: Container, message: str, variables: Mapping[str, str]) -> list[MountSpec]:
-        """Return a container's mounts: the node's files first, then the volumes by path, so that a volume may cover."""
+        """Return a container's mounts, outer ones first; a volume at the place of a file of ours replaces it."""
         directory = self.pod_dir(pod)
         context = container.security_context
         read_only_root = bool(context.read_only_root_filesystem) if context is not None else False
@@ -312,32 +322,35 @@ class PodRuntime:
         own = [self._volume_mount(pod, container, one, variables) for one in container.volume_mounts or ()]
         covered = {one.target.rstrip("/") for one in own}
         found = [one for one in found if one.target not in covered]
-        return found + sorted(own, key=lambda one: one.target.count("/"))
+        return sorted((*found, *own), key=lambda one: one.target.rstrip("/").count("/"))
 
     def _volume_mount(
         self, pod: Pod, container: Container, one: VolumeMount, variables: Mapping[str, str]
     ) -> MountSpec:
         volume = next(v for v in pod.spec.volumes or () if v.name == one.name)
+        source = self._volumes.source_path(pod, volume)
         sub_path = one.sub_path
         if one.sub_path_expr:
             sub_path = _expand_sub_path(one.sub_path_expr, variables)
-            if os.path.isabs(sub_path) or ".." in sub_path.split("/"):
-                what = f'failed to prepare subPath for volumeMount "{one.name}" of container "{container.name}"'
-                raise ContainerFailure(launch.CONFIG_ERROR, what)
+        if sub_path:
+            _prepare_sub_path(source, sub_path, one, container)
         privileged = container.security_context is not None and container.security_context.privileged
         if one.mount_propagation == "Bidirectional" and not privileged:
             text = "Bidirectional mount propagation is available only to privileged containers"
             raise ContainerFailure(launch.CREATE_ERROR, text)
         target = one.mount_path if one.mount_path.startswith("/") else "/" + one.mount_path
         always_read_only = any((volume.config_map, volume.secret, volume.downward_api, volume.projected))
+        propagation = {"HostToContainer": "rslave", "Bidirectional": "rshared"}.get(one.mount_propagation or "", "")
+        if propagation:
+            _check_propagation(source, propagation)
         return MountSpec(
             kind="bind",
-            source=self._volumes.source_path(pod, volume),
+            source=source,
             target=os.path.normpath(target),
             sub_path=sub_path,
             read_only=one.read_only or always_read_only,
             recursive_read_only=one.recursive_read_only in ("Enabled", "IfPossible"),
-            propagation={"HostToContainer": "rslave", "Bidirectional": "rshared"}.get(one.mount_propagation or "", ""),
+            propagation=propagation,
         )
 
     def _link_log(self, pod: Pod, container: str, identity: str, log_path: str) -> None:
@@ -408,7 +421,7 @@ class PodRuntime:
 
     async def clean_up(self, pod: Pod) -> None:
         """Remove volumes and control groups."""
-        self._volumes.tear_down(pod.metadata.uid)
+        await asyncio.to_thread(self._volumes.tear_down, pod.metadata.uid)
         await self._cgroups.remove_pod(pod.metadata.uid)
 
     async def forget(self, pod: Pod) -> None:
@@ -464,6 +477,39 @@ def _expand_sub_path(text: str, variables: Mapping[str, str]) -> str:
         if name not in known:
             raise ContainerFailure(launch.CONFIG_ERROR, f'missing value for "{name}"')
     return expand(text, known)
+
+
+def _prepare_sub_path(source: str, sub_path: str, one: VolumeMount, container: Container) -> None:
+    """Make a sub-path's missing directories, so that what is wrong with it is told before anything starts.
+
+    The mount itself resolves the path again, just as safely, for a container may exchange it at any moment.
+    """
+    what = f'failed to prepare subPath for volumeMount "{one.name}" of container "{container.name}"'
+    if os.path.isabs(sub_path) or ".." in sub_path.split("/"):
+        raise ContainerFailure(launch.CONFIG_ERROR, what)
+    try:
+        top = os.open(source, os.O_PATH | os.O_CLOEXEC)
+        try:
+            os.close(open_sub_path(top, sub_path))
+        finally:
+            os.close(top)
+    except OSError as error:
+        log.warning("cannot prepare subPath", volume=one.name, sub_path=sub_path, error=str(error))
+        raise ContainerFailure(launch.CONFIG_ERROR, what) from error
+
+
+def _check_propagation(source: str, propagation: str) -> None:
+    """Refuse propagation that the host's mount does not have, with containerd's words."""
+    point, fields = mounts.propagation_of(os.path.realpath(source))
+    shared, slave = any(f.startswith("shared:") for f in fields), any(f.startswith("master:") for f in fields)
+    if propagation == "rshared" and not shared:
+        what = "it is not a shared mount"
+    elif propagation == "rslave" and not (shared or slave):
+        what = "it is not a shared or slave mount"
+    else:
+        return
+    text = f'failed to generate container spec: path "{source}" is mounted on "{point}" but {what}'
+    raise ContainerFailure(launch.CREATE_ERROR, text)
 
 
 def _references(text: str) -> list[str]:

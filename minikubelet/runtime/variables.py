@@ -6,7 +6,9 @@ Source: kubelet kubelet_pods.go `makeEnvironmentVariables`, pkg/fieldpath, pkg/a
 from __future__ import annotations
 
 import json
+import os
 import re
+import stat
 from collections.abc import Callable, Mapping
 from typing import Final
 
@@ -21,11 +23,16 @@ from minikubelet.api.types import (
     Pod,
     ResourceFieldSelector,
 )
+from minikubelet.linux import libc
 from minikubelet.runtime.launch import CONFIG_ERROR
 from minikubelet.runtime.port import ContainerFailure
 from minikubelet.runtime.volumes.payload import Objects, secret_bytes
 
 _SUBSCRIPT: Final = re.compile(r"(metadata\.(?:labels|annotations))\['(.*)'\]")
+# What a container without a limit of its own may use is all that pods may.
+_NODE_RESOURCES: Final = ("cpu", "memory", "ephemeral-storage")
+_MAX_ENV_FILE_BYTES: Final = 64 * 1024
+_ENV_FILE_LINE: Final = re.compile(r"\s*(?:#[^\n]*)?(?:\n|$)|([^=\n]+)='([^']*)'[ \t]*(?:\n|$)")
 
 
 class Variables:
@@ -55,6 +62,10 @@ class Variables:
             value = self._value(pod, container, variable, result)
             if value is not None:
                 result[variable.name] = value
+        for name, value in result.items():
+            # The text is never shown: it may be a secret.
+            if "\0" in value:
+                raise ContainerFailure(CONFIG_ERROR, f"environment variable {name!r} contains a NUL byte")
         return result
 
     def _from(self, pod: Pod, source: EnvFromSource) -> dict[str, str]:
@@ -71,7 +82,7 @@ class Variables:
             secret = self._objects.secret(namespace, secret_reference.name)
             if secret is None and not secret_reference.optional:
                 raise ContainerFailure(CONFIG_ERROR, f'secret "{secret_reference.name}" not found')
-            found = {k: v.decode("utf-8", "replace") for k, v in secret_bytes(secret).items()} if secret else {}
+            found = {key: _text(key, data) for key, data in secret_bytes(secret).items()} if secret else {}
         return {source.prefix + key: value for key, value in found.items()}
 
     def _value(self, pod: Pod, container: Container, variable: EnvVar, known: Mapping[str, str]) -> str | None:
@@ -106,13 +117,14 @@ class Variables:
             if data is None:
                 what = f"couldn't find key {wanted.key} in Secret {namespace}/{wanted.name}"
                 return self._missing(wanted.optional, what)
-            return data.decode("utf-8", "replace")
+            return _text(wanted.key, data)
         if source.file_key_ref is not None:
             one = source.file_key_ref
-            path = f"{self._volume_path(pod, one.volume_name)}/{one.path}"
-            value = read_env_file(path).get(one.key)
-            if value is None:
-                return self._missing(one.optional, f"couldn't find key {one.key} in file {one.path}")
+            value = read_env_file(self._volume_path(pod, one.volume_name), one.path).get(one.key, "")
+            if not value:
+                return self._missing(
+                    one.optional, f'environment variable key "{one.key}" not found in file "{one.path}"'
+                )
             return value
         return ""
 
@@ -166,7 +178,8 @@ class Variables:
         if which == "limits":
             # A container without a limit may use what its pod may, and without that what the node has.
             level = (pod.spec.resources.limits if pod.spec.resources is not None else None) or {}
-            text = (resources.limits or {}).get(name) or level.get(name) or self._allocatable.get(name, "0")
+            node = self._allocatable.get(name, "0") if name in _NODE_RESOURCES else "0"
+            text = (resources.limits or {}).get(name) or level.get(name) or node
         else:
             text = (resources.requests or {}).get(name, "0")
         divisor = parse_quantity(selector.divisor or "0").nanos or 10**9
@@ -178,26 +191,54 @@ def format_map(entries: Mapping[str, str]) -> str:
     return "\n".join(f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in sorted(entries.items()))
 
 
-def read_env_file(path: str) -> dict[str, str]:
+def _text(key: str, data: bytes) -> str:
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        raise ContainerFailure(CONFIG_ERROR, f'value of key "{key}" is not UTF-8 and cannot be a variable') from error
+
+
+def read_env_file(volume: str, path: str) -> dict[str, str]:
     """Return the variables of an env file: `NAME='value'` lines, values in single quotes, perhaps over several lines.
 
+    Args:
+        volume: Directory of the volume, which containers write.
+        path: The file in it.
+
     Raises:
-        ContainerFailure: The file is missing or has another form.
+        ContainerFailure: The file is missing, leads out of the volume, is no plain file, too large or of another form.
     """
-    try:
-        with open(path, encoding="utf-8") as file:
-            text = file.read()
-    except OSError as error:
-        raise ContainerFailure(CONFIG_ERROR, f"cannot read env file: {error.strerror}") from error
+    text = _read_beneath(volume, path)
     found: dict[str, str] = {}
     position = 0
-    pattern = re.compile(r"\s*(?:#[^\n]*)?(?:\n|$)|([^=\n]+)='([^']*)'[ \t]*(?:\n|$)")
     while position < len(text):
-        match = pattern.match(text, position)
+        match = _ENV_FILE_LINE.match(text, position)
         if match is None:
             line = text.count("\n", 0, position) + 1
-            raise ContainerFailure(CONFIG_ERROR, f"invalid environment variable format at line {line}")
+            message = f'couldn\'t parse env file "{path}": invalid environment variable format at line {line}'
+            raise ContainerFailure(CONFIG_ERROR, message)
         if match[1]:
             found[match[1].strip()] = match[2]
         position = match.end() if match.end() > position else position + 1
     return found
+
+
+def _read_beneath(volume: str, path: str) -> str:
+    """Read a file that a container made: links may not lead out of the volume, and a pipe must not hold us up."""
+    try:
+        top = os.open(volume, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            descriptor = libc.openat2(top, path, os.O_RDONLY | os.O_NONBLOCK, libc.RESOLVE_IN_ROOT)
+        finally:
+            os.close(top)
+        with open(descriptor, "rb") as file:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise ContainerFailure(CONFIG_ERROR, f'couldn\'t parse env file "{path}": not a regular file')
+            data = file.read(_MAX_ENV_FILE_BYTES + 1)
+    except OSError as error:
+        message = f'couldn\'t parse env file "{path}": {os.strerror(error.errno or 0).lower()}'
+        raise ContainerFailure(CONFIG_ERROR, message) from error
+    if len(data) > _MAX_ENV_FILE_BYTES:
+        message = f'couldn\'t parse env file "{path}": larger than {_MAX_ENV_FILE_BYTES} bytes'
+        raise ContainerFailure(CONFIG_ERROR, message)
+    return _text(path, data)

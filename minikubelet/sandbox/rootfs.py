@@ -234,17 +234,29 @@ def open_sub_path(volume: int, sub_path: str) -> int:
         pass
     mode = stat.S_IMODE(os.fstat(volume).st_mode)
     current = os.dup(volume)
+    done = ""
     for part in (part for part in sub_path.split("/") if part not in ("", ".")):
+        done = f"{done}/{part}" if done else part
         try:
-            below = libc.openat2(current, part, flags | os.O_DIRECTORY, resolve)
+            below = libc.openat2(volume, done, flags | os.O_DIRECTORY, resolve)
         except FileNotFoundError:
-            with contextlib.suppress(FileExistsError):
-                os.mkdir(part, mode, dir_fd=current)
-                os.chmod(part, mode, dir_fd=current)
-            below = libc.openat2(current, part, flags | os.O_DIRECTORY, resolve | libc.RESOLVE_NO_SYMLINKS)
+            below = _make_directory(current, part, mode)
         os.close(current)
         current = below
     return current
+
+
+def _make_directory(parent: int, name: str, mode: int) -> int:
+    """Make and open a directory; its mode is set by descriptor, for the name may be a link a moment later."""
+    made = True
+    try:
+        os.mkdir(name, mode, dir_fd=parent)
+    except FileExistsError:
+        made = False
+    descriptor = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+    if made:
+        os.fchmod(descriptor, mode)
+    return descriptor
 
 
 def _attach(root: int, one: MountSpec, tree: int) -> None:

@@ -45,6 +45,7 @@ def write_payload(directory: str, payload: Mapping[str, FilePayload], *, now: fl
     """
     current = _current(directory)
     if current is not None and _same(os.path.join(directory, current), payload, gid):
+        _tidy(directory, payload, current)  # a daemon that was killed may have left it half done
         return False
     name = datetime.fromtimestamp(now, UTC).strftime("..%Y_%m_%d_%H_%M_%S.") + str(secrets.randbelow(10**10))
     fresh = os.path.join(directory, name)
@@ -62,9 +63,14 @@ def write_payload(directory: str, payload: Mapping[str, FilePayload], *, now: fl
     except OSError:
         shutil.rmtree(fresh, ignore_errors=True)
         raise
-    _relink(directory, {path.split("/", 1)[0] for path in payload})
-    _remove_old(directory, keep=name)
+    _tidy(directory, payload, name)
     return True
+
+
+def _tidy(directory: str, payload: Mapping[str, FilePayload], current: str) -> None:
+    """Make the visible names those of the payload, and remove data of earlier times."""
+    _relink(directory, {path.split("/", 1)[0] for path in payload})
+    _remove_old(directory, keep=current)
 
 
 def _current(directory: str) -> str | None:
@@ -137,5 +143,7 @@ def _relink(directory: str, names: set[str]) -> None:
 
 def _remove_old(directory: str, *, keep: str) -> None:
     for name in os.listdir(directory):
-        if name.startswith("..") and name not in (keep, _DATA, _DATA_TMP):
+        if name == _DATA_TMP:
+            os.unlink(os.path.join(directory, name))
+        elif name.startswith("..") and name not in (keep, _DATA):
             shutil.rmtree(os.path.join(directory, name), ignore_errors=True)

@@ -6,6 +6,7 @@ Source: kubernetes pkg/volume/hostpath/host_path.go (v1.36).
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import stat
 from collections.abc import Callable
@@ -43,10 +44,12 @@ def check_host_path(path: str, kind: str) -> None:
                 _make_directories(path)
         elif kind == "FileOrCreate":
             with contextlib.suppress(FileExistsError):
-                os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644))
-                os.chmod(path, 0o644)
+                descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+                os.fchmod(descriptor, 0o644)
+                os.close(descriptor)
     except OSError as error:
-        raise HostPathError(f"hostPath type check failed: cannot make {path}: {error.strerror}") from error
+        doing = "open" if kind == "FileOrCreate" else "mkdir"
+        raise HostPathError(f"{doing} {error.filename}: {os.strerror(error.errno or 0).lower()}") from error
     if kind == "":
         return
     is_kind, complaint = _CHECKS[kind]
@@ -61,8 +64,11 @@ def check_host_path(path: str, kind: str) -> None:
 def _make_directories(path: str) -> None:
     missing: list[str] = []
     while not os.path.isdir(path):
+        if os.path.lexists(path):
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
         missing.append(path)
         path = os.path.dirname(path)
     for directory in reversed(missing):
-        os.mkdir(directory, 0o755)
-        os.chmod(directory, 0o755)
+        with contextlib.suppress(FileExistsError):  # made meanwhile, for another pod
+            os.mkdir(directory, 0o755)
+            os.chmod(directory, 0o755)

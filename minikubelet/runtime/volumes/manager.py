@@ -1,8 +1,10 @@
 """Sets up, refreshes and removes the volumes of pods.
 
-Owner of `<state>/pods/<uid>/volumes` and of the tmpfs mounts in it. Nothing here follows a link out of a volume when it
+Owner of `<state>/pods/<uid>/volumes` and of the mounts in it. Nothing here follows a link out of a volume when it
 removes one, and nothing is deleted through a mount that is still there: unmounting comes first, and a mount that stays
 is an error that is tried again.
+
+Every method may block on a disk, so callers use threads; the methods of one pod wait for each other.
 """
 
 from __future__ import annotations
@@ -10,16 +12,16 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import threading
+from collections import defaultdict
 from collections.abc import Callable
 from typing import Final
 
-import structlog
-
-from minikubelet.api.quantity import parse_quantity
 from minikubelet.api.types import EmptyDirVolumeSource, Pod, Volume
 from minikubelet.linux import mounts
 from minikubelet.runtime.port import VolumeFailure
 from minikubelet.runtime.volumes.atomic_writer import write_payload
+from minikubelet.runtime.volumes.empty_dir import MediumError, mark_ready, mount_memory, set_up_empty_dir
 from minikubelet.runtime.volumes.host_path import HostPathError, check_host_path
 from minikubelet.runtime.volumes.ownership import give_to_group
 from minikubelet.runtime.volumes.payload import (
@@ -28,10 +30,9 @@ from minikubelet.runtime.volumes.payload import (
     PayloadError,
     is_projection,
     needs_memory,
+    unsupported_reason,
     volume_payload,
 )
-
-log = structlog.get_logger(__name__)
 
 _KINDS: Final = {
     "empty_dir": "empty-dir",
@@ -46,7 +47,13 @@ class Volumes:
     """Owner of the volumes' directories and mounts of all pods."""
 
     def __init__(
-        self, *, pods_dir: str, objects: Objects, downward: DownwardValue, wall_clock: Callable[[], float]
+        self,
+        *,
+        pods_dir: str,
+        objects: Objects,
+        downward: DownwardValue,
+        wall_clock: Callable[[], float],
+        node_memory: int,
     ) -> None:
         """Create it without touching a file.
 
@@ -55,11 +62,14 @@ class Volumes:
             objects: ConfigMaps and Secrets.
             downward: Text of a downward API item.
             wall_clock: Unix time, for names of data directories.
+            node_memory: Bytes that all pods together may use.
         """
         self._pods_dir = pods_dir
         self._objects = objects
         self._downward = downward
         self._wall_clock = wall_clock
+        self._node_memory = node_memory
+        self._locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
 
     def source_path(self, pod: Pod, volume: Volume) -> str:
         """Return the directory or file on the host that a mount of this volume shows."""
@@ -75,11 +85,12 @@ class Volumes:
             VolumeFailure: With one message for each volume that could not be set up.
         """
         failures: list[str] = []
-        for volume in pod.spec.volumes or ():
-            try:
-                self._set_up(pod, volume)
-            except (HostPathError, PayloadError, OSError, UnsupportedVolumeError) as error:
-                failures.append(f'MountVolume.SetUp failed for volume "{volume.name}" : {error}')
+        with self._locks[pod.metadata.uid]:
+            for volume in pod.spec.volumes or ():
+                try:
+                    self._set_up(pod, volume)
+                except (HostPathError, PayloadError, MediumError, UnsupportedVolumeError, OSError) as error:
+                    failures.append(_complaint(volume, error))
         if failures:
             raise VolumeFailure(tuple(failures))
 
@@ -91,36 +102,25 @@ class Volumes:
         elif is_projection(volume):
             self._set_up_projection(pod, volume)
         else:
-            raise UnsupportedVolumeError("this volume type needs a cluster or a container engine; not supported here")
+            raise UnsupportedVolumeError(unsupported_reason(volume))
 
     def _set_up_empty_dir(self, pod: Pod, volume: Volume, source: EmptyDirVolumeSource) -> None:
         path = self.source_path(pod, volume)
-        if os.path.isdir(path) and (not source.medium or os.path.ismount(path)):
+        plugin = os.path.join(self._pods_dir, pod.metadata.uid, "plugins", "kubernetes.io~empty-dir")
+        ready = os.path.join(plugin, volume.name, "ready")
+        if not set_up_empty_dir(path, ready, pod, source, self._node_memory):
             return
-        os.makedirs(path, mode=0o755, exist_ok=True)
-        if source.medium == "Memory":
-            size = parse_quantity(source.size_limit).value() if source.size_limit else 0
-            mounts.mount_tmpfs(path, size=size, mode=0o777)
-        elif source.medium:
-            self._mount_huge_pages(path, source)
-        os.chmod(path, 0o777)
         gid = _fs_group(pod)
         if gid is not None:
             give_to_group(path, gid)
-
-    def _mount_huge_pages(self, path: str, source: EmptyDirVolumeSource) -> None:
-        medium, _, size = (source.medium or "").partition("-")
-        if medium != "HugePages":
-            raise UnsupportedVolumeError(f'unknown storage medium "{source.medium}"')
-        options = f"pagesize={parse_quantity(size).value()}" if size else ""
-        mounts.mount_filesystem("hugetlbfs", path, options=options)
+        mark_ready(ready)
 
     def _set_up_projection(self, pod: Pod, volume: Volume) -> None:
         files = volume_payload(pod, volume, self._objects, self._downward)
         path = self.source_path(pod, volume)
         os.makedirs(path, mode=0o755, exist_ok=True)
         if needs_memory(volume) and not os.path.ismount(path):
-            mounts.mount_tmpfs(path, size=0, mode=0o755)
+            mount_memory(path, size=0, mode=0o755)
         gid = _fs_group(pod)
         if gid is not None and os.stat(path).st_gid != gid:
             give_to_group(path, gid, read_only=True)
@@ -134,15 +134,16 @@ class Volumes:
         """
         changed = False
         failures: list[str] = []
-        for volume in pod.spec.volumes or ():
-            path = self.source_path(pod, volume) if is_projection(volume) else ""
-            if not path or not os.path.isdir(path):
-                continue
-            try:
-                files = volume_payload(pod, volume, self._objects, self._downward)
-                changed = write_payload(path, files, now=self._wall_clock(), gid=_fs_group(pod)) or changed
-            except (PayloadError, OSError) as error:
-                failures.append(f'MountVolume.SetUp failed for volume "{volume.name}" : {error}')
+        with self._locks[pod.metadata.uid]:
+            for volume in pod.spec.volumes or ():
+                path = self.source_path(pod, volume) if is_projection(volume) else ""
+                if not path or not os.path.isdir(path) or (needs_memory(volume) and not os.path.ismount(path)):
+                    continue  # not set up yet, or not any more
+                try:
+                    files = volume_payload(pod, volume, self._objects, self._downward)
+                    changed = write_payload(path, files, now=self._wall_clock(), gid=_fs_group(pod)) or changed
+                except (PayloadError, OSError) as error:
+                    failures.append(_complaint(volume, error))
         if failures:
             raise VolumeFailure(tuple(failures))
         return changed
@@ -153,16 +154,28 @@ class Volumes:
         Raises:
             OSError: Something is still mounted or cannot be removed; call again later.
         """
-        top = os.path.join(self._pods_dir, uid, "volumes")
-        if not os.path.isdir(top):
-            return
-        for point in mounts.mount_points_below(top):
-            mounts.unmount(point)
-        left = mounts.mount_points_below(top)
-        if left:
-            raise OSError(f"cannot remove volumes of pod {uid}: {left[0]} is still mounted")
-        with contextlib.suppress(FileNotFoundError):
-            shutil.rmtree(top)  # never follows a link, and no mount is left below
+        with self._locks[uid]:
+            top = os.path.join(self._pods_dir, uid, "volumes")
+            for point in mounts.mount_points_below(top):
+                mounts.unmount(point)
+            left = mounts.mount_points_below(top)
+            if left:
+                raise OSError(f"cannot remove volumes of pod {uid}: {left[0]} is still mounted")
+            for directory in (top, os.path.join(self._pods_dir, uid, "plugins")):
+                _remove_tree(directory)
+        self._locks.pop(uid, None)
+
+
+def _remove_tree(directory: str) -> None:
+    """Remove a tree without following any link, the directory itself included."""
+    if os.path.islink(directory):
+        os.unlink(directory)
+    with contextlib.suppress(FileNotFoundError):
+        shutil.rmtree(directory)
+
+
+def _complaint(volume: Volume, error: Exception) -> str:
+    return f'MountVolume.SetUp failed for volume "{volume.name}" : {error}'
 
 
 class UnsupportedVolumeError(Exception):

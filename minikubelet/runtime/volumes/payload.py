@@ -7,12 +7,19 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable, Iterable, Mapping
-from typing import Protocol
+from typing import Final, Protocol
 
 from minikubelet.api.types import ConfigMap, DownwardAPIVolumeFile, KeyToPath, Pod, Secret, Volume
 from minikubelet.runtime.volumes.atomic_writer import FilePayload
 
-DEFAULT_MODE = 0o644
+DEFAULT_MODE: Final = 0o644
+
+# What stands behind no API server and no container engine, and so is not here.
+_NEEDS_CLUSTER: Final = {
+    "service_account_token": "serviceAccountToken: only an API server issues tokens, and this node has none",
+    "cluster_trust_bundle": "clusterTrustBundle: trust bundles are objects of an API server, and this node has none",
+    "pod_certificate": "podCertificate: only an API server signs certificates, and this node has none",
+}
 
 
 class PayloadError(Exception):
@@ -59,6 +66,15 @@ def needs_memory(volume: Volume) -> bool:
     return any(s is not None for s in (volume.secret, volume.downward_api, volume.projected))
 
 
+def unsupported_reason(volume: Volume) -> str:
+    """Return why a volume of another type than emptyDir, hostPath and the projections cannot be had."""
+    if volume.image is not None:
+        return "image volumes need an image store, and this node runs programs without images"
+    fields = (one for one in volume.__struct_fields__ if one != "name" and getattr(volume, one) is not None)
+    kind = volume.__struct_encode_fields__[volume.__struct_fields__.index(next(fields))]
+    return f"{kind} volumes need a cluster's storage plugins, and this node has none"
+
+
 def volume_payload(pod: Pod, volume: Volume, objects: Objects, downward: DownwardValue) -> dict[str, FilePayload]:
     """Return the files of one volume.
 
@@ -89,6 +105,9 @@ def volume_payload(pod: Pod, volume: Volume, objects: Objects, downward: Downwar
                 files.update(_secret(objects, namespace, two.name, two.items, bool(two.optional), mode))
             elif part.downward_api is not None:
                 files.update(_downward(pod, part.downward_api.items, mode, downward))
+            else:
+                absent = (text for name, text in _NEEDS_CLUSTER.items() if getattr(part, name) is not None)
+                raise PayloadError(f"cannot project {next(absent, 'an empty source')}")
     return files
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from minikubelet.api.types import Container, HostAlias, ObjectMeta, Pod, PodDNSConfig, PodDNSConfigOption, PodSpec
-from minikubelet.runtime.etc_files import host_network_hosts_file, hosts_file, pod_hostname, resolv_conf
+from minikubelet.runtime.etc_files import dns_config, host_network_hosts_file, hosts_file, pod_hostname
 
 HEADER = """\
 # Kubernetes-managed hosts file.
@@ -80,6 +80,8 @@ def pod_of(name: str = "p", **spec: object) -> Pod:
         (pod_of("a" * 62 + ".b"), ("a" * 62, "")),
         (pod_of("a" * 70), ("a" * 63, "")),
         (pod_of(host_network=True), ("node", "")),
+        (pod_of(hostname="h", subdomain="s", hostname_override="own.name"), ("own.name", "")),
+        (pod_of(hostname_override="a" * 62 + ".b"), ("a" * 62, "")),
     ],
 )
 def test_hostname(pod: Pod, expected: tuple[str, str]) -> None:
@@ -118,4 +120,50 @@ CONFIG = PodDNSConfig(
     ],
 )
 def test_resolv_conf(pod: Pod, servers: tuple[str, ...], expected: str) -> None:
-    assert resolv_conf(pod, HOST, cluster_dns=servers, cluster_domain="cluster.local") == expected
+    found = dns_config(pod, HOST, cluster_dns=servers, cluster_domain="cluster.local")
+    assert found.text() == expected
+
+
+def events_of(pod: Pod, host: str = HOST, servers: tuple[str, ...] = ()) -> list[tuple[str, str]]:
+    return list(dns_config(pod, host, cluster_dns=servers, cluster_domain="cluster.local").events)
+
+
+def test_missing_cluster_dns_is_said_of_pods_that_would_use_it() -> None:
+    text = (
+        'pod: "p_ns(u)". kubelet does not have ClusterDNS IP configured and cannot create Pod using "ClusterFirst" '
+        'policy. Falling back to "Default" policy.'
+    )
+    assert events_of(pod_of(dns_policy="ClusterFirst")) == [("MissingClusterDNS", text)]
+    assert events_of(pod_of(dns_policy="ClusterFirstWithHostNet", host_network=True)) == [("MissingClusterDNS", text)]
+    assert events_of(pod_of(dns_policy="ClusterFirst", host_network=True)) == []
+    assert events_of(pod_of(dns_policy="ClusterFirst"), servers=("10.0.0.10",)) == []
+    assert events_of(pod_of(dns_policy="Default")) == []
+
+
+def test_lists_that_resolvers_cannot_take_are_cut_and_it_is_said() -> None:
+    config = PodDNSConfig(
+        nameservers=["10.0.0.1", "10.0.0.2", "10.0.0.3"], searches=[f"d{number}.example" for number in range(32)]
+    )
+    pod = pod_of(dns_policy="Default", dns_config=config)
+    found = dns_config(pod, HOST, cluster_dns=(), cluster_domain="cluster.local")
+    assert found.servers == ("9.9.9.9", "10.0.0.1", "10.0.0.2")
+    assert found.searches == ("corp.example", *(f"d{number}.example" for number in range(31)))
+    assert [reason for reason, _ in found.events] == ["DNSConfigForming", "DNSConfigForming"]
+    assert found.events[0][1].endswith("the applied nameserver line is: 9.9.9.9 10.0.0.1 10.0.0.2")
+
+
+def test_search_line_has_at_most_2048_characters_and_no_overlong_path() -> None:
+    host = f"search {'x' * 254} " + " ".join("y" * 200 for _ in range(1)) + "\n"
+    config = PodDNSConfig(searches=["z" * 200 + str(number) for number in range(12)])
+    found = dns_config(
+        pod_of(dns_policy="Default", dns_config=config), host, cluster_dns=(), cluster_domain="cluster.local"
+    )
+    assert "x" * 254 not in found.searches
+    assert len(" ".join(found.searches)) <= 2048
+    assert len(found.searches) == 10
+    assert [reason for reason, _ in found.events] == ["DNSConfigForming"]
+
+
+def test_no_resolv_conf_on_the_node_means_no_lookups() -> None:
+    found = dns_config(pod_of(dns_policy="Default"), None, cluster_dns=(), cluster_domain="cluster.local")
+    assert found.text() == "search .\nnameserver 127.0.0.1\n"

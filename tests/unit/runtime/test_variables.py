@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -262,10 +263,45 @@ def test_file_keys(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ["A=plain\n", 'A="double"\n', "A='open\n", "A\n"])
 def test_env_files_take_single_quotes_only(tmp_path: Path, text: str) -> None:
-    path = tmp_path / "env"
-    path.write_text(text)
-    with pytest.raises(ContainerFailure):
-        read_env_file(str(path))
+    (tmp_path / "env").write_text(text)
+    with pytest.raises(ContainerFailure, match='couldn\'t parse env file "env": invalid environment variable format'):
+        read_env_file(str(tmp_path), "env")
+
+
+def test_env_files_cannot_lead_out_of_their_volume_nor_hold_the_node_up(tmp_path: Path) -> None:
+    volume = tmp_path / "volume"
+    volume.mkdir()
+    (tmp_path / "secret").write_text("A='stolen'\n")
+    (volume / "absolute").symlink_to(tmp_path / "secret")
+    (volume / "relative").symlink_to("../secret")
+    (volume / "dir").symlink_to("..")
+    os.mkfifo(volume / "pipe")
+    (volume / "large").write_text("A='" + "x" * 65536 + "'\n")
+    (volume / "own").write_text("A='mine'\n")
+    (volume / "inside").symlink_to("own")
+    for path in ("absolute", "relative", "dir/secret", "pipe", "large", "none"):
+        with pytest.raises(ContainerFailure, match=f'couldn\'t parse env file "{path}"'):
+            read_env_file(str(volume), path)
+    assert read_env_file(str(volume), "inside") == {"A": "mine"}
+
+
+def test_texts_that_no_variable_can_hold_are_refused_without_showing_them() -> None:
+    env = plain(X="a\0b")
+    with pytest.raises(ContainerFailure) as caught:
+        environment(Container(name="c", image="i", env=env))
+    assert (caught.value.reason, caught.value.message) == (
+        "CreateContainerConfigError",
+        "environment variable 'X' contains a NUL byte",
+    )
+    binary = Secret(api_version="v1", kind="Secret", data={"k": base64.b64encode(b"\xff\xfe").decode()})
+    objects = Objects({}, {})
+    objects.secret = lambda namespace, name: binary  # type: ignore[method-assign]
+    variables = Variables(
+        objects, pod_ips=lambda _: (), host_ips=lambda: (), allocatable={}, volume_path=lambda _, name: name
+    )
+    container = Container(name="c", image="i", env=[EnvVar(name="X", value_from=secret_key("s", "k"))])
+    with pytest.raises(ContainerFailure, match='value of key "k" is not UTF-8'):
+        variables.environment(pod_of(container), container)
 
 
 def test_maps_are_sorted_and_quoted() -> None:
