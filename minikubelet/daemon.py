@@ -24,6 +24,7 @@ from minikubelet.lifecycle.resources import oom_score_adj, qos_class
 from minikubelet.linux.files import write_atomic
 from minikubelet.node.desired import DesiredState
 from minikubelet.node.events import EventRecorder
+from minikubelet.node.kept_results import KeptResults
 from minikubelet.node.pod_manager import PodManager
 from minikubelet.node.pod_worker import Rejection, WorkerServices
 from minikubelet.node.prober import NodeProber
@@ -42,6 +43,7 @@ from minikubelet.runtime.network.network import Network
 from minikubelet.runtime.pauses import Pauses
 from minikubelet.runtime.pods import PodRuntime, RuntimeSettings
 from minikubelet.runtime.port import VolumeFailure
+from minikubelet.runtime.probes.ask import Asker
 from minikubelet.runtime.stats import Stats
 from minikubelet.runtime.variables import Variables
 from minikubelet.runtime.volumes.manager import Volumes
@@ -188,10 +190,9 @@ class Daemon:
             self.runtime, version=version(), pod_ips=self.pod_ips, on_http_fallback=self._on_http_fallback
         )
         self.prober = NodeProber(
-            self.runtime,
+            Asker(self.runtime, version=version(), pod_ips=self.pod_ips),
             self.events,
-            version=version(),
-            pod_ips=self.pod_ips,
+            kept=KeptResults(os.path.join(settings.state_dir, "pods")),
             on_change=self._on_pod_change,
             clock=boot_time,
             started_at=boot_time(),

@@ -69,8 +69,10 @@ class Hooks(Protocol):
 class Prober(Protocol):
     """Runs probes and holds their settled results."""
 
-    def update(self, pod: Pod, running: Mapping[str, ObservedContainer], *, terminating: bool) -> None:
-        """Note what runs now, so that probes start, stop and reset."""
+    def update(
+        self, pod: Pod, latest: Mapping[str, ObservedContainer], *, terminating: bool, refresh: bool = False
+    ) -> None:
+        """Note the newest instances, so that probes start, stop and reset; with `refresh` a status was made of them."""
         ...
 
     def results(self, uid: PodUID) -> ProbeResults:
@@ -145,6 +147,8 @@ class PodWorker:
             clock=services.boot_clock,
         )
         self.is_gone = False
+        # Now, so that the first status of a pod that was found running has the results that were kept.
+        self._probe()
 
     # What others may ask
 
@@ -244,6 +248,7 @@ class PodWorker:
         seen = self._observe()
         plan = act.compute_actions(self.pod, seen, now, max_back_off_s=self._services.max_back_off_s)
         self._publish()
+        self._probe(refresh=True)
         for wait in plan.waiting:
             self._event(
                 "Warning",
@@ -422,7 +427,7 @@ class PodWorker:
     async def _terminate(self) -> None:
         """End everything that runs; joined by a later, shorter request while it is under way."""
         self._publish()
-        self._services.prober.update(self.pod, self._running(), terminating=True)
+        self._probe(terminating=True)
         while self._running():
             ending = asyncio.create_task(self._end_all(grace_s=self._termination_grace_s()))
             while not ending.done():
@@ -502,9 +507,15 @@ class PodWorker:
     def _running_ids(self) -> dict[ContainerID, ObservedContainer]:
         return {found.id: found for found in self._running().values()}
 
-    def _probe(self) -> None:
-        running = {name: found for name, found in self._running().items() if name not in self._starting}
-        self._services.prober.update(self.pod, running, terminating=self.is_unwanted)
+    def _probe(self, *, terminating: bool = False, refresh: bool = False) -> None:
+        view = self._runtime.view(self.uid)
+        latest = {
+            name: instances[0]
+            for name, instances in view.containers.items()
+            if instances and name not in self._starting
+        }
+        terminating = terminating or self.is_unwanted
+        self._services.prober.update(self.pod, latest, terminating=terminating, refresh=refresh)
 
     def _publish(self) -> None:
         """Compute the status from what is there and publish it with the pod."""

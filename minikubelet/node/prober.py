@@ -1,251 +1,376 @@
 """Runs the probes of all pods and holds their settled results.
 
-One task for each probe of each running container instance. A probe's times are multiples of its period from the moment
-its delay was over, so a slow run makes no drift; many probes are spread over the period at the daemon's start.
+All probes share one heap of times and one timer; a run is a task of its own, so that a slow one delays no other. A
+probe's times are multiples of its period from the moment its delay was over, so a slow run makes no drift; what an
+earlier daemon's containers need is spread over the period. What a probe decides is `lifecycle.probing`.
 Source: kubelet prober/worker.go, prober.go, prober_manager.go (v1.36).
 """
 
 from __future__ import annotations
 
 import asyncio
+import heapq
 import random
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
 from typing import Final, Protocol
 
 import structlog
 
 from minikubelet.api.types import Container, Pod, Probe
-from minikubelet.lifecycle.observed import ContainerID, ObservedContainer, PodUID, ProbeOutcome
+from minikubelet.lifecycle.observed import ContainerID, ObservedContainer, PodUID, ProbeOutcome, RunState
+from minikubelet.lifecycle.probing import ProbeKind, ProbeState, Seen, Step, count, look, next_beat
 from minikubelet.node.pod_worker import ProbeResults, Recorder
-from minikubelet.runtime.hooks import HookError, resolve_port
-from minikubelet.runtime.port import Runtime, RuntimeFailure
-from minikubelet.runtime.probes.dial import host_port
-from minikubelet.runtime.probes.http import probe_http, request_headers
+from minikubelet.runtime.port import RuntimeFailure
+from minikubelet.runtime.probes.ask import Ask
 from minikubelet.runtime.probes.result import ProbeReply, Verdict
-from minikubelet.runtime.probes.tcp import probe_tcp
 
 log = structlog.get_logger(__name__)
 
-_KINDS: Final = ("startup", "liveness", "readiness")
-_INITIAL: Final = {
-    "startup": ProbeOutcome.UNKNOWN,
-    "liveness": ProbeOutcome.SUCCESS,
-    "readiness": ProbeOutcome.FAILURE,
-}
-_EXEC_LIMIT: Final = 10 * 1024
 _TRIES: Final = 3
+_NOTHING: Final = ProbeResults(liveness={}, readiness={}, startup={})
 
 
-class _Clock(Protocol):
-    def __call__(self) -> float: ...
+class _Asker(Protocol):
+    def prepare(self, pod: Pod, container: Container, probe: Probe, container_id: ContainerID) -> Ask: ...
 
 
-@dataclass(slots=True)
+class _Kept(Protocol):
+    def load(self, uid: PodUID) -> Mapping[tuple[ProbeKind, ContainerID], ProbeOutcome]: ...
+    def keep(self, uid: PodUID, results: Mapping[tuple[ProbeKind, ContainerID], ProbeOutcome]) -> None: ...
+
+
+class _Probe:
+    """One probe of one container: its memory, its place in time, its current run."""
+
+    __slots__ = ("again", "ask", "container", "due", "init", "probe", "seen", "state", "task")
+
+    def __init__(self, container: Container, kind: ProbeKind, probe: Probe, *, init: bool) -> None:
+        self.container = container
+        self.probe = probe
+        self.init = init
+        self.state = ProbeState(kind=kind)
+        self.seen = Seen()
+        self.ask: Ask | None = None
+        self.due: float | None = None  # None while it has nothing to do
+        self.task: asyncio.Task[None] | None = None
+        self.again = False  # a beat fell into the current run
+
+    def stop(self) -> None:
+        self.due = None
+        self.again = False
+        if self.task is not None:
+            self.task.cancel()
+            self.task = None
+
+
 class _PodProbes:
-    """The running probes of one pod, by (kind, container id), and what they have settled on."""
+    """The probes of one pod and what they have settled on."""
 
-    pod: Pod
-    tasks: dict[tuple[str, ContainerID], asyncio.Task[None]] = field(default_factory=dict)
-    results: dict[str, dict[ContainerID, ProbeOutcome]] = field(default_factory=lambda: {kind: {} for kind in _KINDS})
+    __slots__ = ("kept", "pod", "probes", "results")
+
+    def __init__(self, pod: Pod, kept: Mapping[tuple[ProbeKind, ContainerID], ProbeOutcome]) -> None:
+        self.pod = pod
+        self.probes = {(one.state.kind, one.container.name): one for one in _probes(pod)}
+        self.kept = dict(kept)
+        self.results: ProbeResults | None = None
+
+    def settled(self) -> dict[tuple[ProbeKind, ContainerID], ProbeOutcome]:
+        """Return what each probe has settled on about its current instance."""
+        return {
+            (kind, probe.state.container_id): probe.state.settled
+            for (kind, _), probe in self.probes.items()
+            if probe.state.container_id is not None and probe.state.settled is not None
+        }
 
 
 class NodeProber:
-    """Owner of all probe tasks and results of the node."""
+    """Owner of all probes and results of the node."""
 
     def __init__(
         self,
-        runtime: Runtime,
+        asker: _Asker,
         recorder: Recorder,
         *,
-        version: str,
-        pod_ips: Callable[[Pod], Sequence[str]],
+        kept: _Kept,
         on_change: Callable[[PodUID], None],
-        clock: _Clock,
+        clock: Callable[[], float],
         started_at: float,
     ) -> None:
         """Create it.
 
         Args:
-            runtime: Runs exec probes.
+            asker: Asks containers.
             recorder: Takes the events of failed runs.
-            version: Of the daemon, for the User-Agent.
-            pod_ips: A pod's addresses now.
+            kept: Remembers results over a restart of the daemon.
             on_change: Told when a settled result changes.
             clock: Boot time in seconds.
-            started_at: When the daemon started, on that clock: probes found running then are spread.
+            started_at: When the daemon started, on that clock: probes of containers found running are spread.
         """
-        self._runtime = runtime
+        self._asker = asker
         self._recorder = recorder
-        self._user_agent = f"kube-probe/{version}"
-        self._pod_ips = pod_ips
+        self._kept = kept
         self._on_change = on_change
         self._clock = clock
         self._started_at = started_at
         self._pods: dict[PodUID, _PodProbes] = {}
+        self._heap: list[tuple[float, int, PodUID, _Probe]] = []
+        self._number = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_due = 0.0
 
-    def update(self, pod: Pod, running: Mapping[str, ObservedContainer], *, terminating: bool) -> None:
-        """Make the running probes fit what runs now."""
+    # What pod workers ask
+
+    def update(
+        self, pod: Pod, latest: Mapping[str, ObservedContainer], *, terminating: bool, refresh: bool = False
+    ) -> None:
+        """Make the probes fit what is there now.
+
+        Args:
+            pod: The pod; its probes are made at the first call.
+            latest: The newest instance of each container whose start is complete.
+            terminating: The pod ends: liveness and startup of app containers stop, the rest goes on to the end.
+            refresh: A status was made: a readiness probe that has not succeeded runs at once.
+        """
         uid = PodUID(pod.metadata.uid)
-        state = self._pods.setdefault(uid, _PodProbes(pod))
-        wanted: dict[tuple[str, ContainerID], tuple[Container, Probe, ObservedContainer]] = {}
-        for container in _probed_containers(pod):
-            found = running.get(container.name)
-            if found is None or found.started_mono is None:
-                continue
-            for kind, probe in _probes(container):
-                if terminating and kind != "readiness":
-                    continue
-                if self._is_due(state, kind, container, found):
-                    wanted[(kind, found.id)] = (container, probe, found)
-        for key in state.tasks.keys() - wanted.keys():
-            state.tasks.pop(key).cancel()
-        for key, (container, probe, found) in wanted.items():
-            if key not in state.tasks and not self._is_over(state, key):
-                worker = self._run(uid, key[0], container, probe, found)
-                state.tasks[key] = asyncio.create_task(worker, name=f"{key[0]} probe {container.name}")
-        alive = {found.id for found in running.values()}
-        for results in state.results.values():
-            for gone in results.keys() - alive:
-                del results[gone]
-
-    def _is_due(self, state: _PodProbes, kind: str, container: Container, found: ObservedContainer) -> bool:
-        """Tell whether this kind may run now: liveness and readiness wait until the container counts as started."""
-        if kind == "startup" or container.startup_probe is None:
-            return True
-        return state.results["startup"].get(found.id) is ProbeOutcome.SUCCESS
-
-    def _is_over(self, state: _PodProbes, key: tuple[str, ContainerID]) -> bool:
-        """Tell whether this probe has said its last word about this instance."""
-        kind, container_id = key
-        settled = state.results[kind].get(container_id)
-        if kind == "startup":
-            return settled in (ProbeOutcome.SUCCESS, ProbeOutcome.FAILURE)
-        return kind == "liveness" and settled is ProbeOutcome.FAILURE
+        state = self._pods.get(uid)
+        if state is None:
+            state = self._pods[uid] = _PodProbes(pod, self._kept.load(uid))
+        now = self._clock()
+        for (kind, name), probe in state.probes.items():
+            stopping = terminating and not probe.init and kind is not ProbeKind.READINESS
+            self._look(uid, state, probe, latest.get(name), stopping, now)
+        state.kept.clear()
+        if refresh:
+            for (kind, _), probe in state.probes.items():
+                if kind is ProbeKind.READINESS and probe.state.settled is not ProbeOutcome.SUCCESS:
+                    self._run_now(uid, state, probe, now)
+        self._arm()
 
     def results(self, uid: PodUID) -> ProbeResults:
         """Return the settled outcomes of one pod."""
         state = self._pods.get(uid)
-        results = state.results if state is not None else {kind: {} for kind in _KINDS}
-        return ProbeResults(liveness=results["liveness"], readiness=results["readiness"], startup=results["startup"])
+        if state is None:
+            return _NOTHING
+        if state.results is None:
+            of: dict[ProbeKind, dict[ContainerID, ProbeOutcome]] = {kind: {} for kind in ProbeKind}
+            for (kind, container_id), outcome in state.settled().items():
+                of[kind][container_id] = outcome
+            state.results = ProbeResults(
+                liveness=of[ProbeKind.LIVENESS], readiness=of[ProbeKind.READINESS], startup=of[ProbeKind.STARTUP]
+            )
+        return state.results
 
     def remove(self, uid: PodUID) -> None:
-        """Stop all probes of one pod."""
+        """Stop all probes of one pod and forget it."""
         state = self._pods.pop(uid, None)
         if state is not None:
-            for task in state.tasks.values():
-                task.cancel()
+            for probe in state.probes.values():
+                probe.stop()
 
     def stop(self) -> None:
         """Stop everything."""
         for uid in list(self._pods):
             self.remove(uid)
+        if self._timer is not None:
+            self._timer.cancel()
 
-    async def _run(self, uid: PodUID, kind: str, container: Container, probe: Probe, found: ObservedContainer) -> None:
-        """Probe one instance until it settles for good or is gone."""
-        state = self._pods[uid]
-        period = float(probe.period_seconds)
-        started = found.started_mono if found.started_mono is not None else self._clock()
-        due = max(started + probe.initial_delay_seconds, self._clock())
-        if self._clock() - self._started_at < period and started < self._started_at:
+    # Seeing
+
+    def _look(
+        self,
+        uid: PodUID,
+        state: _PodProbes,
+        probe: _Probe,
+        found: ObservedContainer | None,
+        stopping: bool,
+        now: float,
+    ) -> None:
+        """Take up what is there now: a new instance, an end, a start that is complete."""
+        before = probe.state
+        probe.seen = self._see(state, probe, found, stopping)
+        probe.state, _ = look(before, probe.probe, probe.seen, now)
+        if probe.state.container_id != before.container_id and found is not None:
+            probe.stop()
+            probe.ask = self._asker.prepare(state.pod, probe.container, probe.probe, found.id)
+            kept = state.kept.pop((probe.state.kind, found.id), None)
+            if kept is not None:
+                probe.state = _restore(probe.state, kept)
+                probe.seen = self._see(state, probe, found, stopping)
+        if probe.state is not before:
+            state.results = None
+        if self._is_active(probe):
+            if probe.due is None:
+                self._schedule(uid, probe, self._first_beat(probe, now))
+        else:
+            probe.stop()
+
+    def _see(self, state: _PodProbes, probe: _Probe, found: ObservedContainer | None, stopping: bool) -> Seen:
+        if found is None:
+            return Seen(container_id=probe.state.container_id, stopping=stopping)
+        startup = state.probes.get((ProbeKind.STARTUP, probe.container.name))
+        started = startup is None or (
+            startup.state.container_id == found.id and startup.state.settled is ProbeOutcome.SUCCESS
+        )
+        return Seen(
+            container_id=found.id,
+            started_at=found.started_mono if found.state is RunState.RUNNING else None,
+            exited=found.state is RunState.EXITED,
+            started=started,
+            stopping=stopping,
+        )
+
+    def _is_active(self, probe: _Probe) -> bool:
+        """Tell whether the probe has a next run: its instance runs and it has not said its last word about it."""
+        if probe.seen.started_at is None or probe.seen.stopping or probe.state.on_hold:
+            return False
+        return probe.seen.started is not (probe.state.kind is ProbeKind.STARTUP)
+
+    def _first_beat(self, probe: _Probe, now: float) -> float:
+        assert probe.seen.started_at is not None
+        due = max(probe.seen.started_at + probe.probe.initial_delay_seconds, now)
+        period = float(probe.probe.period_seconds)
+        if now - self._started_at < period and probe.seen.started_at < self._started_at:
             due += random.uniform(0, period)
-        last: ProbeOutcome | None = None
-        in_a_row = 0
-        while True:
-            await asyncio.sleep(max(0.0, due - self._clock()))
-            outcome = await self._once(state.pod, kind, container, probe, found)
-            if outcome is not None:
-                in_a_row = in_a_row + 1 if outcome is last else 1
-                last = outcome
-                threshold = probe.failure_threshold if outcome is ProbeOutcome.FAILURE else probe.success_threshold
-                if in_a_row >= threshold and self._settle(uid, kind, found.id, outcome):
-                    return
-            # Missed beats are left out, not made up for.
-            due += period * max(1, int((self._clock() - due) // period) + 1)
+        return due
 
-    def _settle(self, uid: PodUID, kind: str, container_id: ContainerID, outcome: ProbeOutcome) -> bool:
-        """Note a settled result; True when this probe has nothing more to say about this instance."""
-        state = self._pods.get(uid)
-        if state is None:
-            return True
-        before = state.results[kind].get(container_id, _INITIAL[kind])
-        state.results[kind][container_id] = outcome
-        over = self._is_over(state, (kind, container_id))
-        if over:
-            state.tasks.pop((kind, container_id), None)
-        if before is not outcome:
-            asyncio.get_running_loop().call_soon(self._on_change, uid)
-        return over
+    # Time
 
-    async def _once(
-        self, pod: Pod, kind: str, container: Container, probe: Probe, found: ObservedContainer
-    ) -> ProbeOutcome | None:
-        """Run a probe once; None when the probing itself failed, which counts for nothing."""
-        title = kind.capitalize()
+    def _schedule(self, uid: PodUID, probe: _Probe, due: float) -> None:
+        probe.due = due
+        self._number += 1
+        heapq.heappush(self._heap, (due, self._number, uid, probe))
+
+    def _arm(self) -> None:
+        """Set the one timer to the next beat."""
+        if not self._heap:
+            return
+        due = self._heap[0][0]
+        if self._timer is not None:
+            if self._timer_due <= due:
+                return
+            self._timer.cancel()
+        self._timer_due = due
+        self._timer = asyncio.get_running_loop().call_later(max(0.0, due - self._clock()), self._beat)
+
+    def _beat(self) -> None:
+        """Begin every run that is due."""
+        self._timer = None
+        now = self._clock()
+        while self._heap and self._heap[0][0] <= now:
+            due, _, uid, probe = heapq.heappop(self._heap)
+            state = self._pods.get(uid)
+            if state is None or probe.due != due:
+                continue  # stopped or moved meanwhile
+            self._schedule(uid, probe, next_beat(due, float(probe.probe.period_seconds), now))
+            self._begin(uid, state, probe)
+        self._arm()
+
+    def _run_now(self, uid: PodUID, state: _PodProbes, probe: _Probe, now: float) -> None:
+        """Run between the beats, if the initial delay is over; the next beat is a period from now."""
+        if look(probe.state, probe.probe, probe.seen, now)[1] is Step.RUN:
+            self._schedule(uid, probe, now + probe.probe.period_seconds)
+            self._begin(uid, state, probe)
+
+    def _begin(self, uid: PodUID, state: _PodProbes, probe: _Probe) -> None:
+        if probe.task is not None:
+            probe.again = True  # as a ticker that holds one tick
+            return
+        probe.again = False
+        probe.task = asyncio.get_running_loop().create_task(self._run(uid, state, probe))
+
+    # Running
+
+    async def _run(self, uid: PodUID, state: _PodProbes, probe: _Probe) -> None:
+        """Run once and settle what it says; once more if a beat fell into the run."""
+        try:
+            outcome = await self._once(state.pod, probe)
+        except Exception:
+            # One probe's trouble is not another's; it counts for nothing, and the next beat comes.
+            log.exception("probe failed unexpectedly", container=probe.container.name)
+            outcome = None
+        probe.task = None
+        self._settle(uid, state, probe, outcome)
+        if probe.again and probe.due is not None:
+            self._begin(uid, state, probe)
+
+    def _settle(self, uid: PodUID, state: _PodProbes, probe: _Probe, outcome: ProbeOutcome | None) -> None:
+        before = probe.state
+        probe.state = count(before, probe.probe, outcome)
+        if probe.state.on_hold:
+            probe.stop()
+        if probe.state.settled is before.settled:
+            return
+        state.results = None
+        self._kept.keep(uid, {**state.kept, **state.settled()})
+        if before.kind is ProbeKind.STARTUP:
+            self._startup_settled(uid, state, probe)
+        asyncio.get_running_loop().call_soon(self._on_change, uid)
+
+    def _startup_settled(self, uid: PodUID, state: _PodProbes, startup: _Probe) -> None:
+        """Let the container's other probes begin where the startup probe has ended."""
+        now = self._clock()
+        for probe in state.probes.values():
+            if probe.container is startup.container and probe.seen.container_id == startup.state.container_id:
+                started = startup.state.settled is ProbeOutcome.SUCCESS
+                seen = probe.seen
+                probe.seen = Seen(
+                    container_id=seen.container_id,
+                    started_at=seen.started_at,
+                    exited=seen.exited,
+                    started=started,
+                    stopping=seen.stopping,
+                )
+                if not self._is_active(probe):
+                    probe.stop()
+                elif probe.due is None:
+                    self._schedule(uid, probe, self._first_beat(probe, now))
+        self._arm()
+
+    async def _once(self, pod: Pod, probe: _Probe) -> ProbeOutcome | None:
+        """Ask once; None when the asking itself failed three times, which counts for nothing."""
+        assert probe.ask is not None
         error = ""
         for _ in range(_TRIES):
             try:
-                reply = await self._ask(pod, container, probe, found)
+                reply = await probe.ask()
             except (RuntimeFailure, OSError) as failure:
                 error = str(failure)
                 continue
-            if reply.verdict is Verdict.FAILURE:
-                self._event(pod, container, "Unhealthy", f"{title} probe failed: {reply.output}")
-                return ProbeOutcome.FAILURE
-            if reply.verdict is Verdict.WARNING:
-                self._event(pod, container, "ProbeWarning", f"{title} probe warning: {reply.output}")
-            return ProbeOutcome.SUCCESS
-        text = f"{title} probe errored and resulted in unknown state: {error}"
-        self._event(pod, container, "Unhealthy", text)
+            return self._judge(pod, probe, reply)
+        self._event(pod, probe, "Unhealthy", f"errored and resulted in unknown state: {error}")
         return None
 
-    async def _ask(self, pod: Pod, container: Container, probe: Probe, found: ObservedContainer) -> ProbeReply:
-        timeout = float(probe.timeout_seconds)
-        if probe.exec is not None:
-            return await self._ask_exec(pod, found, tuple(probe.exec.command or ()), timeout)
-        ips = self._pod_ips(pod)
-        own = ips[0] if ips else ""
-        if probe.http_get is not None:
-            action = probe.http_get
-            port = resolve_port(action.port, container)
-            headers = request_headers(
-                [(one.name, one.value) for one in action.http_headers or ()], user_agent=self._user_agent
-            )
-            path = action.path if action.path.startswith(("/", "?")) or not action.path else "/" + action.path
-            url = f"{(action.scheme or 'HTTP').lower()}://{host_port(action.host or own, port)}{path}"
-            return await probe_http(url, headers, timeout_s=timeout)
-        if probe.tcp_socket is not None:
-            port = resolve_port(probe.tcp_socket.port, container)
-            return await probe_tcp(probe.tcp_socket.host or own, port, timeout_s=timeout)
-        if probe.grpc is not None:
-            from minikubelet.runtime.probes.grpc import probe_grpc
+    def _judge(self, pod: Pod, probe: _Probe, reply: ProbeReply) -> ProbeOutcome:
+        if reply.verdict is Verdict.SUCCESS:
+            return ProbeOutcome.SUCCESS
+        if reply.verdict is Verdict.WARNING:
+            self._event(pod, probe, "ProbeWarning", f"warning: {reply.output}")
+            return ProbeOutcome.SUCCESS
+        self._event(pod, probe, "Unhealthy", f"failed: {reply.output}")
+        return ProbeOutcome.FAILURE
 
-            service = probe.grpc.service or ""
-            return await probe_grpc(own, probe.grpc.port, service, timeout_s=timeout, user_agent=self._user_agent)
-        raise HookError(f"missing probe handler for {pod.metadata.name}:{container.name}")
-
-    async def _ask_exec(
-        self, pod: Pod, found: ObservedContainer, command: tuple[str, ...], limit_s: float
-    ) -> ProbeReply:
-        result = await self._runtime.exec(pod, found.id, command, timeout_s=limit_s, limit=_EXEC_LIMIT)
-        output = result.output.decode("utf-8", "replace")
-        if result.timed_out:
-            what = f'command timed out: "{" ".join(command)}" timed out after {limit_s:g}s'
-            return ProbeReply(Verdict.FAILURE, what)
-        if result.exit_code != 0:
-            return ProbeReply(Verdict.FAILURE, output)
-        return ProbeReply(Verdict.SUCCESS, output)
-
-    def _event(self, pod: Pod, container: Container, reason: str, message: str) -> None:
-        init = any(one.name == container.name for one in pod.spec.init_containers or ())
-        self._recorder.event(pod, "Warning", reason, message, container=container.name, init=init)
+    def _event(self, pod: Pod, probe: _Probe, reason: str, text: str) -> None:
+        message = f"{probe.state.kind.value} probe {text}"
+        container_id = probe.state.container_id
+        if container_id is not None:
+            message = message.replace(container_id, probe.container.name)  # equal messages are counted, not listed
+        self._recorder.event(pod, "Warning", reason, message, container=probe.container.name, init=probe.init)
 
 
-def _probed_containers(pod: Pod) -> list[Container]:
+def _restore(state: ProbeState, kept: ProbeOutcome) -> ProbeState:
+    """Return the memory of a probe whose result an earlier daemon kept."""
+    failed = kept is ProbeOutcome.FAILURE and state.kind is not ProbeKind.READINESS
+    return ProbeState(kind=state.kind, container_id=state.container_id, settled=kept, on_hold=failed)
+
+
+def _probes(pod: Pod) -> Iterator[_Probe]:
     sidecars = [one for one in pod.spec.init_containers or () if one.restart_policy == "Always"]
-    return [*sidecars, *pod.spec.containers]
-
-
-def _probes(container: Container) -> list[tuple[str, Probe]]:
-    found = (container.startup_probe, container.liveness_probe, container.readiness_probe)
-    return [(kind, probe) for kind, probe in zip(_KINDS, found, strict=True) if probe is not None]
+    for container in (*sidecars, *pod.spec.containers):
+        init = any(container is one for one in sidecars)
+        for kind, probe in (
+            (ProbeKind.STARTUP, container.startup_probe),
+            (ProbeKind.LIVENESS, container.liveness_probe),
+            (ProbeKind.READINESS, container.readiness_probe),
+        ):
+            if probe is not None:
+                yield _Probe(container, kind, probe, init=init)

@@ -18,6 +18,7 @@ from minikubelet.lifecycle.observed import ContainerID
 from minikubelet.runtime.port import Runtime, RuntimeFailure
 from minikubelet.runtime.probes.dial import host_port
 from minikubelet.runtime.probes.http import HttpError, http_get, request_headers
+from minikubelet.runtime.probes.target import resolve_port
 
 log = structlog.get_logger(__name__)
 
@@ -28,23 +29,6 @@ _FOREVER_S: Final = 10 * 365 * 24 * 3600.0
 
 class HookError(RuntimeFailure):
     """A hook failed; the text is what the kubelet logs and shows as the container's waiting message."""
-
-
-def resolve_port(port: int | str, container: Container) -> int:
-    """Return the number that a port stands for: itself, a port name of this container, or a number in text.
-
-    Raises:
-        HookError: No such name, or not between 1 and 65535.
-    """
-    number = port
-    if isinstance(port, str):
-        named = next((p.container_port for p in container.ports or () if p.name == port), None)
-        number = named if named is not None else int(port) if port.isascii() and port.isdigit() else -1
-        if number == -1:
-            raise HookError(f"couldn't find port: {port} in container {container.name}")
-    if not isinstance(number, int) or not 0 < number < 65536:
-        raise HookError(f"invalid port number: {number}")
-    return number
 
 
 def http_hook_url(action: HTTPGetAction, container: Container, pod_ip: str) -> str:

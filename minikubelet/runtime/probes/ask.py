@@ -1,0 +1,84 @@
+"""Asks a container once how it is, by the one way that its probe names.
+
+What does not change from run to run (URL, headers, command) is made once for each instance of a container.
+Source: kubelet prober/prober.go `runProbe` (v1.36).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final
+
+from minikubelet.api.types import Container, Pod, Probe
+from minikubelet.lifecycle.observed import ContainerID
+from minikubelet.runtime.port import Runtime, RuntimeFailure
+from minikubelet.runtime.probes.http import probe_http, request_headers
+from minikubelet.runtime.probes.result import ProbeReply, Verdict
+from minikubelet.runtime.probes.target import probe_url, resolve_port
+from minikubelet.runtime.probes.tcp import probe_tcp
+
+OUTPUT_LIMIT: Final = 10 * 1024
+
+Ask = Callable[[], Awaitable[ProbeReply]]
+
+
+class Asker:
+    """Makes the questions of all probes of a node."""
+
+    def __init__(self, runtime: Runtime, *, version: str, pod_ips: Callable[[Pod], Sequence[str]]) -> None:
+        """Create it.
+
+        Args:
+            runtime: Runs exec probes.
+            version: Of the daemon, for the User-Agent.
+            pod_ips: A pod's addresses now.
+        """
+        self._runtime = runtime
+        self._user_agent = f"kube-probe/{version}"
+        self._pod_ips = pod_ips
+
+    def prepare(self, pod: Pod, container: Container, probe: Probe, container_id: ContainerID) -> Ask:
+        """Return what asks this instance once; it raises RuntimeFailure or OSError when the asking itself fails."""
+        timeout = float(probe.timeout_seconds)
+        if probe.exec is not None:
+            command = tuple(probe.exec.command or ())
+            return lambda: self._exec(pod, container_id, command, timeout)
+        ips = self._pod_ips(pod)
+        own = ips[0] if ips else ""
+        try:
+            if probe.http_get is not None:
+                given = [(one.name, one.value) for one in probe.http_get.http_headers or ()]
+                headers = request_headers(given, user_agent=self._user_agent)
+                url = probe_url(probe.http_get, container, own)
+                return lambda: probe_http(url, headers, timeout_s=timeout)
+            if probe.tcp_socket is not None:
+                port = resolve_port(probe.tcp_socket.port, container)
+                host = probe.tcp_socket.host or own
+                return lambda: probe_tcp(host, port, timeout_s=timeout)
+        except RuntimeFailure as failure:
+            return _fail(str(failure))
+        if probe.grpc is not None:
+            number, service = probe.grpc.port, probe.grpc.service or ""
+            return lambda: self._grpc(own, number, service, timeout)
+        return _fail(f"missing probe handler for {pod.metadata.name}_{pod.metadata.namespace}:{container.name}")
+
+    async def _exec(self, pod: Pod, container_id: ContainerID, command: tuple[str, ...], limit_s: float) -> ProbeReply:
+        result = await self._runtime.exec(pod, container_id, command, timeout_s=limit_s, limit=OUTPUT_LIMIT)
+        if result.timed_out:
+            text = f'command timed out: "{" ".join(command)}" timed out after {limit_s:g}s'
+            return ProbeReply(Verdict.FAILURE, text)
+        verdict = Verdict.SUCCESS if result.exit_code == 0 else Verdict.FAILURE
+        return ProbeReply(verdict, result.output.decode("utf-8", "replace"))
+
+    async def _grpc(self, host: str, port: int, service: str, limit_s: float) -> ProbeReply:
+        # Imported here: HTTP/2 costs memory that a node without gRPC probes need not pay.
+        from minikubelet.runtime.probes.grpc import probe_grpc
+
+        return await probe_grpc(host, port, service, timeout_s=limit_s, user_agent=self._user_agent)
+
+
+def _fail(why: str) -> Ask:
+    async def ask() -> ProbeReply:
+        raise RuntimeFailure(why)
+
+    return ask
