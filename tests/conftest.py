@@ -144,6 +144,15 @@ class Node:
         name = f"{meta['namespace']}_{meta['name']}_{meta['uid']}"
         return (self.log_dir / "pods" / name / container / f"{count}.log").read_text()
 
+    def output(self, pod: Json, container: str = "main", count: int = 0) -> str:
+        """Return what a container wrote, without stamps and streams; "" before its log is there."""
+        try:
+            lines = self.log(pod, container, count).splitlines(keepends=True)
+        except FileNotFoundError:
+            return ""
+        pieces = [line.split(" ", 3) for line in lines]
+        return "".join(piece[3][:-1] + ("" if piece[2] == "P" else "\n") for piece in pieces)
+
     def cli(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run the command line against this node."""
         command = [sys.executable, "-m", "minikubelet", *arguments, *self.roots]
