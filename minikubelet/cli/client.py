@@ -191,14 +191,19 @@ def tell_once(text: str) -> None:
 
 def pods_from_files(options: argparse.Namespace, down: DaemonDown) -> list[Json]:
     """Return what the daemon last wrote of its pods, and say so. Raises `down` when there is nothing."""
+    found = read_status_files(options, down)
+    tell_once(f"{str(down).split(';', 1)[0]}; this is what it last wrote")
+    return found
+
+
+def read_status_files(options: argparse.Namespace, down: DaemonDown) -> list[Json]:
+    """Return the pods as their status files have them. Raises `down` when there are none to read."""
     directory = os.path.join(options.run_dir, "status")
     try:
         names = sorted(name for name in os.listdir(directory) if name.endswith(".json"))
     except OSError:
         raise down from None
-    found = [pod for name in names if (pod := _read_pod(os.path.join(directory, name), down)) is not None]
-    tell_once(f"{str(down).split(';', 1)[0]}; this is what it last wrote")
-    return found
+    return [pod for name in names if (pod := _read_pod(os.path.join(directory, name), down)) is not None]
 
 
 def _read_pod(path: str, down: DaemonDown) -> Json | None:

@@ -1,113 +1,336 @@
-"""`minikubelet logs`: reads the log files, so it works with and without the daemon."""
+"""`minikubelet logs`: reads the log files, so it works with and without the daemon, across rotations and restarts."""
 
 from __future__ import annotations
 
 import argparse
+import heapq
 import os
 import sys
 import time
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
+from typing import Any, Final
 
-from minikubelet.cli import lookup
+from minikubelet.cli import client, lookup, terminal
+from minikubelet.cli.arguments import add_namespace, duration, moment, namespace_of
+from minikubelet.cli.log_files import (
+    Follower,
+    LogLine,
+    container_directory,
+    parts,
+    pod_directory,
+    read_log,
+    restart_counts,
+)
 from minikubelet.cli.main import CommandFailed
 
 Json = dict[str, Any]
 
-_POLL_S = 0.1
+EXAMPLES = """\
+examples:
+  minikubelet logs web                         what the pod's first container printed
+  minikubelet logs web -c server -c helper     two containers, in the order of time
+  minikubelet logs -f -l app=web               all pods with a label, over restarts and edits, new ones too
+  minikubelet logs web -p                      of the instance before the last restart
+  minikubelet logs web --since=10m --timestamps
+"""
+
+# How often to look when nothing rings: for file systems that tell nothing.
+_LOOK_S: Final = 2.0
+_GONE_S: Final = 3.0
+_TERMINAL: Final = ("Succeeded", "Failed")
+# kubectl's, when pods are chosen by label.
+_TAIL_BY_LABEL: Final = 10
+
+
+class Source:
+    """A container of a pod whose log is wanted."""
+
+    def __init__(self, pod: Json, container: str) -> None:
+        self.pod = pod
+        self.container = container
+        self.name = f"{pod['metadata']['name']}/{container}"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument("pod")
-    parser.add_argument("-n", "--namespace", default="default")
-    parser.add_argument("-c", "--container")
-    parser.add_argument("-p", "--previous", action="store_true")
-    parser.add_argument("-f", "--follow", action="store_true")
-    parser.add_argument("--tail", type=int, default=-1, metavar="LINES")
-    parser.add_argument("--timestamps", action="store_true")
+    parser.add_argument("pods", nargs="*", metavar="POD", help="one or several pods, each perhaps as POD/CONTAINER")
+    add_namespace(parser, all_too=True)
+    parser.add_argument("-l", "--selector", default="", help="all pods with these labels")
+    parser.add_argument("-c", "--container", action="append", default=[], help="one container; may be given again")
+    parser.add_argument("--all-containers", action="store_true", help="all containers, init containers too")
+    parser.add_argument("-f", "--follow", action="store_true", help="go on, over restarts, until the pods have ended")
+    parser.add_argument("-p", "--previous", action="store_true", help="of the instance before this one")
+    parser.add_argument("--since", type=duration, metavar="DURATION", help="only what is younger: 5s, 2m, 3h")
+    parser.add_argument("--since-time", type=moment, metavar="TIME", help="only what came after (RFC 3339)")
+    parser.add_argument("--tail", type=int, metavar="LINES", help="only the last lines (with -l: 10; -1 means all)")
+    parser.add_argument("--timestamps", action="store_true", help="put the time before each line")
+    parser.add_argument("--prefix", action="store_true", default=None, help="put [pod/POD/CONTAINER] before each line")
+    parser.add_argument("--no-prefix", dest="prefix", action="store_false", help="no prefix, also for several sources")
+    parser.add_argument("--limit-bytes", type=int, default=0, metavar="N", help="stop after so many bytes")
+    parser.add_argument("--stream", choices=["All", "Stdout", "Stderr"], default="All", help="only one of the streams")
+    parser.add_argument("--ignore-errors", action="store_true", help="go on when one of several logs cannot be read")
+    parser.add_argument("--max-log-requests", type=int, help=argparse.SUPPRESS)  # kubectl's; there is no such limit
 
 
 def execute(options: argparse.Namespace) -> int:
-    """Print a container's log."""
-    pod = lookup.find_pod(options, options.namespace, options.pod)
-    container = options.container or pod["spec"]["containers"][0]["name"]
-    status = _status(pod, container)
-    count = status["restartCount"]
-    if options.previous:
-        if "terminated" not in status.get("lastState", {}):
-            name = pod["metadata"]["name"]
-            raise CommandFailed(f'previous terminated container "{container}" in pod "{name}" not found')
-        count -= 0 if "waiting" in status["state"] else 1
-    elif not status.get("containerID"):
-        reason = status["state"].get("waiting", {}).get("reason", "")
-        name = pod["metadata"]["name"]
-        raise CommandFailed(f'container "{container}" in pod "{name}" is waiting to start: {reason}')
-    meta = pod["metadata"]
-    directory = os.path.join(options.log_dir, "pods", f"{meta['namespace']}_{meta['name']}_{meta['uid']}", container)
-    path = os.path.join(directory, f"{count}.log")
-    try:
-        lines = _lines(path, follow=options.follow and not options.previous)
-        _print(lines, options)
-    except FileNotFoundError as error:
-        raise CommandFailed(f"cannot read {path}: there is no such log (yet)") from error
-    return 0
+    """Print containers' logs."""
+    if not options.pods and not options.selector:
+        raise CommandFailed("say which pods: by name, or with -l by label; 'minikubelet get pods' lists them", 2)
+    sources = _sources(options)
+    printer = Printer(options, several=len(sources) > 1 or (options.follow and bool(options.selector)))
+    if options.follow and not options.previous:
+        _follow(options, sources, printer)
+        return 0
+    code = 0
+    logs: list[Iterator[tuple[float, Source, LogLine]]] = []
+    for one in sources:
+        try:
+            logs.append(_past(options, one))
+        except CommandFailed as failure:
+            if len(sources) == 1 and not options.ignore_errors:
+                raise
+            client.tell_once(str(failure))
+            code = 0 if options.ignore_errors else 1
+    for _, source, line in heapq.merge(*logs, key=lambda one: one[0]) if len(logs) > 1 else _chain(logs):
+        printer.print(source, line)
+    return code
 
 
-def _status(pod: Json, container: str) -> Json:
-    status = pod.get("status", {})
-    every = [*status.get("containerStatuses", ()), *status.get("initContainerStatuses", ())]
-    for one in every:
-        if one["name"] == container:
-            found: Json = one
-            return found
-    known = " ".join(one["name"] for one in every)
+def _chain(logs: Sequence[Iterator[tuple[float, Source, LogLine]]]) -> Iterator[tuple[float, Source, LogLine]]:
+    for one in logs:
+        yield from one
+
+
+def _sources(options: argparse.Namespace) -> list[Source]:
+    namespace = namespace_of(options)
+    if options.selector:
+        pods = client.pods(options, namespace, options.selector)
+        if not pods and not options.follow:
+            print(f"No resources found in {namespace or 'any'} namespace.", file=sys.stderr)
+        return [Source(pod, name) for pod in pods for name in _containers(options, pod, options.container)]
+    found: list[Source] = []
+    words = list(options.pods)
+    # kubectl's old form: logs POD CONTAINER.
+    for word in words:
+        name, _, container = word.removeprefix("pod/").removeprefix("pods/").partition("/")
+        pod = lookup.find_pod(options, namespace, name)
+        chosen = [container] if container else options.container
+        found += [Source(pod, one) for one in _containers(options, pod, chosen)]
+    return found
+
+
+def _containers(options: argparse.Namespace, pod: Json, chosen: Sequence[str]) -> list[str]:
+    names = lookup.container_names(pod)
+    if options.all_containers:
+        return names
+    if chosen:
+        return [lookup.choose_container(pod, one) for one in chosen]
+    first = lookup.choose_container(pod, "")
+    if len(names) > 1 and lookup.DEFAULT_CONTAINER not in (pod["metadata"].get("annotations") or {}):
+        inits = {one["name"] for one in pod["spec"].get("initContainers") or ()}
+        others = ", ".join(
+            f"{one} (init)" if one in inits else one for one in [first, *(n for n in names if n != first)]
+        )
+        client.tell_once(f'Defaulted container "{first}" out of: {others}')
+    return [first]
+
+
+def _past(options: argparse.Namespace, source: Source) -> Iterator[tuple[float, Source, LogLine]]:
+    """Yield what is there of one log. Raises CommandFailed before the first line."""
+    path = _path(options, source)
+    tail = _tail(options)
+    since = _since(options)
+    if not os.path.exists(path) and not parts(path)[:-1]:
+        raise CommandFailed(f"cannot read {path}: there is no such log (yet)")
+
+    def lines() -> Iterator[tuple[float, Source, LogLine]]:
+        for line in read_log(path, tail=tail):
+            stamp = seconds(line.stamp)
+            if stamp >= since:
+                yield stamp, source, line
+
+    return lines()
+
+
+def _path(options: argparse.Namespace, source: Source) -> str:
+    pod, container = source.pod, source.container
     name = pod["metadata"]["name"]
-    raise CommandFailed(f"container {container} is not valid for pod {name}; its containers are: {known}")
+    status = lookup.container_status(pod, container)
+    directory = container_directory(options.log_dir, pod, container)
+    counts = restart_counts(directory)
+    count = int(status.get("restartCount", 0))
+    state = status.get("state") or {}
+    if options.previous:
+        if "terminated" not in (status.get("lastState") or {}):
+            hint = "it has not restarted yet; without -p you see what runs now"
+            raise CommandFailed(f'previous terminated container "{container}" in pod "{name}" not found: {hint}')
+        # While it waits for its next start, the instance that ended last is the current one of the count.
+        count -= 0 if "waiting" in state else 1
+    elif not status.get("containerID") and count not in counts:
+        reason = (state.get("waiting") or {}).get("reason") or "ContainerCreating"
+        raise CommandFailed(
+            f'container "{container}" in pod "{name}" is waiting to start: {reason}; '
+            f"'minikubelet why {lookup.manifest_name(pod)}' says what it waits for, logs -f waits along"
+        )
+    return os.path.join(directory, f"{count}.log")
 
 
-def _lines(path: str, *, follow: bool) -> Iterator[bytes | None]:
-    """Yield whole lines; None where the file ends for now."""
-    rest = b""
-    with open(path, "rb") as file:
-        while True:
-            chunk = file.read(65536)
-            if chunk:
-                *whole, rest = (rest + chunk).split(b"\n")
-                yield from whole
-                continue
-            yield None
-            if not follow:
-                return
-            try:
-                if os.stat(path).st_ino != os.fstat(file.fileno()).st_ino:
-                    break  # rotated away: go on with the new file
-            except FileNotFoundError:
-                return
-            time.sleep(_POLL_S)
-    yield from _lines(path, follow=follow)
+def _tail(options: argparse.Namespace) -> int:
+    if options.tail is not None:
+        return int(options.tail)
+    return _TAIL_BY_LABEL if options.selector and options.since is None and options.since_time is None else -1
 
 
-def _print(lines: Iterator[bytes | None], options: argparse.Namespace) -> None:
-    kept: list[bytes] | None = [] if options.tail >= 0 else None
-    for line in lines:
-        if line is None:
-            if kept is not None:
-                for one in kept[len(kept) - min(options.tail, len(kept)) :]:
-                    _write(one, options)
-                kept = None
+def _since(options: argparse.Namespace) -> float:
+    if options.since_time is not None:
+        return datetime.fromisoformat(options.since_time).timestamp()
+    return time.time() - options.since if options.since is not None else 0.0
+
+
+def seconds(stamp: bytes) -> float:
+    """Return a line's time in Unix seconds, 0 for one that cannot be read."""
+    try:
+        return datetime.fromisoformat(stamp.decode("ascii")).timestamp()
+    except ValueError:
+        return 0.0
+
+
+class Printer:
+    """Prints lines of several sources, each with a prefix in a colour of its own."""
+
+    def __init__(self, options: argparse.Namespace, *, several: bool) -> None:
+        self._timestamps = options.timestamps
+        self._prefix = options.prefix if options.prefix is not None else several
+        self._left = options.limit_bytes or None
+        self._stream = options.stream.lower().encode()
+
+    def print(self, source: Source, line: LogLine) -> None:
+        """Print one line. Raises SystemExit when the limit is reached."""
+        if self._stream not in (b"all", line.stream):
+            return
+        data = line.text + (b"\n" if line.whole or self._prefix else b"")
+        if self._timestamps:
+            data = line.stamp + b" " + data
+        if self._prefix:
+            data = _prefix(source.name).encode() + data
+        if self._left is not None:
+            data = data[: self._left]
+            self._left -= len(data)
+        sys.stdout.buffer.write(data)
+        if self._left == 0:
             sys.stdout.flush()
-        elif kept is not None:
-            kept.append(line)
-        else:
-            _write(line, options)
+            raise SystemExit(0)
 
 
-def _write(line: bytes, options: argparse.Namespace) -> None:
-    words = line.split(b" ", 3)
-    if len(words) < 4:
-        return
-    stamp, stream, tag, text = words
-    output = sys.stderr if stream == b"stderr" else sys.stdout
-    prefix = stamp + b" " if options.timestamps else b""
-    output.buffer.write(prefix + text + (b"" if tag.startswith(b"P") else b"\n"))
+def _prefix(name: str) -> str:
+    """Return `[pod/POD/CONTAINER] ` in the colour that this name always has."""
+    colour = terminal.PREFIXES[sum(name.encode()) % len(terminal.PREFIXES)]
+    return terminal.paint(f"[pod/{name}]", colour) + " "
+
+
+def _follow(options: argparse.Namespace, sources: Iterable[Source], printer: Printer) -> None:
+    """Print what is there and then what comes, until all pods have ended."""
+    from minikubelet.linux.inotify import Bell
+
+    bell = Bell()
+    try:
+        following = Following(options, bell)
+        for one in sources:
+            following.add(one, printer)
+        while True:
+            pods = following.look()
+            for source, line in following.pump():
+                printer.print(source, line)
+            sys.stdout.flush()
+            if following.is_over(pods):
+                return
+            bell.wait(_LOOK_S)
+    finally:
+        bell.close()
+
+
+class Following:
+    """Which containers are followed, and whether any of them can still print."""
+
+    def __init__(self, options: argparse.Namespace, bell: Any) -> None:
+        self._options = options
+        self._bell = bell
+        self._namespace = namespace_of(options)
+        self._followers: dict[tuple[str, str], tuple[Source, Follower]] = {}
+        self._seen_at = time.monotonic()
+        self._names: set[tuple[str, str]] = set()
+        self._directories = (os.path.join(options.run_dir, "status"), os.path.join(options.log_dir, "pods"))
+
+    def add(self, source: Source, printer: Printer | None = None) -> None:
+        """Follow a container; with a printer, first print what is there and was asked for."""
+        meta = source.pod["metadata"]
+        key = (meta["uid"], source.container)
+        if key in self._followers:
+            return
+        self._names.add((meta["namespace"], meta["name"]))
+        directory = container_directory(self._options.log_dir, source.pod, source.container)
+        counts = restart_counts(directory)
+        count = counts[-1] if counts else 0
+        follower = Follower(directory, count, at_end=False)
+        self._followers[key] = (source, follower)
+        if printer is None:
+            return
+        tail, since = _tail(self._options), _since(self._options)
+        found = [line for line in follower.pump() if seconds(line.stamp) >= since]
+        # What was rotated away before is asked for too, as long as nothing bounds it.
+        if tail < 0 and counts:
+            early = parts(os.path.join(directory, f"{count}.log"))[:-1]
+            found = [*(one for one in _read_all(early) if seconds(one.stamp) >= since), *found]
+        for line in found if tail < 0 else found[len(found) - min(tail, len(found)) :]:
+            printer.print(source, line)
+
+    def look(self) -> list[Json]:
+        """Watch what there is to watch, take up new containers, and return the pods that are followed."""
+        for one in self._directories:
+            self._bell.watch(one)
+        pods = [pod for pod in self._published() if self._is_wanted(pod)]
+        for pod in pods:
+            for name in _containers(self._options, pod, self._options.container):
+                self.add(Source(pod, name))
+        for source, _ in self._followers.values():
+            self._bell.watch(pod_directory(self._options.log_dir, source.pod))
+            self._bell.watch(container_directory(self._options.log_dir, source.pod, source.container))
+        return pods
+
+    def _published(self) -> list[Json]:
+        down = client.DaemonDown(f"cannot read the status of pods in {self._directories[0]}")
+        try:
+            pods = client.read_status_files(self._options, down)
+        except client.DaemonDown:
+            return []
+        return [one for one in pods if self._namespace in ("", one["metadata"]["namespace"])]
+
+    def _is_wanted(self, pod: Json) -> bool:
+        if self._options.selector:
+            from minikubelet.cli.selectors import matches
+
+            return matches(pod, self._options.selector, "")
+        return (pod["metadata"]["namespace"], pod["metadata"]["name"]) in self._names
+
+    def pump(self) -> Iterator[tuple[Source, LogLine]]:
+        """Yield all new lines, those of several sources in the order of time."""
+        found = [(source, line) for source, follower in self._followers.values() for line in follower.pump()]
+        return iter(sorted(found, key=lambda one: seconds(one[1].stamp)) if len(self._followers) > 1 else found)
+
+    def is_over(self, pods: Sequence[Json]) -> bool:
+        """Tell whether nothing more can come: every pod has ended, or is gone for good."""
+        if self._options.selector:
+            return False
+        if pods:
+            self._seen_at = time.monotonic()
+        elif time.monotonic() - self._seen_at < _GONE_S:
+            return False  # an edited pod is away for a moment
+        return all(one.get("status", {}).get("phase") in _TERMINAL for one in pods)
+
+
+def _read_all(paths: Sequence[str]) -> Iterator[LogLine]:
+    from minikubelet.cli.log_files import read_file
+
+    for one in paths:
+        yield from read_file(one)

@@ -181,7 +181,8 @@ def _as_argparse_likes(arguments: Sequence[str], parser: argparse.ArgumentParser
         flag, equals, value = one.partition("=")
         action = parser._option_string_actions.get(flag) if equals else None
         if action is not None and action.nargs == 0 and value in ("true", "false"):
-            plain += [flag] if value == "true" else []
+            negative = f"--no-{flag[2:]}"
+            plain += [flag] if value == "true" else [negative] if negative in parser._option_string_actions else []
         elif action is not None and not flag.startswith("--"):
             plain += [flag, value]
         else:
