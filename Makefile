@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SETUP := .ci/setup
 
-.PHONY: help run test unit integration e2e chaos lint typecheck format check install uninstall clean
+.PHONY: help run test unit integration e2e chaos bench lint typecheck format check install uninstall clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -26,6 +26,9 @@ e2e: $(VENV)/.dev  ## run real programs as pods, as root
 
 chaos: $(VENV)/.dev  ## kill and edit at random for a minute, as root: CHAOS_SECONDS=600 SEED=1 for more
 	$(BIN)/python -m tests.chaos --seconds $(or $(CHAOS_SECONDS),60) $(if $(SEED),--seed $(SEED))
+
+bench: $(VENV)/.dev  ## measure on this machine, beside the bare kernel and installed peers, as root
+	$(BIN)/python -m tests.bench --json bench.json --svg bench.svg
 
 lint: $(VENV)/.dev  ## check style and import floors
 	$(BIN)/ruff check minikubelet tests && $(BIN)/ruff format --check minikubelet tests && $(BIN)/lint-imports
