@@ -56,10 +56,17 @@ class _Options:
     node_name: str
     seen_at: str
     strict_static: bool
+    before: Manifest | None = None
 
 
 def parse_manifest(
-    data: bytes, *, file: str, node_name: str, seen_at: str = "", strict_static: bool = False
+    data: bytes,
+    *,
+    file: str,
+    node_name: str,
+    seen_at: str = "",
+    strict_static: bool = False,
+    before: Manifest | None = None,
 ) -> Manifest:
     """Read a manifest file.
 
@@ -69,8 +76,9 @@ def parse_manifest(
         node_name: The node's name, which pods are named after.
         seen_at: When the file was first seen, RFC 3339, for the pod's annotation.
         strict_static: Refuse what the kubelet refuses in static pods: references to other API objects.
+        before: The version of the file that counts until now; its immutable objects may not change.
     """
-    options = _Options(file=file, node_name=node_name, seen_at=seen_at, strict_static=strict_static)
+    options = _Options(file=file, node_name=node_name, seen_at=seen_at, strict_static=strict_static, before=before)
     manifest = Manifest()
     try:
         documents, duplicates = read_documents(decode_text(data))
@@ -151,7 +159,10 @@ def _text(node: Node, name: str) -> str:
 
 
 def _sample(node: Node) -> str:
-    return str(node.plain())[:80]
+    """Return the beginning of a document for a message, without what may be secret."""
+    plain = node.plain()
+    hidden = {name: "..." for name in ("data", "stringData", "binaryData") if name in plain}
+    return str({**plain, **hidden})[:80]
 
 
 def _read_one(kind: str, node: Node, into: Decoding, manifest: Manifest, options: _Options) -> str:
@@ -167,9 +178,11 @@ def _read_one(kind: str, node: Node, into: Decoding, manifest: Manifest, options
         into.error("metadata.name", _place(into, "metadata"), "name is needed for the pod")
         return "name"
     if kind == "ConfigMap":
-        return _keep(value, _validate_config_map(value), manifest.config_maps, into)
+        old = _counterpart(value, options.before.config_maps if options.before is not None else ())
+        return _keep(value, _validate_config_map(value, old), manifest.config_maps, into)
     if kind == "Secret":
-        return _keep(value, _validate_secret(value), manifest.secrets, into)
+        old = _counterpart(value, options.before.secrets if options.before is not None else ())
+        return _keep(value, _validate_secret(value, old), manifest.secrets, into)
     pod = make_static(set_defaults(value), node_name=options.node_name, file_path=options.file, seen_at=options.seen_at)
     stage = _validate_pod(pod, into, options)
     if stage == "ok":
@@ -187,16 +200,25 @@ def _validate_pod(pod: Pod, into: Decoding, options: _Options) -> str:
     return _add_errors(validate_pod(pod), into)
 
 
-def _validate_config_map(value: ConfigMap) -> Sequence[Any]:
-    from minikubelet.api.validation.objects import validate_config_map
+def _counterpart(value: Any, before: Sequence[Any]) -> Any:
+    """Return the object of the same name in the version before, or None."""
 
-    return validate_config_map(value)
+    def key(one: Any) -> tuple[str, str]:
+        return one.metadata.namespace or "default", one.metadata.name
+
+    return next((one for one in before if key(one) == key(value)), None)
 
 
-def _validate_secret(value: Secret) -> Sequence[Any]:
-    from minikubelet.api.validation.objects import validate_secret
+def _validate_config_map(value: ConfigMap, old: ConfigMap | None) -> Sequence[Any]:
+    from minikubelet.api.validation.objects import validate_config_map, validate_config_map_update
 
-    return validate_secret(value)
+    return validate_config_map(value) or validate_config_map_update(value, old)
+
+
+def _validate_secret(value: Secret, old: Secret | None) -> Sequence[Any]:
+    from minikubelet.api.validation.objects import validate_secret, validate_secret_update
+
+    return validate_secret(value) or validate_secret_update(value, old)
 
 
 def _keep(value: Any, errors: Sequence[Any], kept: list[Any], into: Decoding) -> str:

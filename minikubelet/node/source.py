@@ -294,12 +294,17 @@ class ManifestSource:
 
     async def _parse(self, file: ManifestFile, data: bytes) -> Manifest:
         if len(data) > _LARGE_BYTES:
-            return await asyncio.to_thread(self._parse_now, file.path, file.first_seen, data)
-        return self._parse_now(file.path, file.first_seen, data)
+            return await asyncio.to_thread(self._parse_now, file.path, file.first_seen, data, file.good)
+        return self._parse_now(file.path, file.first_seen, data, file.good)
 
-    def _parse_now(self, path: str, first_seen: float, data: bytes) -> Manifest:
+    def _parse_now(self, path: str, first_seen: float, data: bytes, before: Manifest | None = None) -> Manifest:
         return parse_manifest(
-            data, file=path, node_name=self._node_name, seen_at=rfc3339(first_seen), strict_static=self._strict
+            data,
+            file=path,
+            node_name=self._node_name,
+            seen_at=rfc3339(first_seen),
+            strict_static=self._strict,
+            before=before,
         )
 
     def _say_warnings(self, file: ManifestFile) -> None:

@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import base64
 import binascii
+from collections.abc import Mapping
 from typing import Final
 
 import msgspec
 
 from minikubelet.api import syntax
-from minikubelet.api.field_errors import FieldError, invalid, too_long
+from minikubelet.api.field_errors import FieldError, forbidden, invalid, too_long
 from minikubelet.api.types import ConfigMap, ObjectMeta, Secret
 from minikubelet.api.validation.metadata import validate_metadata
 
 _LIMIT: Final = 1024 * 1024
+_IMMUTABLE: Final = "field is immutable when `immutable` is set"
 
 
 def validate_config_map(value: ConfigMap) -> list[FieldError]:
@@ -48,6 +50,36 @@ def validate_secret(value: Secret) -> list[FieldError]:
     if total > _LIMIT:
         errors.append(too_long("data", _LIMIT))
     return errors
+
+
+def validate_config_map_update(value: ConfigMap, old: ConfigMap | None) -> list[FieldError]:
+    """Return what may not change: all but the metadata of an immutable ConfigMap."""
+    if old is None or not old.immutable:
+        return []
+    errors = [] if value.immutable else [forbidden("immutable", _IMMUTABLE)]
+    if (value.data or {}) != (old.data or {}):
+        errors.append(forbidden("data", _IMMUTABLE))
+    if _decoded(value.binary_data) != _decoded(old.binary_data):
+        errors.append(forbidden("binaryData", _IMMUTABLE))
+    return errors
+
+
+def validate_secret_update(value: Secret, old: Secret | None) -> list[FieldError]:
+    """Return what may not change: all but the metadata of an immutable Secret."""
+    if old is None or not old.immutable:
+        return []
+    errors = [] if value.immutable else [forbidden("immutable", _IMMUTABLE)]
+    if _secret_data(value) != _secret_data(old):
+        errors.append(forbidden("data", _IMMUTABLE))
+    return errors
+
+
+def _secret_data(value: Secret) -> dict[str, bytes]:
+    return _decoded(value.data) | {key: text.encode() for key, text in (value.string_data or {}).items()}
+
+
+def _decoded(data: Mapping[str, str] | None) -> dict[str, bytes]:
+    return {key: base64.b64decode(text) for key, text in (data or {}).items()}
 
 
 def _in_namespace(meta: ObjectMeta) -> ObjectMeta:
