@@ -8,6 +8,7 @@ import json
 import os
 import socket
 import sys
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 from urllib.parse import quote, urlencode
@@ -38,9 +39,10 @@ class _Connection(http.client.HTTPConnection):
     def __init__(self, path: str) -> None:
         super().__init__("minikubelet", timeout=_PATIENCE_S)
         self._path = path
+        self.channel: socket.socket | None = None  # stays here when the response takes the connection over
 
     def connect(self) -> None:
-        self.sock = connect(self._path)
+        self.sock = self.channel = connect(self._path)
         self.sock.settimeout(_PATIENCE_S)
 
 
@@ -77,7 +79,6 @@ def request(
     method: str = "GET",
     headers: Mapping[str, str] | None = None,
     body: bytes | None = None,
-    follow: bool = False,
 ) -> http.client.HTTPResponse:
     """Return the response to one request; an error is raised as ServerError.
 
@@ -88,11 +89,20 @@ def request(
         method: The HTTP method.
         headers: Further headers.
         body: What to send.
-        follow: The answer may take for ever, as a watch does.
     """
-    pairs = query.items() if isinstance(query, Mapping) else query
-    text = urlencode([(name, _text(value)) for name, value in pairs if value not in ("", None, False)])
-    connection = _Connection(socket_path(options))
+    return _ask(_Connection(socket_path(options)), path, query, method=method, headers=headers, body=body)
+
+
+def _ask(
+    connection: _Connection,
+    path: str,
+    query: Query | Iterable[tuple[str, str]],
+    *,
+    method: str = "GET",
+    headers: Mapping[str, str] | None = None,
+    body: bytes | None = None,
+) -> http.client.HTTPResponse:
+    text = query_text(query)
     try:
         connection.request(method, f"{path}?{text}" if text else path, body=body, headers=dict(headers or {}))
         response = connection.getresponse()
@@ -101,23 +111,27 @@ def request(
             f"the daemon gave no answer ({type(error).__name__}); see whether it is well with 'minikubelet status'"
         ) from error
     if response.status >= 300:
-        raise _error(response)
-    if follow and connection.sock is not None:
-        connection.sock.settimeout(None)
+        raise error_of(response.status, response.reason, response.read(65536))
     return response
+
+
+def query_text(query: Query | Iterable[tuple[str, str]]) -> str:
+    """Return parameters as a URL has them; empty ones, None and False are left out."""
+    pairs = query.items() if isinstance(query, Mapping) else query
+    return urlencode([(name, _text(value)) for name, value in pairs if value not in ("", None, False)])
 
 
 def _text(value: str | int | bool | None) -> str:
     return {True: "true", False: "false"}[value] if isinstance(value, bool) else str(value)
 
 
-def _error(response: http.client.HTTPResponse) -> ServerError:
-    data = response.read(65536)
+def error_of(status: int, reason: str, data: bytes) -> ServerError:
+    """Return what the daemon answered as an error: the message of its Status, or its text."""
     try:
         body = json.loads(data)
-        return ServerError(response.status, str(body.get("reason", "")), str(body["message"]))
+        return ServerError(status, str(body.get("reason", "")), str(body["message"]))
     except (ValueError, KeyError, AttributeError, TypeError):
-        return ServerError(response.status, response.reason, data.decode("utf-8", "replace").strip())
+        return ServerError(status, reason, data.decode("utf-8", "replace").strip())
 
 
 def fetch(options: argparse.Namespace, path: str, **query: str | int | bool | None) -> Json:
@@ -133,17 +147,41 @@ def fetch_table(options: argparse.Namespace, path: str, **query: str | int | boo
 
 
 def stream(
-    options: argparse.Namespace, path: str, *, as_table: bool = False, **query: str | int | bool | None
+    options: argparse.Namespace,
+    path: str,
+    *,
+    as_table: bool = False,
+    until: float | None = None,
+    **query: str | int | bool | None,
 ) -> Iterator[Json]:
-    """Yield the changes of a watch until the daemon ends it. Raises ServerError for an ERROR event."""
+    """Yield the changes of a watch until the daemon ends it, or until a time of the monotonic clock.
+
+    Raises ServerError for an ERROR event.
+    """
     headers = {"Accept": _TABLE} if as_table else {}
-    for line in request(options, path, {**query, "watch": True}, headers=headers, follow=True):
+    connection = _Connection(socket_path(options))
+    for line in _lines(_ask(connection, path, {**query, "watch": True}, headers=headers), connection.channel, until):
         change: Json = json.loads(line)
         if change["type"] == "ERROR":
             status = change["object"]
             raise ServerError(status.get("code", 500), status.get("reason", ""), status.get("message", ""))
         if change["type"] != "BOOKMARK":
             yield change
+
+
+def _lines(response: http.client.HTTPResponse, channel: socket.socket | None, until: float | None) -> Iterator[bytes]:
+    while channel is not None:
+        left = None if until is None else until - time.monotonic()
+        if left is not None and left <= 0:
+            return
+        channel.settimeout(left)
+        try:
+            line = response.readline()
+        except (TimeoutError, ConnectionError, http.client.HTTPException):
+            return
+        if not line:
+            return
+        yield line
 
 
 def scope(kind: str, namespace: str, name: str = "", sub: str = "") -> str:
