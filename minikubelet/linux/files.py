@@ -39,6 +39,27 @@ def write_atomic(path: str, data: bytes, *, mode: int = 0o644, durable: bool = F
         sync_directory(os.path.dirname(path))
 
 
+def read_small(path: str, limit: int = 65536) -> bytes:
+    """Return what one read of a kernel file gives; it costs fewer pages than a file object. Raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.read(descriptor, limit)
+    finally:
+        os.close(descriptor)
+
+
+def write_small(path: str, data: bytes) -> None:
+    """Write a kernel file that is there, in one write. Raises OSError."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(descriptor, data)
+    except OSError as error:
+        error.filename = path
+        raise
+    finally:
+        os.close(descriptor)
+
+
 def sync_directory(path: str) -> None:
     """Wait until the names in a directory are on disk."""
     descriptor = os.open(path or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -8,7 +8,8 @@ from __future__ import annotations
 import ctypes
 import os
 import struct
-from typing import Final
+from collections.abc import Callable
+from typing import Any, Final, cast
 
 CLONE_NEWNS: Final = 0x00020000
 CLONE_NEWCGROUP: Final = 0x02000000
@@ -56,6 +57,33 @@ _libc: Final = ctypes.PyDLL(None, use_errno=True)
 _MACHINE: Final = os.uname().machine
 
 
+def _function(name: str, *arguments: Any) -> Callable[..., int]:
+    """Bind a function once, with its argument types: calls then make fewer objects, for which pauses pay in pages."""
+    function = _libc[name]
+    function.argtypes = arguments
+    return cast("Callable[..., int]", function)
+
+
+_int, _uint, _long, _ulong, _size, _text = (
+    ctypes.c_int,
+    ctypes.c_uint,
+    ctypes.c_long,
+    ctypes.c_ulong,
+    ctypes.c_size_t,
+    ctypes.c_char_p,
+)
+_unshare: Final = _function("unshare", _int)
+_setns: Final = _function("setns", _int, _int)
+_mount: Final = _function("mount", _text, _text, _text, _ulong, _text)
+_umount2: Final = _function("umount2", _text, _int)
+_prctl: Final = _function("prctl", _int, _ulong, _ulong, _ulong, _ulong)
+_prctl_text: Final = _function("prctl", _int, _text, _ulong, _ulong, _ulong)
+_memmove: Final = _function("memmove", ctypes.c_void_p, _text, _size)
+# Through `syscall` every argument is a long; a pointer is given as the address or the bytes themselves.
+_syscall: Final = _libc.syscall
+_syscall.restype = _long
+
+
 def _check(result: int, path: str | None = None) -> int:
     if result < 0:
         number = ctypes.get_errno()
@@ -69,23 +97,22 @@ def _bytes(text: str | None) -> bytes | None:
 
 def unshare(flags: int) -> None:
     """Move this process into new namespaces."""
-    _check(_libc.unshare(ctypes.c_int(flags)))
+    _check(_unshare(flags))
 
 
 def setns(descriptor: int, flags: int = 0) -> None:
     """Move this process into the namespace (or those of the pidfd) that a descriptor refers to."""
-    _check(_libc.setns(ctypes.c_int(descriptor), ctypes.c_int(flags)))
+    _check(_setns(descriptor, flags))
 
 
 def mount(source: str | None, target: str, kind: str | None, flags: int = 0, options: str | None = None) -> None:
     """Mount, remount or bind; see mount(2)."""
-    result = _libc.mount(_bytes(source), _bytes(target), _bytes(kind), ctypes.c_ulong(flags), _bytes(options))
-    _check(result, target)
+    _check(_mount(_bytes(source), _bytes(target), _bytes(kind), flags, _bytes(options)), target)
 
 
 def umount(target: str, flags: int = 0) -> None:
     """Unmount; see umount2(2)."""
-    _check(_libc.umount2(_bytes(target), ctypes.c_int(flags)), target)
+    _check(_umount2(_bytes(target), flags), target)
 
 
 def set_read_only(target: str, *, recursive: bool) -> None:
@@ -93,7 +120,7 @@ def set_read_only(target: str, *, recursive: bool) -> None:
     attributes = struct.pack("QQQQ", _MOUNT_ATTR_RDONLY, 0, 0, 0)
     flags = _AT_RECURSIVE if recursive else 0
     _check(
-        _libc.syscall(
+        _syscall(
             ctypes.c_long(_SYS_MOUNT_SETATTR),
             ctypes.c_int(_AT_FDCWD),
             _bytes(target),
@@ -108,25 +135,17 @@ def set_read_only(target: str, *, recursive: bool) -> None:
 def pivot_root(new_root: str, put_old: str) -> None:
     """Make `new_root` the root; see pivot_root(2)."""
     number = _SYS_PIVOT_ROOT[_MACHINE]
-    _check(_libc.syscall(ctypes.c_long(number), _bytes(new_root), _bytes(put_old)), new_root)
+    _check(_syscall(ctypes.c_long(number), _bytes(new_root), _bytes(put_old)), new_root)
 
 
 def prctl(option: int, argument: int = 0, argument3: int = 0) -> None:
     """See prctl(2)."""
-    _check(
-        _libc.prctl(
-            ctypes.c_int(option),
-            ctypes.c_ulong(argument),
-            ctypes.c_ulong(argument3),
-            ctypes.c_ulong(0),
-            ctypes.c_ulong(0),
-        )
-    )
+    _check(_prctl(option, argument, argument3, 0, 0))
 
 
 def set_process_name(name: str) -> None:
     """Set the 15 characters that `ps -c` and `top` show."""
-    _libc.prctl(ctypes.c_int(PR_SET_NAME), ctypes.c_char_p(name.encode()[:15]), 0, 0, 0)
+    _prctl_text(PR_SET_NAME, name.encode()[:15], 0, 0, 0)
 
 
 def set_capabilities(effective: int, permitted: int, inheritable: int) -> None:
@@ -142,7 +161,7 @@ def set_capabilities(effective: int, permitted: int, inheritable: int) -> None:
         permitted >> 32,
         inheritable >> 32,
     )
-    _check(_libc.syscall(ctypes.c_long(_SYS_CAPSET[_MACHINE]), header, data))
+    _check(_syscall(ctypes.c_long(_SYS_CAPSET[_MACHINE]), header, data))
 
 
 def set_seccomp_filter(program: bytes) -> None:
@@ -155,11 +174,12 @@ def set_seccomp_filter(program: bytes) -> None:
 
 def write_process_title(title: str) -> None:
     """Overwrite the memory that /proc/self/cmdline shows; a longer title is cut to the room that there is."""
-    with open("/proc/self/stat", "rb") as file:
-        fields = file.read().rpartition(b")")[2].split()
+    descriptor = os.open("/proc/self/stat", os.O_RDONLY | os.O_CLOEXEC)
+    fields = os.read(descriptor, 4096).rpartition(b")")[2].split()
+    os.close(descriptor)
     start, end = int(fields[45]), int(fields[46])
     text = title.encode()[: end - start - 1]
-    ctypes.memmove(start, text + b"\0" * (end - start - len(text)), end - start)
+    _memmove(start, text + b"\0" * (end - start - len(text)), end - start)
 
 
 RESOLVE_IN_ROOT: Final = 0x10
@@ -172,9 +192,7 @@ def openat2(directory: int, path: str, flags: int, resolve: int, mode: int = 0) 
     """Open a path below a directory with limits on how it is resolved; see openat2(2)."""
     how = struct.pack("QQQ", flags | os.O_CLOEXEC, mode, resolve)
     return _check(
-        _libc.syscall(
-            ctypes.c_long(_SYS_OPENAT2), ctypes.c_int(directory), _bytes(path), how, ctypes.c_size_t(len(how))
-        ),
+        _syscall(ctypes.c_long(_SYS_OPENAT2), ctypes.c_int(directory), _bytes(path), how, ctypes.c_size_t(len(how))),
         path,
     )
 
@@ -190,14 +208,14 @@ _SYS_MOVE_MOUNT: Final = 429
 def clone_tree(descriptor: int, *, recursive: bool) -> int:
     """Return a detached copy of the mounts at a descriptor (open_tree(2)); `move_tree` attaches it."""
     flags = _OPEN_TREE_CLONE | os.O_CLOEXEC | AT_EMPTY_PATH | (_AT_RECURSIVE if recursive else 0)
-    return _check(_libc.syscall(ctypes.c_long(_SYS_OPEN_TREE), ctypes.c_int(descriptor), b"", ctypes.c_uint(flags)))
+    return _check(_syscall(ctypes.c_long(_SYS_OPEN_TREE), ctypes.c_int(descriptor), b"", ctypes.c_uint(flags)))
 
 
 def move_tree(tree: int, target: int) -> None:
     """Attach a detached mount at the file or directory that `target` is open on (move_mount(2))."""
     flags = _MOVE_MOUNT_F_EMPTY_PATH | _MOVE_MOUNT_T_EMPTY_PATH
     _check(
-        _libc.syscall(
+        _syscall(
             ctypes.c_long(_SYS_MOVE_MOUNT), ctypes.c_int(tree), b"", ctypes.c_int(target), b"", ctypes.c_uint(flags)
         )
     )
@@ -208,7 +226,7 @@ def set_tree_attributes(tree: int, *, read_only: bool, propagation: int, recursi
     attributes = struct.pack("QQQQ", _MOUNT_ATTR_RDONLY if read_only else 0, 0, propagation, 0)
     flags = AT_EMPTY_PATH | (_AT_RECURSIVE if recursive else 0)
     _check(
-        _libc.syscall(
+        _syscall(
             ctypes.c_long(_SYS_MOUNT_SETATTR),
             ctypes.c_int(tree),
             b"",

@@ -212,7 +212,8 @@ class Pauses:
 
             number = theirs.fileno()
             os.set_inheritable(number, True)
-            argv = [sys.executable, "-E", "-m", "minikubelet.sandbox.forkserver", str(number), _TITLE_ROOM]
+            argv = [sys.executable, "-E", "-m", "minikubelet.sandbox.forkserver", str(number)]
+            argv += [os.path.join(self._run_dir, "rehearsal"), _TITLE_ROOM]
             self._reap_forkserver()
             self._forkserver_pid = os.posix_spawn(sys.executable, argv, {**os.environ, "MALLOC_ARENA_MAX": "1"})
             theirs.close()

@@ -13,10 +13,13 @@ import os
 import signal
 import socket
 import sys
+from typing import Final
 
 from minikubelet.linux import libc
 from minikubelet.sandbox import pause
 from minikubelet.sandbox.protocol import Decoder, Message, ProtocolError, send
+
+_MOST_DESCRIPTORS: Final = 4096
 
 
 def serve(control: socket.socket) -> None:
@@ -56,7 +59,7 @@ def become_pause(message: Message, connection: int) -> None:
     """Run in the grandchild: keep only the connection to the daemon, then be the pause."""
     os.setsid()
     kept = os.dup2(connection, 3) if connection != 3 else 3
-    os.closerange(4, 4096)
+    os.closerange(4, _MOST_DESCRIPTORS)
     os.set_inheritable(3, False)
     null = os.open("/dev/null", os.O_RDWR)
     for number in (0, 1, 2):
@@ -66,17 +69,34 @@ def become_pause(message: Message, connection: int) -> None:
     spec = message["spec"]
     libc.write_process_title(f"minikubelet: pause {spec['namespace']}/{spec['name']}")
     libc.set_process_name("mk:pause")
-    pause.run(spec, socket.socket(fileno=kept))
+    pause.run(spec, socket.SocketType(fileno=kept))
+
+
+def warm_up(directory: str) -> None:
+    """Rehearse a pause's work in a directory that is removed afterwards, and close everything but 0 to 3."""
+    with contextlib.suppress(OSError):
+        os.makedirs(directory, mode=0o700, exist_ok=True)
+        pause.rehearse(directory)
+    gc.collect()
+    os.closerange(4, _MOST_DESCRIPTORS)
+    for top, _, names in os.walk(directory, topdown=False):
+        for name in names:
+            os.unlink(os.path.join(top, name))
+        os.rmdir(top)
 
 
 def main() -> None:
-    """Serve on the descriptor named by the first argument."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    control = socket.socket(fileno=int(sys.argv[1]))
+    """Serve on the descriptor named by the first argument; the second is a directory that it may make and remove."""
+    # The pauses inherit these. A handler, even one that does nothing, is what makes the wake-up descriptor speak.
+    for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(ignored, signal.SIG_IGN)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    number = int(sys.argv[1])
+    control = socket.socket(fileno=os.dup2(number, 3) if number != 3 else 3)
+    os.set_inheritable(3, False)
     libc.write_process_title("minikubelet: forkserver")
     libc.set_process_name("mk:forkserver")
-    gc.collect()
+    warm_up(sys.argv[2])
     gc.freeze()
     gc.disable()
     send(control, {"event": "ready"})

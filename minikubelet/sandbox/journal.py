@@ -10,6 +10,8 @@ import json
 import os
 from typing import Any
 
+from minikubelet.sandbox.protocol import to_line
+
 Record = dict[str, Any]
 
 
@@ -26,7 +28,7 @@ class Journal:
 
     def append(self, record: Record) -> None:
         """Append one record; a full disk loses it on disk but not in memory."""
-        self._write(json.dumps(record, separators=(",", ":")).encode() + b"\n")
+        self._write(to_line(record) + b"\n")
 
     def _write(self, line: bytes) -> None:
         try:

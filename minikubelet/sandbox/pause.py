@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
-import json
 import os
 import select
 import signal
@@ -19,14 +18,16 @@ import struct
 import termios
 import time
 from collections.abc import Callable
-from typing import Any, Final, NoReturn
+from dataclasses import replace
+from typing import Any, Final, NoReturn, cast
 
 from minikubelet.linux import libc
+from minikubelet.linux.files import read_small, write_small
 from minikubelet.sandbox import spawn
 from minikubelet.sandbox.journal import Journal, Record
 from minikubelet.sandbox.logs import READ_SIZE, LineStream, LogFile, compress_rotated
-from minikubelet.sandbox.protocol import VERSION, Decoder, Message, ProtocolError, encode
-from minikubelet.sandbox.spec import ContainerSpec, SandboxSpec, container_from_json, sandbox_from_json, to_json
+from minikubelet.sandbox.protocol import VERSION, Decoder, Message, ProtocolError, encode, from_line
+from minikubelet.sandbox.spec import ContainerSpec, SandboxSpec, container_from_json, sandbox_from_json
 
 _PIPE_SIZE: Final = 64 * 1024  # the kernel's default
 _WIDE_PIPE_SIZE: Final = 1024 * 1024
@@ -78,7 +79,7 @@ class Execution:
 class Connection:
     """One client; writes are queued, and a client that does not read is cut off."""
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.SocketType) -> None:
         self.sock = sock
         self.decoder = Decoder()
         self.backlog = bytearray()
@@ -88,8 +89,9 @@ class Connection:
 class Pause:
     """The whole state of one pause process."""
 
-    def __init__(self, spec: SandboxSpec, first: socket.socket) -> None:
+    def __init__(self, spec: SandboxSpec, spec_json: Message, first: socket.SocketType) -> None:
         self.spec = spec
+        self.spec_json = spec_json
         self.epoll = select.epoll()
         self.handlers: dict[int, Callable[[int], None]] = {}
         self.connections: dict[int, Connection] = {}
@@ -111,10 +113,7 @@ class Pause:
     def start(self) -> None:
         """Take up work: signals, socket, sandbox record; tell the daemon that made us."""
         reading, writing = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
-        signal.signal(signal.SIGCHLD, lambda *_: None)
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            signal.signal(number, signal.SIG_IGN)
+        signal.set_wakeup_fd(writing, warn_on_full_buffer=False)  # the handlers are there since the fork server
         self.watch(reading, self.on_signal)
         listener = self.listen()
         self.watch(listener.fileno(), lambda _: self.on_connect(listener))
@@ -126,14 +125,14 @@ class Pause:
             "start_ticks": start_ticks("self"),
             "boot_id": boot_id(),
             "host_network": self.spec.host_network,
-            "spec": to_json(self.spec),
+            "spec": self.spec_json,
         }
         self.journal.append({"do": "sandbox", "id": self.spec.id, "state": self.sandbox})
         self.add_connection(self.first)
 
-    def listen(self) -> socket.socket:
+    def listen(self) -> socket.SocketType:
         """Open the socket that later daemons find us by; its path may be longer than a socket's may."""
-        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+        listener = socket.SocketType(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
         directory = os.open(self.spec.run_dir, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         path = f"/proc/self/fd/{directory}/{self.spec.uid}.sock"
         with contextlib.suppress(FileNotFoundError):
@@ -172,17 +171,18 @@ class Pause:
 
     # Connections
 
-    def on_connect(self, listener: socket.socket) -> None:
+    def on_connect(self, listener: socket.SocketType) -> None:
         """Accept a client; only root may."""
         with contextlib.suppress(BlockingIOError):
-            connection, _ = listener.accept()
+            number, _ = cast("Any", listener)._accept()  # what the larger class' `accept` calls
+            connection = socket.SocketType(fileno=number)
             _, uid, _ = struct.unpack("iII", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
             if uid != os.geteuid():
                 connection.close()
                 return
             self.add_connection(connection)
 
-    def add_connection(self, sock: socket.socket) -> None:
+    def add_connection(self, sock: socket.SocketType) -> None:
         """Serve a client, beginning with the whole state."""
         sock.setblocking(False)
         connection = Connection(sock)
@@ -323,7 +323,7 @@ class Pause:
 
     def do_socket(self, connection: Connection, message: Message, descriptors: list[int]) -> None:
         """Send a new socket of the pod's network namespace."""
-        made = socket.socket(message["family"], message["type"])
+        made = socket.SocketType(message["family"], message["type"])
         self.send(connection, {"re": message["id"]}, (made.fileno(),))
         made.close()
 
@@ -656,12 +656,39 @@ class Pause:
                 self.answer(execution, 137)
 
 
-def run(spec_json: Message, first: socket.socket) -> NoReturn:
+def rehearse(directory: str) -> None:
+    """Do once, on an empty directory, what every pause does, so that the fork server's copies find it done.
+
+    Functions that are bound, code that is specialized and buffers that are made before the fork are pages that all
+    pauses share. Descriptors are left open; the caller closes all.
+    """
+    ours, theirs = socket.socketpair()
+    message = {"uid": "u" * 32, "id": "0" * 64, "attempt": 0, "namespace": "n", "name": "p", "hostname": "h"}
+    spec_json: Message = {**message, "run_dir": directory, "pod_dir": directory}
+    pause = Pause(sandbox_from_json(spec_json), spec_json, socket.SocketType(fileno=theirs.detach()))
+    pause.start()
+    container = {"id": "0" * 64, "name": "c", "restart_count": 0, "spec_hash": "", "argv": [""], "env": ["A=b"]}
+    spec = container_from_json({**container, "log_path": f"{directory}/c/0.log"})
+    running = Running(spec)
+    running.log = LogFile(spec.log_path, max_size=spec.log_max_size, max_files=spec.log_max_files)
+    streams = pause.open_streams(running, [])
+    os.write(streams[1], b"line\n")
+    for stream in running.streams:
+        pause.watch_output(stream, running)
+    ours.sendall(encode({"id": 1, "do": "ping"}))
+    for descriptor, events in pause.epoll.poll(0):
+        pause.handlers[descriptor](events)
+    pause.close_streams(running)
+    oom_kills(directory)
+    signal.set_wakeup_fd(-1)
+
+
+def run(spec_json: Message, first: socket.SocketType) -> NoReturn:
     """Become the pause process of one pod; never returns. Failures of the set-up go to `first` as an error message."""
     try:
         spec = sandbox_from_json(spec_json)
         make_namespaces(spec)
-        pause = Pause(spec, first)
+        pause = Pause(spec, spec_json, first)
         pause.start()
     except OSError as error:
         with contextlib.suppress(OSError):
@@ -690,17 +717,15 @@ def make_namespaces(spec: SandboxSpec) -> None:
         if spec.netns_path:
             pin(spec.netns_path)
     for name, value in spec.sysctls.items():
-        with open("/proc/sys/" + name.replace(".", "/"), "w") as file:
-            file.write(value)
+        write_small("/proc/sys/" + name.replace(".", "/"), value.encode())
     libc.prctl(libc.PR_SET_CHILD_SUBREAPER, 1)
 
 
 def bring_up_loopback() -> None:
     """Set `lo` up; see netdevice(7)."""
-    import fcntl
-
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
-        fcntl.ioctl(control, 0x8914, struct.pack("16sH22x", b"lo", 0x1 | 0x40))  # SIOCSIFFLAGS, UP and RUNNING
+    control = socket.SocketType(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+    fcntl.ioctl(control.fileno(), 0x8914, struct.pack("16sH22x", b"lo", 0x1 | 0x40))  # SIOCSIFFLAGS, UP and RUNNING
+    control.close()
 
 
 def pin(path: str) -> None:
@@ -729,7 +754,7 @@ def read_reports(descriptor: int) -> list[Message]:
             break
         data += chunk
     os.close(descriptor)
-    return [json.loads(line) for line in data.splitlines()]
+    return [from_line(line) for line in bytes(data).splitlines()]
 
 
 def exit_of(failure: Message) -> Record:
@@ -748,8 +773,6 @@ def exit_of(failure: Message) -> Record:
 
 def replace_spec(spec: ContainerSpec, changes: dict[str, Any]) -> ContainerSpec:
     """Return the spec with some fields changed."""
-    from dataclasses import replace
-
     return replace(spec, **changes)
 
 
@@ -757,8 +780,8 @@ def kill_tree(pid: int) -> None:
     """Kill a process and its descendants; for the first process of a PID namespace the kernel does the rest."""
     victims = [pid]
     for one in victims:
-        with contextlib.suppress(OSError), open(f"/proc/{one}/task/{one}/children") as file:
-            victims.extend(int(child) for child in file.read().split())
+        with contextlib.suppress(OSError):
+            victims.extend(int(child) for child in read_small(f"/proc/{one}/task/{one}/children").split())
     for one in victims:
         with contextlib.suppress(OSError):
             os.kill(one, signal.SIGKILL)
@@ -769,9 +792,9 @@ def oom_kills(cgroup: str) -> int:
     if not cgroup:
         return 0
     for name in ("memory.events", "memory.oom_control"):
-        with contextlib.suppress(OSError), open(os.path.join(cgroup, name)) as file:
-            for line in file:
-                if line.startswith("oom_kill "):
+        with contextlib.suppress(OSError):
+            for line in read_small(f"{cgroup}/{name}").splitlines():
+                if line.startswith(b"oom_kill "):
                     return int(line.split()[1])
     return 0
 
@@ -779,8 +802,7 @@ def oom_kills(cgroup: str) -> int:
 def start_ticks(pid: str) -> int:
     """Return when a process started, in clock ticks since boot: with the pid it names one process for ever."""
     try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            return int(file.read().rpartition(b")")[2].split()[19])
+        return int(read_small(f"/proc/{pid}/stat").rpartition(b")")[2].split()[19])
     except OSError as error:
         if error.errno in (errno.ENOENT, errno.ESRCH):
             return 0
@@ -789,5 +811,4 @@ def start_ticks(pid: str) -> int:
 
 def boot_id() -> str:
     """Return the kernel's name for this boot."""
-    with open("/proc/sys/kernel/random/boot_id") as file:
-        return file.read().strip()
+    return read_small("/proc/sys/kernel/random/boot_id").decode().strip()

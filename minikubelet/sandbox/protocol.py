@@ -20,6 +20,10 @@ _READ_SIZE: Final = 256 * 1024
 
 Message = dict[str, Any]
 
+# Made once: `json.dumps` and `json.loads` make such an object for each call.
+_encode: Final = json.JSONEncoder(separators=(",", ":")).encode
+_decode: Final = json.JSONDecoder().raw_decode
+
 
 class ProtocolError(Exception):
     """The peer does not speak this protocol; the connection is of no use any more."""
@@ -27,8 +31,21 @@ class ProtocolError(Exception):
 
 def encode(message: Message) -> bytes:
     """Return a message as it goes over the wire."""
-    body = json.dumps(message, separators=(",", ":")).encode()
+    body = to_line(message)
     return struct.pack("<I", len(body)) + body
+
+
+def to_line(message: Message) -> bytes:
+    """Return a message as JSON without white space or line end."""
+    return _encode(message).encode()
+
+
+def from_line(line: bytes) -> Message:
+    """Return the object that a line of JSON is. Raises ValueError."""
+    found, end = _decode(line.decode())
+    if not isinstance(found, dict) or end < len(line.decode().rstrip()):
+        raise ValueError("not one JSON object")
+    return found
 
 
 def send(connection: socket.socket, message: Message, descriptors: tuple[int, ...] = ()) -> None:
@@ -48,7 +65,7 @@ class Decoder:
         self._buffer = bytearray()
         self._descriptors: list[int] = []
 
-    def read(self, connection: socket.socket) -> list[tuple[Message, list[int]]] | None:
+    def read(self, connection: socket.SocketType) -> list[tuple[Message, list[int]]] | None:
         """Read once from a non-blocking socket.
 
         Returns:
@@ -78,11 +95,9 @@ class Decoder:
             body = bytes(self._buffer[4 : 4 + length])
             del self._buffer[: 4 + length]
             try:
-                message = json.loads(body)
+                message = from_line(body)
             except ValueError as error:
-                raise ProtocolError(f"not JSON: {body[:40]!r}") from error
-            if not isinstance(message, dict):
-                raise ProtocolError(f"not an object: {body[:40]!r}")
+                raise ProtocolError(f"not a JSON object: {body[:40]!r}") from error
             messages.append((message, self._descriptors))
             self._descriptors = []
         return messages

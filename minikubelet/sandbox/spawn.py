@@ -28,6 +28,7 @@ from collections.abc import Callable
 from typing import Any, Final, NoReturn
 
 from minikubelet.linux import libc
+from minikubelet.linux.files import read_small, write_small
 from minikubelet.sandbox import rootfs
 from minikubelet.sandbox.spec import ContainerSpec
 
@@ -150,11 +151,7 @@ def reset_signals() -> None:
 def join_cgroups(directories: list[str]) -> None:
     """Move this process into control groups."""
     for directory in directories:
-        descriptor = os.open(f"{directory}/cgroup.procs", os.O_WRONLY | os.O_CLOEXEC)
-        try:
-            os.write(descriptor, b"0")
-        finally:
-            os.close(descriptor)
+        write_small(f"{directory}/cgroup.procs", b"0")
 
 
 def set_oom_score(score: int | None) -> None:
@@ -162,8 +159,7 @@ def set_oom_score(score: int | None) -> None:
     if score is None:
         return
     try:
-        with open("/proc/self/oom_score_adj", "w") as file:
-            file.write(str(score))
+        write_small("/proc/self/oom_score_adj", str(score).encode())
     except OSError as error:
         if error.errno not in (errno.EACCES, errno.EPERM):
             raise
@@ -176,8 +172,7 @@ def become(spec: ContainerSpec, reporter: Reporter) -> None:
         os.makedirs(spec.cwd, 0o755, exist_ok=True)
     if spec.apparmor:
         reporter.step("set AppArmor profile")
-        with open("/proc/self/attr/apparmor/exec", "w") as file:
-            file.write(f"exec {spec.apparmor}")
+        write_small("/proc/self/attr/apparmor/exec", f"exec {spec.apparmor}".encode())
     reporter.step("drop bounding capabilities")
     for number in range(_LAST_CAPABILITY + 1):
         if not spec.capabilities >> number & 1:
@@ -207,10 +202,9 @@ def become(spec: ContainerSpec, reporter: Reporter) -> None:
 
 
 def _possible_capabilities() -> int:
-    with open("/proc/self/status", "rb") as file:
-        for line in file:
-            if line.startswith(b"CapPrm:"):
-                return int(line.split()[1], 16)
+    for line in read_small("/proc/self/status").splitlines():
+        if line.startswith(b"CapPrm:"):
+            return int(line.split()[1], 16)
     return 0
 
 
@@ -235,8 +229,7 @@ def execute(argv: list[str], env: list[str], seccomp: str) -> NoReturn:
 
 
 def _has_no_new_privs() -> bool:
-    with open("/proc/self/status", "rb") as file:
-        return any(line.startswith(b"NoNewPrivs:\t1") for line in file)
+    return b"\nNoNewPrivs:\t1" in read_small("/proc/self/status")
 
 
 def find_command(name: str, search_path: str) -> str:
