@@ -1,0 +1,159 @@
+"""`minikubelet status`: one page on the daemon, the node, its pods and what is wrong."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import socket
+import struct
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any, Final
+
+from minikubelet.cli import client, terminal
+from minikubelet.cli.facts import Facts, verdict_of
+from minikubelet.cli.refusals import refusal_line, verdicts
+from minikubelet.lifecycle import columns
+
+Json = dict[str, Any]
+
+EXAMPLES = """\
+exit codes: 0 the daemon answers and nothing is wrong; 1 something is, or it does not answer
+"""
+
+_WELL: Final = ("Running", "Completed", "Succeeded")
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare no arguments of its own."""
+
+
+def execute(options: argparse.Namespace) -> int:
+    """Print the page."""
+    down: client.DaemonDown | None = None
+    try:
+        lines = [("Daemon", _daemon(options)), *_node(options)]
+    except client.DaemonDown as failure:
+        down = failure
+        lines = [("Daemon", terminal.paint(str(failure), terminal.RED))]
+    pods = _pods(options, down)
+    now = time.time()
+    problems = [*_refused(options), *_unwell(options, pods, now)]
+    lines += [("Manifests", _manifests(options)), ("Pods", _count(pods, now))]
+    for title, text in lines:
+        print(f"{title:<11}{text}")
+    if problems:
+        print("Problems")
+        for text in problems:
+            print(terminal.wrap(terminal.printable(text), _width(), "  "))
+    elif down is None:
+        print(f"{'Problems':<11}none")
+    return 1 if problems or down is not None else 0
+
+
+def _width() -> int:
+    return terminal.width() if sys.stdout.isatty() else 100000
+
+
+def _daemon(options: argparse.Namespace) -> str:
+    from minikubelet.cli.version import daemon_version
+
+    connection = client.connect(client.socket_path(options))
+    with connection:
+        pid, _, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    version = daemon_version(options) or {}
+    words = ["running"]
+    if version.get("minikubelet") or version.get("gitVersion"):
+        words.append(f"version {version.get('minikubelet') or version['gitVersion']}")
+    words.append(f"pid {pid}")
+    since = _started(pid)
+    if since is not None:
+        words.append(f"up {columns.human_duration(time.time() - since)}")
+    try:
+        client.request(options, "/readyz").read()
+    except client.ServerError as error:
+        words.append(terminal.paint(f"not ready: {' '.join(str(error).split())}", terminal.RED))
+    return ", ".join(words)
+
+
+def _started(pid: int) -> float | None:
+    """Return when a process started in Unix time."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            ticks = int(file.read().rpartition(b")")[2].split()[19])
+        return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME) + ticks / os.sysconf("SC_CLK_TCK")
+    except (OSError, ValueError, IndexError):
+        return None
+
+
+def _node(options: argparse.Namespace) -> list[tuple[str, str]]:
+    from minikubelet.cli.top import amount
+
+    try:
+        nodes = client.fetch(options, client.scope("nodes", ""))["items"]
+    except client.ServerError:
+        return []
+    lines: list[tuple[str, str]] = []
+    for one in nodes:
+        status = one.get("status", {})
+        size = status.get("capacity") or {}
+        memory = amount(size.get("memory", "0")) / 2**30
+        bad = [
+            c["type"]
+            for c in status.get("conditions") or ()
+            if (c["status"] != "True") is (c["type"] == "Ready") and c["status"] != "Unknown"
+        ]
+        state = "ready" if not bad else terminal.paint(f"not well: {', '.join(bad)}", terminal.RED)
+        held = ", cordoned: new pods are held back" if one.get("spec", {}).get("unschedulable") else ""
+        lines.append(("Node", f"{one['metadata']['name']}, {state}{held}, {size.get('cpu', '?')} CPUs, {memory:.1f}Gi"))
+    return lines
+
+
+def _pods(options: argparse.Namespace, down: client.DaemonDown | None) -> list[Json]:
+    try:
+        return client.pods(options, "") if down is None else client.read_status_files(options, down)
+    except client.DaemonDown:
+        return []
+
+
+def _manifests(options: argparse.Namespace) -> str:
+    heads = [text.split("\n", 1)[0] for _, text in verdicts(options.run_dir)]
+    counts = Counter(one.rsplit(": ", 1)[-1] for one in heads)
+    return f"{len(heads)} files" + (f": {_counted(counts)}" if heads else "")
+
+
+def _count(pods: Sequence[Json], now: float) -> str:
+    counts = Counter(columns.status_column(one) for one in pods)
+    return f"{len(pods)}" + (f": {_counted(counts)}" if pods else "")
+
+
+def _counted(counts: Counter[str]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in counts.most_common())
+
+
+def _refused(options: argparse.Namespace) -> list[str]:
+    return [line for path, text in verdicts(options.run_dir) for line in refusal_line(text, path)]
+
+
+def _unwell(options: argparse.Namespace, pods: Sequence[Json], now: float) -> list[str]:
+    """Say of each pod that is not well why, in its first sentence or two."""
+    from minikubelet.cli.diagnosis import explain
+
+    bad = [one for one in pods if not _is_well(one)]
+    events = client.events(options, "") if bad else []
+    texts: list[str] = []
+    for one in bad:
+        uid = one["metadata"]["uid"]
+        about = [event for event in events if event.get("involvedObject", {}).get("uid") == uid]
+        facts = Facts(pod=one, events=about, verdict=verdict_of(options.run_dir, uid))
+        texts.append(f"{columns.status_column(one)}: {explain(facts, now)}")
+    return texts
+
+
+def _is_well(pod: Json) -> bool:
+    if columns.status_column(pod) not in _WELL:
+        return False
+    ready, _, total = columns.ready_column(pod).partition("/")
+    return ready == total or pod.get("status", {}).get("phase") == "Succeeded"
