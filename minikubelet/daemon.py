@@ -7,9 +7,12 @@ the daemon is told to take them along.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import errno
 import fcntl
 import importlib.metadata
 import os
+import shutil
 import signal
 import time
 from collections.abc import Callable, Sequence
@@ -21,12 +24,15 @@ from minikubelet.api.types import ConfigMap, Container, Pod, Secret
 from minikubelet.lifecycle import columns
 from minikubelet.lifecycle.observed import ObservedContainer, PodUID
 from minikubelet.lifecycle.resources import oom_score_adj, qos_class
+from minikubelet.linux import mounts
 from minikubelet.linux.files import write_atomic
 from minikubelet.node.desired import DesiredState
 from minikubelet.node.events import EventRecorder
+from minikubelet.node.health import Health, describe
 from minikubelet.node.kept_results import KeptResults
 from minikubelet.node.pod_manager import PodManager
 from minikubelet.node.pod_worker import Rejection, WorkerServices
+from minikubelet.node.pressure import PressureWatch
 from minikubelet.node.prober import NodeProber
 from minikubelet.node.settings import Settings
 from minikubelet.node.source import ManifestSource
@@ -38,11 +44,12 @@ from minikubelet.runtime.cgroups import Cgroups
 from minikubelet.runtime.hooks import HookRunner
 from minikubelet.runtime.launch import container_hash
 from minikubelet.runtime.limits import apply_limits
+from minikubelet.runtime.network.errors import NetworkError
 from minikubelet.runtime.network.hosts_files import HostsFiles
 from minikubelet.runtime.network.network import Network
 from minikubelet.runtime.pauses import Pauses
 from minikubelet.runtime.pods import PodRuntime, RuntimeSettings
-from minikubelet.runtime.port import VolumeFailure
+from minikubelet.runtime.port import RuntimeFailure, VolumeFailure
 from minikubelet.runtime.probes.ask import Asker
 from minikubelet.runtime.stats import Stats
 from minikubelet.runtime.variables import Variables
@@ -58,6 +65,13 @@ REFRESH_RETRY_S = 60.0
 _MESSAGE_LIMIT = 4096
 _FALLBACK_LIMIT = 2048
 _FALLBACK_LINES = 80
+# The kubelet's words for node conditions, where it has one.
+_PROBLEM_REASONS = {
+    "state directory": "NodeHasDiskPressure",
+    "run directory": "NodeHasDiskPressure",
+    "log directory": "NodeHasDiskPressure",
+    "processes": "NodeHasInsufficientPID",
+}
 
 
 class StartupError(Exception):
@@ -106,7 +120,17 @@ class Daemon:
         self._draining = False
         self._objects_changed = asyncio.Event()
         self._refresher: asyncio.Task[None] | None = None
-        self.pauses = Pauses(state_dir=settings.state_dir, run_dir=settings.run_dir, on_change=self._on_pod_change)
+        self.health = Health(on_change=self._on_problem)
+        self.pressure = PressureWatch(
+            self.health,
+            {"state": settings.state_dir, "run": settings.run_dir, "log": os.path.join(settings.log_dir, "pods")},
+        )
+        self.pauses = Pauses(
+            state_dir=settings.state_dir,
+            run_dir=settings.run_dir,
+            on_change=self._on_pod_change,
+            on_trouble=self._on_pause_trouble,
+        )
         self.network = Network(
             state_dir=settings.state_dir,
             bridge=settings.bridge,
@@ -258,13 +282,17 @@ class Daemon:
         known = await self.pauses.adopt()
         await self.network.start(known)
         adopted = {uid: pod for uid in known if (pod := self._stored_pod(uid)) is not None}
-        for pod in adopted.values():
-            await self.runtime.adopt(pod)
+        for uid in known:
+            if uid in adopted:
+                await self.runtime.adopt(adopted[uid])
+            else:  # its manifest may still describe it: then it runs on
+                self.pauses.set_ips(uid, self.network.addresses(uid))
         self.pods.adopt(list(adopted.values()))
         self._refresher = asyncio.create_task(self._keep_volumes_fresh(), name="volume refresh")
         await self.source.start()
-        await self._remove_leftovers(known, adopted)
+        await self._remove_leftovers(known)
         self.status.remove_stale()
+        self.pressure.start()
         pods = len(self.source.desired.pods)
         log.info("node ready", node=settings.node_name, manifests=settings.manifest_dir, pods=pods)
         self._manager.ready()
@@ -278,22 +306,34 @@ class Daemon:
             raise StartupError(f"cannot start: another daemon already uses {self.settings.run_dir}") from error
 
     def _stored_pod(self, uid: PodUID) -> Pod | None:
+        """Return what an earlier daemon kept of a pod; what cannot be read is set aside and told."""
         path = os.path.join(self.settings.state_dir, "pods", uid, "pod.json")
         try:
             with open(path, "rb") as file:
                 return msgspec.json.decode(file.read(), type=Pod)
+        except FileNotFoundError:
+            return None
         except (OSError, msgspec.MsgspecError) as error:
-            log.warning("cannot read pod, its processes are ended", uid=uid, error=str(error))
+            log.warning("pod's record set aside, its manifest decides", path=path, error=str(error))
+            with contextlib.suppress(OSError):
+                os.replace(path, f"{path}.bad")
             return None
 
-    async def _remove_leftovers(self, known: Sequence[PodUID], adopted: dict[PodUID, Pod]) -> None:
-        """Remove what belongs to no pod: state without a readable pod, groups without state."""
+    async def _remove_leftovers(self, known: Sequence[PodUID]) -> None:
+        """Remove what belongs to no pod: state that neither its own record nor a manifest explains, stray groups."""
+        alive = {PodUID(one.metadata.uid) for one in self.pods.pods()}
         for uid in known:
-            if uid not in adopted:
+            if uid in alive:
+                continue
+            try:
                 await self.pauses.stop_sandbox(uid)
+                await self.network.detach(uid)
                 self.volumes.tear_down(uid)
-                self.pauses.forget(uid)
-        alive = {one.metadata.uid for one in self.pods.pods()}
+                remove_state(os.path.join(self.settings.state_dir, "pods", uid))
+            except (OSError, RuntimeFailure, NetworkError) as error:
+                log.warning("leftover not removed, tried again at the next start", uid=uid, error=str(error))
+                continue
+            self.pauses.forget(uid)
         for leftover in self.cgroups.known_pods() - alive:
             await self.cgroups.remove_pod(leftover)
 
@@ -301,6 +341,7 @@ class Daemon:
         """Leave. With `remove_pods` every pod is ended first and nothing of this daemon is left on the machine."""
         self._manager.stopping()
         await self.source.stop()
+        self.pressure.stop()
         if self._refresher is not None:
             self._refresher.cancel()
         if remove_pods:
@@ -347,8 +388,14 @@ class Daemon:
         path = os.path.join(directory, "pod.json")
         if os.path.exists(path):
             return
-        os.makedirs(directory, mode=0o700, exist_ok=True)
-        write_atomic(path, msgspec.json.encode(pod), mode=0o600)
+        problem = ""
+        try:
+            os.makedirs(directory, mode=0o700, exist_ok=True)
+            write_atomic(path, msgspec.json.encode(pod), mode=0o600)
+        except OSError as error:
+            # The pod may run all the same; only a daemon that comes when its manifest has gone would miss this.
+            problem = describe(error)
+        self.health.set(f"record of {pod.metadata.namespace}/{pod.metadata.name}", problem)
 
     async def _keep_volumes_fresh(self) -> None:
         """Show changed objects in the volumes of pods that run, and wake the pods that wait for one."""
@@ -370,6 +417,18 @@ class Daemon:
                 self.events.event(pod, "Warning", "FailedMount", message)
             return False
         return True
+
+    def _on_problem(self, name: str, text: str) -> None:
+        """Say a problem of the node as an event; what concerns one pod has been said of that pod."""
+        if text and not name.startswith("pause "):
+            reason = _PROBLEM_REASONS.get(name, "NodeProblem")
+            self.events.node_event("Warning", reason, f"{name}: {text}")
+
+    def _on_pause_trouble(self, uid: PodUID, text: str) -> None:
+        pod = next((one for one in self.pods.pods() if one.metadata.uid == uid), None)
+        self.health.set(f"pause {pod.metadata.namespace}/{pod.metadata.name}" if pod else f"pause of {uid}", text)
+        if pod is not None and text:
+            self.events.event(pod, "Warning", "FailedSync", f"error determining status: {text}")
 
     def _on_pod_change(self, uid: PodUID) -> None:
         self.pods.wake(uid)
@@ -419,6 +478,15 @@ class Daemon:
         if one.exit is None or one.exit.exit_code == 0 or one.exit.reason == "StartError":
             return text
         return last_log_lines(self.runtime.log_path(pod, container.name, one.restart_count))
+
+
+def remove_state(directory: str) -> None:
+    """Remove a pod's state directory, but nothing that is mounted below it. Raises OSError."""
+    mounts.unmount_below(directory)
+    if mounts.mount_points_below(directory):
+        raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), directory)
+    with contextlib.suppress(FileNotFoundError):
+        shutil.rmtree(directory)
 
 
 def _disk_size(directory: str) -> int:

@@ -36,11 +36,12 @@ RUNTIME: Final = "minikubelet"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PodEnd:
-    """A cause that ends a whole pod: a deadline, a shutdown, a rejection at admission (`rejected`: nothing ran)."""
+    """A cause that ends a whole pod: a deadline, a shutdown (`disruption`), a rejection (`rejected`: nothing ran)."""
 
     reason: str
     message: str
     rejected: bool = False
+    disruption: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -335,7 +336,11 @@ def _conditions(
 ) -> list[PodCondition]:
     sandbox_ready = bool(seen.sandboxes) and seen.sandboxes[0].ready and bool(facts.pod_ips)
     containers_ready = _containers_ready(pod, statuses, phase, facts)
+    disruption = []
+    if facts.end is not None and facts.end.disruption:
+        disruption.append(_condition("DisruptionTarget", True, "TerminationByKubelet", facts.end.message))
     return [
+        *disruption,
         _condition("PodReadyToStartContainers", sandbox_ready),
         _initialized(pod, statuses, phase, app_seen=app_seen),
         _ready_condition(pod, containers_ready),

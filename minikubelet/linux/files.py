@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 
+from minikubelet.linux.faults import point
+
 
 def write_atomic(path: str, data: bytes, *, mode: int = 0o644, durable: bool = False) -> None:
     """Replace `path` by `data`: write beside it, rename over it.
@@ -20,6 +22,7 @@ def write_atomic(path: str, data: bytes, *, mode: int = 0o644, durable: bool = F
     """
     beside = f"{path}.tmp"
     try:
+        point("file.write")
         descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
         try:
             os.fchmod(descriptor, mode)
@@ -30,6 +33,7 @@ def write_atomic(path: str, data: bytes, *, mode: int = 0o644, durable: bool = F
                 os.fsync(descriptor)
         finally:
             os.close(descriptor)
+        point("file.rename")
         os.rename(beside, path)
     except OSError:
         with contextlib.suppress(OSError):

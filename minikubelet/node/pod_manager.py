@@ -15,6 +15,7 @@ import structlog
 
 from minikubelet.api.types import Pod
 from minikubelet.lifecycle.observed import PodUID
+from minikubelet.lifecycle.status import PodEnd
 from minikubelet.node.pod_worker import PodWorker, WorkerServices
 
 log = structlog.get_logger(__name__)
@@ -113,6 +114,11 @@ class PodManager:
     def pods(self) -> list[Pod]:
         """Return the pods that have a worker, unwanted ones that still end included."""
         return [worker.pod for worker in self._workers.values()]
+
+    async def end(self, pods: Sequence[Pod], end: PodEnd, grace_of: Callable[[Pod], float]) -> None:
+        """End these pods for a cause of the node's, each with its grace; returns when all have ended."""
+        workers = [self._workers.get(PodUID(pod.metadata.uid)) for pod in pods]
+        await asyncio.gather(*(one.end(end, grace_s=grace_of(one.pod)) for one in workers if one is not None))
 
     async def drain(self, *, grace_s: float | None = None) -> None:
         """End every pod and wait until nothing is left of any."""

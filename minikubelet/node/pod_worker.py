@@ -131,6 +131,8 @@ class PodWorker:
         self._runtime = services.runtime
         self._woken = asyncio.Event()
         self._unwanted = asyncio.Event()
+        self._interrupted = asyncio.Event()  # no more syncing: unwanted, or ended by the node
+        self._has_ended_all = asyncio.Event()
         self._grace_override_s: float | None = None
         self._back_off: dict[str, BackOff] = {}
         self._start_failures: dict[str, StartFailure] = {}
@@ -167,7 +169,17 @@ class PodWorker:
         if self._deleted_at is None:
             self._deleted_at = self._services.wall_clock()
         self._unwanted.set()
+        self._interrupted.set()
         self._woken.set()
+
+    async def end(self, end: PodEnd, *, grace_s: float) -> None:
+        """End the pod for a cause of the node's; it stays listed. Returns when nothing of it runs any more."""
+        if not self._has_ended():
+            self._end = end
+            self._grace_override_s = min(grace_s, self._grace_override_s or grace_s)
+            self._interrupted.set()
+            self._woken.set()
+        await self._has_ended_all.wait()
 
     @property
     def is_unwanted(self) -> bool:
@@ -180,6 +192,7 @@ class PodWorker:
             if not self._reject():
                 await self._sync_until_ended()
             await self._insist("error killing pod", "FailedKillPod", self._terminate)
+            self._has_ended_all.set()
             if not self.is_unwanted:
                 self._publish()
                 await self._unwanted.wait()
@@ -205,18 +218,18 @@ class PodWorker:
         return True
 
     async def _sync_until_ended(self) -> None:
-        while not self.is_unwanted:
+        while not self._interrupted.is_set():
             self._woken.clear()
             sync = asyncio.create_task(self._sync())
-            unwanted = asyncio.create_task(self._unwanted.wait())
-            await asyncio.wait({sync, unwanted}, return_when=asyncio.FIRST_COMPLETED)
-            unwanted.cancel()
+            interrupted = asyncio.create_task(self._interrupted.wait())
+            await asyncio.wait({sync, interrupted}, return_when=asyncio.FIRST_COMPLETED)
+            interrupted.cancel()
             if not sync.done():
                 sync.cancel()  # a removal does not wait for a hook or a slow volume
             try:
                 wake_at = await sync
             except asyncio.CancelledError:
-                if not self.is_unwanted:
+                if not self._interrupted.is_set():
                     raise
                 return
             except Exception as error:

@@ -10,8 +10,10 @@ import array
 import asyncio
 import contextlib
 import os
+import signal
 import socket
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
@@ -26,10 +28,11 @@ from minikubelet.lifecycle.observed import (
     PodUID,
     RunState,
 )
+from minikubelet.linux.faults import point
 from minikubelet.runtime.port import ContainerFailure, ExecResult, RuntimeFailure, RuntimeView, SandboxFailure
 from minikubelet.sandbox.journal import Journal, read_journal
-from minikubelet.sandbox.pause import boot_id, kill_tree, start_ticks, unpin
-from minikubelet.sandbox.protocol import Decoder, Message, ProtocolError, encode
+from minikubelet.sandbox.pause import boot_id, boot_time, kill_tree, start_ticks, unpin
+from minikubelet.sandbox.protocol import VERSION, Decoder, Message, ProtocolError, encode
 from minikubelet.sandbox.spec import ContainerSpec, SandboxSpec, to_json
 
 log = structlog.get_logger(__name__)
@@ -37,12 +40,23 @@ log = structlog.get_logger(__name__)
 # A living pause that has not answered for this long has a state that nobody can know.
 RESPONSE_LIMIT_S: Final = 10.0
 _START_LIMIT_S: Final = 30.0
+# The pause itself gives up a start that takes a minute.
+_CONTAINER_LIMIT_S: Final = 75.0
+_PING_PERIOD_S: Final = 30.0
 # Room that the fork server and its pauses write their titles into.
 _TITLE_ROOM: Final = "-" * 200
 
 
 class PauseGone(RuntimeFailure):
     """The pause process has ended; its containers with it."""
+
+
+class PauseHangs(RuntimeFailure):
+    """The pause process lives but does not answer."""
+
+
+class ForeignPause(RuntimeFailure):
+    """The pause process speaks a protocol that this daemon does not know."""
 
 
 class Channel:
@@ -102,11 +116,14 @@ class Channel:
         except OSError:
             self.close()
 
-    async def request(self, message: Message, descriptors: tuple[int, ...] = ()) -> tuple[Message, list[int]]:
+    async def request(
+        self, message: Message, descriptors: tuple[int, ...] = (), *, limit_s: float | None = None
+    ) -> tuple[Message, list[int]]:
         """Send a request and return its answer with the descriptors that came along.
 
         Raises:
             PauseGone: The connection ended first.
+            PauseHangs: There was no answer within `limit_s` seconds.
             RuntimeFailure: The answer is an error.
         """
         self._number += 1
@@ -115,7 +132,10 @@ class Channel:
         self._answers[number] = answer
         try:
             self.send({**message, "id": number}, descriptors)
-            reply, received = await answer
+            async with asyncio.timeout(limit_s):
+                reply, received = await answer
+        except TimeoutError:
+            raise PauseHangs("the pause process does not answer") from None
         finally:
             self._answers.pop(number, None)
         if "error" in reply:
@@ -148,6 +168,7 @@ class Channel:
         self._loop.remove_reader(self._sock.fileno())
         self._loop.remove_writer(self._sock.fileno())
         self._sock.close()
+        self._decoder.close()
         for answer in self._answers.values():
             if not answer.done():
                 answer.set_exception(PauseGone("the pause process is gone"))
@@ -165,20 +186,30 @@ class _Pod:
     netns: int = -1
     ready: asyncio.Future[None] | None = None
     responsive: bool = True
+    foreign: str = ""  # why this daemon cannot talk to the pause
     view: RuntimeView | None = None
 
 
 class Pauses:
     """Owner of the connections to all pauses and of what they said last."""
 
-    def __init__(self, *, state_dir: str, run_dir: str, on_change: Callable[[PodUID], None]) -> None:
+    def __init__(
+        self,
+        *,
+        state_dir: str,
+        run_dir: str,
+        on_change: Callable[[PodUID], None],
+        on_trouble: Callable[[PodUID, str], None] = lambda uid, text: None,
+    ) -> None:
         """Create it without a process.
 
         Args:
             state_dir: `<state>`; journals lie in `pods/<uid>`.
             run_dir: `<run>`; sockets lie in `pauses`.
             on_change: Told which pod has news.
+            on_trouble: Told what is wrong with a pod's pause, in words for its user; "" when it is well again.
         """
+        self._on_trouble = on_trouble
         self._pods_dir = os.path.join(state_dir, "pods")
         self._run_dir = os.path.join(run_dir, "pauses")
         self._on_change = on_change
@@ -186,6 +217,7 @@ class Pauses:
         self._forkserver: Channel | None = None
         self._forkserver_pid = 0
         self._starting = asyncio.Lock()
+        self._pinger: asyncio.Task[None] | None = None
 
     @property
     def run_dir(self) -> str:
@@ -198,6 +230,16 @@ class Pauses:
         os.makedirs(os.path.join(self._run_dir, "rootfs"), mode=0o700, exist_ok=True)
         os.chmod(self._run_dir, 0o700)
         await self._ensure_forkserver()
+        self._pinger = asyncio.create_task(self._ping(), name="ping pauses")
+
+    async def _ping(self) -> None:
+        """Ask every pause now and then whether it is there: one that hangs would not tell."""
+        while True:
+            await asyncio.sleep(_PING_PERIOD_S)
+            for uid, pod in list(self._pods.items()):
+                if pod.channel is not None and not pod.foreign and pod.ready is not None and pod.ready.done():
+                    with contextlib.suppress(RuntimeFailure):
+                        await self._request(uid, {"do": "ping"})
 
     async def _ensure_forkserver(self) -> Channel:
         async with self._starting:
@@ -215,15 +257,20 @@ class Pauses:
             argv = [sys.executable, "-E", "-m", "minikubelet.sandbox.forkserver", str(number)]
             argv += [os.path.join(self._run_dir, "rehearsal"), _TITLE_ROOM]
             self._reap_forkserver()
-            self._forkserver_pid = os.posix_spawn(sys.executable, argv, {**os.environ, "MALLOC_ARENA_MAX": "1"})
-            theirs.close()
+            try:
+                self._forkserver_pid = os.posix_spawn(sys.executable, argv, {**os.environ, "MALLOC_ARENA_MAX": "1"})
+            except OSError:
+                ours.close()
+                raise
+            finally:
+                theirs.close()
             channel = Channel(ours, on_event=on_event)
-            async with asyncio.timeout(_START_LIMIT_S):
-                await asyncio.wait(
-                    {ready, asyncio.ensure_future(channel.closed.wait())}, return_when=asyncio.FIRST_COMPLETED
-                )
-            if channel.closed.is_set():
-                raise SandboxFailure("the fork server ended at once")
+            closed = asyncio.ensure_future(channel.closed.wait())
+            await asyncio.wait({ready, closed}, return_when=asyncio.FIRST_COMPLETED, timeout=_START_LIMIT_S)
+            closed.cancel()
+            if not ready.done():
+                channel.close()
+                raise SandboxFailure("the fork server did not start")
             self._forkserver = channel
             return channel
 
@@ -238,62 +285,86 @@ class Pauses:
         """Find what an earlier daemon left: connect to living pauses, read the journals of all."""
         found: list[PodUID] = []
         for name in sorted(os.listdir(self._pods_dir)):
-            uid = PodUID(name)
-            pod = self._read(uid)
-            if pod is None:
+            if not os.path.isdir(os.path.join(self._pods_dir, name)):
                 continue
-            self._pods[uid] = pod
+            uid = PodUID(name)
+            self._pods[uid] = self._read(uid)
             found.append(uid)
         await asyncio.gather(*(self._reconnect(uid) for uid in found))
         return found
 
-    def _read(self, uid: PodUID) -> _Pod | None:
+    def _read(self, uid: PodUID) -> _Pod:
         try:
-            sandboxes, containers = read_journal(os.path.join(self._pods_dir, uid, "journal.jsonl"))
+            sandboxes, containers = read_journal(self._journal_path(uid))
         except FileNotFoundError:
-            return None
+            return _Pod()
         except OSError as error:
             log.error("cannot read journal", uid=uid, error=str(error))
-            return None
+            return _Pod()
         return _Pod(sandboxes=sandboxes, containers=containers)
+
+    def _journal_path(self, uid: PodUID) -> str:
+        return os.path.join(self._pods_dir, uid, "journal.jsonl")
 
     async def _reconnect(self, uid: PodUID) -> None:
         pod = self._pods[uid]
-        if not pod.sandboxes:
-            return
-        newest = list(pod.sandboxes.values())[-1]
-        # What an earlier pause held went with it, even if nobody was there to note that.
-        earlier = (one for one in pod.containers.values() if one.get("sandbox_id") != newest["id"])
-        self._end_lost(uid, [one for one in earlier if one["state"] != "exited"])
-        if not is_alive(newest):
-            self._lost(uid)
-            return
+        newest = list(pod.sandboxes.values())[-1] if pod.sandboxes else None
+        if newest is None or not is_alive(newest):
+            # A living pause answers for itself, whatever has happened to its journal.
+            if await self._connect(uid):
+                log.warning("journal did not know the pause, written anew", uid=uid)
+                with contextlib.suppress(RuntimeFailure):
+                    await self._channel(uid).request({"do": "rewrite"}, limit_s=RESPONSE_LIMIT_S)
+            else:
+                self._lost(uid)
+        elif not await self._connect(uid):
+            if pod.channel is None:
+                log.error("pause cannot be reached, ended", uid=uid, pid=newest["pid"])
+                kill_alive(newest)
+                self._lost(uid)
+        if pod.channel is not None and pod.sandboxes:
+            # What an earlier pause held went with it, even if nobody was there to note that.
+            current = list(pod.sandboxes.values())[-1]["id"]
+            earlier = [one for one in pod.containers.values() if one.get("sandbox_id") != current]
+            self._end_lost(uid, [one for one in earlier if one["state"] != "exited"])
+
+    async def _connect(self, uid: PodUID) -> bool:
+        """Connect to a pod's pause; False when there is none, or when it did not answer (the connection stays)."""
+        pod = self._pods[uid]
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         directory = os.open(self._run_dir, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
+            sock.setblocking(False)
             sock.connect(f"/proc/self/fd/{directory}/{uid}.sock")
-        except OSError as error:
+        except OSError:
             sock.close()
-            log.error("cannot connect to pause", uid=uid, error=str(error))
-            kill_tree(newest["pid"])
-            self._lost(uid)
-            return
+            return False
         finally:
             os.close(directory)
+        ready = self._attach(uid, sock)
         try:
             async with asyncio.timeout(RESPONSE_LIMIT_S):
-                await self._attach(uid, sock)
+                await ready
         except TimeoutError:
-            pod.responsive = False
-            pod.view = None
+            self._set_responsive(uid, False)
+            return False
+        except SandboxFailure:
+            pod.channel = None
+            return False
+        return True
 
-    async def _attach(self, uid: PodUID, sock: socket.socket) -> None:
+    def _attach(self, uid: PodUID, sock: socket.socket) -> asyncio.Future[None]:
+        """Take up a connection to a pod's pause, in place of any before; the future is done when it has said hello."""
         pod = self._pods[uid]
+        before, pod.channel = pod.channel, None
+        if before is not None:
+            before.close()
+        pod.responsive, pod.foreign = True, ""
         pod.ready = asyncio.get_running_loop().create_future()
         pod.channel = Channel(sock, on_event=lambda message, fds: self._on_event(uid, message, fds))
         closed = asyncio.ensure_future(self._watch(uid, pod.channel))
         closed.add_done_callback(lambda task: task.cancelled() or task.exception())
-        await pod.ready
+        return pod.ready
 
     async def _watch(self, uid: PodUID, channel: Channel) -> None:
         await channel.closed.wait()
@@ -302,6 +373,7 @@ class Pauses:
             return
         if pod.ready is not None and not pod.ready.done():
             pod.ready.set_exception(SandboxFailure("the pause process ended while it was set up"))
+            pod.ready.exception()  # seen, even if nobody waits for it any more
         self._lost(uid)
         self._on_change(uid)
 
@@ -310,6 +382,7 @@ class Pauses:
         pod = self._pods[uid]
         pod.channel = None
         pod.view = None
+        pod.responsive, pod.foreign = True, ""
         if pod.netns >= 0:
             os.close(pod.netns)
             pod.netns = -1
@@ -317,22 +390,32 @@ class Pauses:
 
     def _end_lost(self, uid: PodUID, records: list[Message]) -> None:
         """End containers whose pause is gone, and note that in the journal, which nobody else writes any more."""
+        pod = self._pods[uid]
+        now = boot_time()
+        for sandbox in pod.sandboxes.values():
+            if sandbox.get("boot_id", boot_id()) != boot_id():
+                for one in pod.containers.values():
+                    if one.get("sandbox_id") == sandbox["id"]:
+                        to_this_boot(one, now, time.time())
         if not records:
             return
+        boots = {one["id"]: one.get("boot_id", boot_id()) for one in pod.sandboxes.values()}
         for record in records:
-            if is_alive(record):
-                kill_tree(record["pid"])
+            same_boot = boots.get(record.get("sandbox_id", ""), boot_id()) == boot_id()
+            if same_boot and is_alive(record):
+                kill_alive(record)
             record["state"] = "exited"
+            # The pause's death is the containers' by SIGKILL; how they ended before a reboot nobody can tell.
             record["exit"] = {
-                "exit_code": 137,
-                "signal": 9,
-                "reason": "Error",
+                "exit_code": 137 if same_boot else 255,
+                "signal": 9 if same_boot else 0,
+                "reason": "Error" if same_boot else "Unknown",
                 "message": "",
-                "finished_at": _now(),
-                "finished_mono": _boot_now(),
+                "finished_at": time.time(),
+                "finished_mono": now,
             }
         try:
-            journal = Journal(os.path.join(self._pods_dir, uid, "journal.jsonl"))
+            journal = Journal(self._journal_path(uid))
         except OSError as error:
             log.warning("exits not noted in journal", uid=uid, error=str(error))
             return
@@ -343,26 +426,68 @@ class Pauses:
 
     def _on_event(self, uid: PodUID, message: Message, descriptors: list[int]) -> None:
         pod = self._pods.get(uid)
-        if pod is None:
+        if pod is None or pod.foreign:
             return
         pod.view = None
+        self._set_responsive(uid, True)
         match message.get("event"):
             case "hello":
-                pod.netns = descriptors[0] if descriptors else -1
-                sandbox = message["sandbox"]
-                pod.sandboxes[sandbox["id"]] = sandbox
-                pod.containers.update({record["id"]: record for record in message["containers"]})
-                if pod.ready is not None and not pod.ready.done():
-                    pod.ready.set_result(None)
+                self._on_hello(uid, pod, message, descriptors)
             case "container":
                 record = message["container"]
                 pod.containers[record["id"]] = record
                 self._on_change(uid)
+            case "trouble":
+                self._on_trouble(uid, str(message.get("message", "")))
             case "failed":
                 if pod.ready is not None and not pod.ready.done():
                     pod.ready.set_exception(SandboxFailure(message["message"]))
             case _:
                 log.debug("unknown event of a pause", uid=uid, kind=message.get("event"))
+
+    def _on_hello(self, uid: PodUID, pod: _Pod, message: Message, descriptors: list[int]) -> None:
+        if pod.netns >= 0:
+            os.close(pod.netns)
+        pod.netns = descriptors[0] if descriptors else -1
+        version = message.get("version")
+        if not isinstance(version, int) or version > VERSION:
+            pod.foreign = (
+                f"its pause process speaks protocol {version}, this minikubelet knows {VERSION} and older: the pod "
+                f"runs on, but cannot be managed until minikubelet is upgraded"
+            )
+            log.error("pause not understood", uid=uid, version=version, known=VERSION)
+            pod.responsive = False
+            self._on_trouble(uid, pod.foreign)
+        else:
+            sandbox = message["sandbox"]
+            pod.sandboxes[sandbox["id"]] = sandbox
+            # What the pause does not know any more has been removed; instances of earlier pauses it never knew.
+            told = {record["id"]: record for record in message["containers"]}
+            earlier = {key: one for key, one in pod.containers.items() if one.get("sandbox_id") != sandbox["id"]}
+            pod.containers = earlier | told
+        if pod.ready is not None and not pod.ready.done():
+            pod.ready.set_result(None)
+
+    def _set_responsive(self, uid: PodUID, responsive: bool) -> None:
+        pod = self._pods.get(uid)
+        if pod is None or pod.responsive == responsive or pod.foreign:
+            return
+        pod.responsive = responsive
+        pod.view = None
+        self._on_trouble(uid, "" if responsive else "the pause process does not answer")
+        self._on_change(uid)
+
+    async def _request(
+        self, uid: PodUID, message: Message, descriptors: tuple[int, ...] = (), *, limit_s: float | None = None
+    ) -> tuple[Message, list[int]]:
+        """Ask a pod's pause for something that is done soon, and note whether it answers."""
+        try:
+            answer = await self._channel(uid).request(message, descriptors, limit_s=limit_s or RESPONSE_LIMIT_S)
+        except PauseHangs:
+            self._set_responsive(uid, False)
+            raise
+        self._set_responsive(uid, True)
+        return answer
 
     # Actions
 
@@ -374,21 +499,46 @@ class Pauses:
         """
         uid = PodUID(spec.uid)
         pod = self._pods.setdefault(uid, _Pod())
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        if pod.foreign:
+            raise SandboxFailure(pod.foreign)
         try:
-            server = await self._ensure_forkserver()
-            attached = asyncio.ensure_future(self._attach(uid, ours))
-            await server.request({"do": "fork", "spec": to_json(spec)}, (theirs.fileno(),))
-        except RuntimeFailure as failure:
-            raise SandboxFailure(str(failure)) from failure
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        except OSError as error:
+            raise SandboxFailure(f"cannot connect the pause process: {error.strerror}") from error
+        try:
+            await self._fork_pause(uid, spec, ours, theirs)
+        except BaseException:
+            self._withdraw(uid, ours)
+            raise
         finally:
             theirs.close()
+        return pod.netns
+
+    async def _fork_pause(self, uid: PodUID, spec: SandboxSpec, ours: socket.socket, theirs: socket.socket) -> None:
+        ready = self._attach(uid, ours)
+        try:
+            server = await self._ensure_forkserver()
+            point("pauses.fork")
+            await server.request({"do": "fork", "spec": to_json(spec)}, (theirs.fileno(),), limit_s=_START_LIMIT_S)
+        except (PauseGone, PauseHangs):
+            pass  # the fork server died or hangs: whether it had forked before that, the connection will tell
+        except (RuntimeFailure, OSError) as failure:
+            raise SandboxFailure(f"cannot fork the pause process: {failure}") from failure
+        theirs.close()
         try:
             async with asyncio.timeout(_START_LIMIT_S):
-                await attached
+                await ready
         except TimeoutError:
             raise SandboxFailure("the pause process did not answer in time") from None
-        return pod.netns
+
+    def _withdraw(self, uid: PodUID, sock: socket.socket) -> None:
+        """Give up a connection: a pause that finds it closed before it was taken up ends itself."""
+        pod = self._pods.get(uid)
+        if pod is not None and pod.channel is not None:
+            channel, pod.channel = pod.channel, None
+            pod.view = None
+            channel.close()
+        sock.close()
 
     def set_ips(self, uid: PodUID, ips: tuple[str, ...]) -> None:
         """Note the addresses that the network gave a pod."""
@@ -417,7 +567,8 @@ class Pauses:
             ContainerFailure: Its program could not be executed; an exited instance is left behind.
             RuntimeFailure: The pause is gone.
         """
-        reply, _ = await self._channel(uid).request({"do": "start", "spec": to_json(spec)}, descriptors)
+        request = {"do": "start", "spec": to_json(spec)}
+        reply, _ = await self._request(uid, request, descriptors, limit_s=_CONTAINER_LIMIT_S)
         # The pause told everybody before it answered; by now an exit may have been told too, so nothing is stored here.
         found = observed_container(reply["container"])
         if found.exit is not None and found.exit.reason == "StartError":
@@ -425,14 +576,25 @@ class Pauses:
         return found
 
     async def signal(self, uid: PodUID, container_id: ContainerID, number: int) -> None:
-        """Send a signal to a container's main process."""
-        with contextlib.suppress(PauseGone):
-            await self._channel(uid).request({"do": "signal", "container": container_id, "signal": int(number)})
+        """Send a signal to a container's main process, ourselves if its pause does not answer."""
+        try:
+            await self._request(uid, {"do": "signal", "container": container_id, "signal": int(number)})
+        except PauseGone:
+            pass
+        except PauseHangs:
+            record = self._pods[uid].containers.get(container_id)
+            if record is not None:
+                signal_alive(record, number)
 
     async def kill(self, uid: PodUID, container_id: ContainerID) -> None:
-        """Kill all processes of a container."""
-        with contextlib.suppress(PauseGone):
-            await self._channel(uid).request({"do": "kill", "container": container_id})
+        """Kill all processes of a container; a pause that does not even do that is killed with all it holds."""
+        try:
+            await self._request(uid, {"do": "kill", "container": container_id})
+        except PauseGone:
+            pass
+        except PauseHangs:
+            for sandbox in self._pods[uid].sandboxes.values():
+                kill_alive(sandbox)
 
     async def exec(
         self,
@@ -454,7 +616,9 @@ class Pauses:
             "limit": limit,
             "tty": tty,
         }
-        reply, _ = await self._channel(uid).request(message, descriptors)
+        # The pause ends it in time; only one that hangs is waited for no longer.
+        limit_s = None if timeout_s is None else timeout_s + RESPONSE_LIMIT_S
+        reply, _ = await self._channel(uid).request(message, descriptors, limit_s=limit_s)
         return ExecResult(
             exit_code=reply["exit_code"],
             output=str(reply["output"]).encode("latin-1"),
@@ -463,7 +627,7 @@ class Pauses:
 
     async def open_socket(self, uid: PodUID, family: int, kind: int) -> socket.socket:
         """Return a new socket of the pod's network namespace."""
-        _, descriptors = await self._channel(uid).request({"do": "socket", "family": family, "type": kind})
+        _, descriptors = await self._request(uid, {"do": "socket", "family": family, "type": kind})
         return socket.socket(fileno=descriptors[0])
 
     async def remove_container(self, uid: PodUID, container_id: ContainerID) -> None:
@@ -471,12 +635,17 @@ class Pauses:
         pod = self._pods.get(uid)
         if pod is None:
             return
+        record = pod.containers.get(container_id)
+        current = list(pod.sandboxes.values())[-1]["id"] if pod.sandboxes else ""
         if pod.channel is not None:
             with contextlib.suppress(PauseGone):
-                await pod.channel.request({"do": "remove", "container": container_id})
-        elif container_id in pod.containers:
+                await self._request(uid, {"do": "remove", "container": container_id})
+        if record is not None and (pod.channel is None or record.get("sandbox_id") != current):
+            # The pause knows nothing of what an earlier one held. Lines appended by both do not mix: each is one write.
             with contextlib.suppress(OSError):
-                _append(os.path.join(self._pods_dir, uid, "journal.jsonl"), container_id)
+                journal = Journal(self._journal_path(uid))
+                journal.append({"do": "remove", "id": container_id})
+                journal.close()
         pod.containers.pop(container_id, None)
         pod.view = None
 
@@ -486,6 +655,8 @@ class Pauses:
         if pod is None:
             return
         channel = pod.channel
+        if channel is not None and pod.foreign:
+            raise ForeignPause(pod.foreign)
         if channel is not None:
             try:
                 async with asyncio.timeout(RESPONSE_LIMIT_S):
@@ -494,8 +665,7 @@ class Pauses:
             except (TimeoutError, RuntimeFailure):
                 pass
         for sandbox in pod.sandboxes.values():
-            if is_alive(sandbox):
-                kill_tree(sandbox["pid"])
+            kill_alive(sandbox)
             path = sandbox["spec"]["netns_path"]
             if path:
                 unpin(path)
@@ -511,6 +681,8 @@ class Pauses:
 
     def close(self) -> None:
         """Leave: pauses stay."""
+        if self._pinger is not None:
+            self._pinger.cancel()
         for pod in self._pods.values():
             channel, pod.channel = pod.channel, None
             if channel is not None:
@@ -536,6 +708,8 @@ class Pauses:
         pod = self._pods.get(uid)
         if pod is None or pod.channel is None:
             raise PauseGone("the pause process is gone")
+        if pod.foreign:
+            raise ForeignPause(pod.foreign)
         return pod.channel
 
 
@@ -582,7 +756,7 @@ def observed_container(record: Message) -> ObservedContainer:
 
 
 def is_alive(record: Message) -> bool:
-    """Tell whether the very process of a record still runs: same boot, same start time, not a zombie."""
+    """Tell whether the very process of a record still exists: same boot, same start time."""
     if record.get("boot_id", boot_id()) != boot_id() or not record.get("pid"):
         return False
     try:
@@ -592,19 +766,38 @@ def is_alive(record: Message) -> bool:
     return ticks != 0 and ticks == record.get("start_ticks")
 
 
-def _append(path: str, container_id: str) -> None:
-    from minikubelet.sandbox.journal import Journal
+def signal_alive(record: Message, number: int) -> None:
+    """Send a signal to the very process of a record; nobody who got its number since then is hit."""
+    try:
+        descriptor = os.pidfd_open(record["pid"])
+    except (OSError, TypeError, ValueError):
+        return
+    try:
+        if is_alive(record):
+            signal.pidfd_send_signal(descriptor, number)
+    except OSError as error:
+        log.warning("cannot signal process", pid=record["pid"], error=str(error))
+    finally:
+        os.close(descriptor)
 
-    Journal(path).append({"do": "remove", "id": container_id})
+
+def kill_alive(record: Message) -> None:
+    """Kill the very process of a record with its descendants."""
+    if is_alive(record):
+        kill_tree(record["pid"])
 
 
-def _now() -> float:
-    import time
+def to_this_boot(record: Message, boot_now: float, wall_now: float) -> None:
+    """Give the monotonic times of a record from an earlier boot a meaning in this one: before now, by their ages.
 
-    return time.time()
+    They may become negative. A wall clock that was set meanwhile makes ages wrong, never a time in the future.
+    """
 
+    def convert(holder: Message, mono: str, wall: str) -> None:
+        if holder.get(mono) is not None:
+            holder[mono] = boot_now - max(0.0, wall_now - float(holder.get(wall) or wall_now))
 
-def _boot_now() -> float:
-    from minikubelet.sandbox.pause import boot_time
-
-    return boot_time()
+    convert(record, "created_mono", "created_at")
+    convert(record, "started_mono", "started_at")
+    if record.get("exit"):
+        convert(record["exit"], "finished_mono", "finished_at")

@@ -13,9 +13,10 @@ import os
 import signal
 import socket
 import sys
-from typing import Final
+from typing import Final, NoReturn
 
 from minikubelet.linux import libc
+from minikubelet.linux.faults import point
 from minikubelet.sandbox import pause
 from minikubelet.sandbox.protocol import Decoder, Message, ProtocolError, send
 
@@ -38,21 +39,34 @@ def serve(control: socket.socket) -> None:
 
 def fork_pause(control: socket.socket, message: Message, descriptors: list[int]) -> None:
     """Fork twice: the middle process ends, so that init adopts the pause."""
-    middle = os.fork()
-    if middle == 0:
-        try:
-            if message["spec"].get("share_pid"):
-                libc.unshare(libc.CLONE_NEWPID)
-            if os.fork() != 0:
-                os._exit(0)
-            become_pause(message, descriptors[0])
-        finally:
-            os._exit(1)
-    os.waitpid(middle, 0)
+    answer: Message = {"re": message.get("id", 0)}
+    try:
+        point("forkserver.fork")
+        middle = os.fork()
+        if middle == 0:
+            run_middle(message, descriptors)
+        _, status = os.waitpid(middle, 0)
+        if status:
+            answer["error"] = "the fork server could not fork the pause process"
+    except OSError as error:
+        answer["error"] = f"the fork server could not fork: {error.strerror}"
     for descriptor in descriptors:
         os.close(descriptor)
     with contextlib.suppress(OSError):
-        send(control, {"re": message.get("id", 0)})
+        send(control, answer)
+
+
+def run_middle(message: Message, descriptors: list[int]) -> NoReturn:
+    """Run in the child: fork the pause and end; 1 says that it could not be forked."""
+    try:
+        if message["spec"].get("share_pid"):
+            libc.unshare(libc.CLONE_NEWPID)
+        if os.fork() != 0:
+            os._exit(0)
+        point("forkserver.forked")
+        become_pause(message, descriptors[0])
+    finally:
+        os._exit(1)
 
 
 def become_pause(message: Message, connection: int) -> None:

@@ -13,6 +13,8 @@ import os
 import time
 from typing import Final
 
+from minikubelet.linux.faults import point
+
 MAX_LINE: Final = 16384
 READ_SIZE: Final = 256 * 1024
 
@@ -43,6 +45,7 @@ class LogFile:
         self._open()
 
     def _open(self) -> None:
+        point("log.open")
         os.makedirs(os.path.dirname(self.path), mode=0o755, exist_ok=True)
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
         self._descriptor = os.open(self.path, flags, 0o640)
@@ -68,6 +71,7 @@ class LogFile:
         view = memoryview(data)
         written = 0
         try:
+            point("log.write")
             while written < len(data):
                 written += os.write(self._descriptor, view[written:])
         except OSError:
@@ -99,6 +103,7 @@ class LogFile:
             self._size = os.fstat(self._descriptor).st_size
             if self._size < self._max_size:
                 return False  # somebody emptied it
+            point("log.rotate")
             os.rename(self.path, self._rotated_name())
         except OSError:
             return False

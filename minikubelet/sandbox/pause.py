@@ -3,6 +3,9 @@
 One thread, one loop over epoll; nothing here blocks but the short system calls of a fork. The daemon may come and go:
 whoever connects to the socket (root only) first gets the whole state, then every change. The state is also in the
 journal, so a pause that dies leaves a true record behind.
+
+The containers hang on this process, so nothing that goes wrong may end it: a handler that fails is said to the daemon
+and the loop goes on. One lock a pod, held for life, keeps a second pause from working beside the first.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ from dataclasses import replace
 from typing import Any, Final, NoReturn, cast
 
 from minikubelet.linux import libc
+from minikubelet.linux.faults import point
 from minikubelet.linux.files import read_small, write_small
 from minikubelet.sandbox import spawn
 from minikubelet.sandbox.journal import Journal, Record
@@ -32,6 +36,12 @@ from minikubelet.sandbox.spec import ContainerSpec, SandboxSpec, container_from_
 _PIPE_SIZE: Final = 64 * 1024  # the kernel's default
 _WIDE_PIPE_SIZE: Final = 1024 * 1024
 _MAX_BACKLOG: Final = 64 * 1024 * 1024
+# How long a start may take until the program runs, and how long a predecessor may take to be gone.
+_START_LIMIT_S: Final = 60.0
+_LOCK_LIMIT_S: Final = 10.0
+# After a handler's failure the loop rests, so that one that fails again and again cannot take a whole processor.
+_FAILURE_PAUSE_S: Final = 0.05
+_RETRY_S: Final = 1.0
 
 
 def boot_time() -> float:
@@ -107,6 +117,9 @@ class Pause:
         self.netns = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
         self.first = first
         self.stopping = False
+        self.mend_at = 0.0
+        # Given up for a moment when there are no descriptors left, to turn a client away instead of spinning.
+        self.spare = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
 
     # Set-up
 
@@ -127,7 +140,13 @@ class Pause:
             "host_network": self.spec.host_network,
             "spec": self.spec_json,
         }
+        point("pause.journal")
         self.journal.append({"do": "sandbox", "id": self.spec.id, "state": self.sandbox})
+        if is_hung_up(self.first):
+            # The daemon died before it could know of us, and the next one may have read the journal already.
+            self.journal.append({"do": "remove_sandbox", "id": self.spec.id})
+            self.withdraw()
+            os._exit(1)
         self.add_connection(self.first)
 
     def listen(self) -> socket.SocketType:
@@ -159,28 +178,65 @@ class Pause:
         """Work until told to stop."""
         while not self.stopping or any(one.backlog for one in self.connections.values()):
             for descriptor, events in self.epoll.poll(self.timeout()):
-                handler = self.handlers.get(descriptor)
-                if handler is not None:
-                    handler(events)
-            self.check_deadlines()
+                self.guard(self.handle, descriptor, events)
+            self.guard(self.check_deadlines)
+            if (self.journal.is_behind or self.journal.wants_compaction) and boot_time() >= self.mend_at:
+                self.mend_at = boot_time() + _RETRY_S
+                self.guard(self.mend_journal)
+
+    def handle(self, descriptor: int, events: int) -> None:
+        """Call a descriptor's handler, if it still has one."""
+        handler = self.handlers.get(descriptor)
+        if handler is not None:
+            handler(events)
+
+    def guard(self, step: Callable[..., None], *arguments: int) -> None:
+        """Do something; a failure is said and costs no container."""
+        try:
+            step(*arguments)
+        except Exception as error:
+            time.sleep(_FAILURE_PAUSE_S)
+            with contextlib.suppress(OSError):
+                self.broadcast({"event": "trouble", "message": f"{type(error).__name__}: {error}"})
 
     def timeout(self) -> float:
         """Return how long to sleep, in seconds; -1 for as long as nothing happens."""
-        deadlines = [one.deadline for one in self.executions.values() if one.deadline is not None]
-        return max(0.0, min(deadlines) - boot_time()) if deadlines else -1
+        due = [max(0.0, one.deadline - boot_time()) for one in self.executions.values() if one.deadline is not None]
+        if self.journal.is_behind:
+            due.append(_RETRY_S)
+        return min(due, default=-1)
+
+    def mend_journal(self) -> None:
+        """Write what had no room, or the whole journal anew when it has grown."""
+        if self.journal.flush() and not self.journal.wants_compaction:
+            return
+        self.journal.rewrite(self.sandbox, self.containers)
 
     # Connections
 
     def on_connect(self, listener: socket.SocketType) -> None:
         """Accept a client; only root may."""
-        with contextlib.suppress(BlockingIOError):
-            number, _ = cast("Any", listener)._accept()  # what the larger class' `accept` calls
+        with contextlib.suppress(BlockingIOError, ConnectionAbortedError):
+            try:
+                number, _ = cast("Any", listener)._accept()  # what the larger class' `accept` calls
+            except OSError as error:
+                if error.errno not in (errno.EMFILE, errno.ENFILE):
+                    raise
+                self.turn_away(listener)
+                return
             connection = socket.SocketType(fileno=number)
             _, uid, _ = struct.unpack("iII", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
             if uid != os.geteuid():
                 connection.close()
                 return
             self.add_connection(connection)
+
+    def turn_away(self, listener: socket.SocketType) -> None:
+        """Close a waiting connection that there is no descriptor for; the client tries again later."""
+        os.close(self.spare)
+        with contextlib.suppress(OSError):
+            os.close(cast("Any", listener)._accept()[0])
+        self.spare = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
 
     def add_connection(self, sock: socket.SocketType) -> None:
         """Serve a client, beginning with the whole state."""
@@ -202,6 +258,11 @@ class Pause:
         if number >= 0 and self.connections.pop(number, None) is not None:
             self.unwatch(number)
             connection.sock.close()
+            connection.decoder.close()
+            for _, rights in connection.descriptors:
+                for one in rights:
+                    os.close(one)
+            connection.descriptors.clear()
 
     def send(self, connection: Connection, message: Message, descriptors: tuple[int, ...] = ()) -> None:
         """Queue a message and send what the socket takes now."""
@@ -285,6 +346,11 @@ class Pause:
         """Answer at once: the daemon tells a hung pause by silence."""
         return {}
 
+    def do_rewrite(self, connection: Connection, message: Message, descriptors: list[int]) -> Message:
+        """Write the journal anew: the daemon found it damaged."""
+        self.journal.rewrite(self.sandbox, self.containers)
+        return {}
+
     def do_start(self, connection: Connection, message: Message, descriptors: list[int]) -> Message:
         """Start one container; the answer is its record."""
         spec = container_from_json(message["spec"])
@@ -337,13 +403,17 @@ class Pause:
             self.reap()
             if self.running:
                 select.select([], [], [], 0.002)  # the kernel is tearing the namespaces down
+        self.withdraw()
+        self.journal.sync()
+        self.stopping = True
+        return {}
+
+    def withdraw(self) -> None:
+        """Take away the names under which we can be found."""
         if self.spec.netns_path:
             unpin(self.spec.netns_path)
         with contextlib.suppress(OSError):
             os.unlink(os.path.join(self.spec.run_dir, f"{self.spec.uid}.sock"))
-        self.journal.sync()
-        self.stopping = True
-        return {}
 
     # Containers
 
@@ -363,24 +433,20 @@ class Pause:
         running = Running(spec)
         running.oom_before = oom_kills(spec.memory_cgroup)
         running.log = LogFile(spec.log_path, max_size=spec.log_max_size, max_files=spec.log_max_files)
-        status_read, status_write = os.pipe2(os.O_CLOEXEC)
-        stdin, stdout, stderr = self.open_streams(running, descriptors)
-        shares = self.spec.share_pid or self.spec.host_pid
-        if not shares:
-            libc.unshare(libc.CLONE_NEWPID)
-        own = os.getpid() if shares else 0
-        pid = os.fork()
-        if pid == 0:
-            self.become_container(spec, status_write, (stdin, stdout, stderr), own)
-        if not shares:
-            libc.setns(self.pidns, libc.CLONE_NEWPID)
-        for descriptor in {status_write, stdin, stdout, stderr}:
-            os.close(descriptor)
+        # Noted before it is made: if we die in between, the next daemon counts it and does not use its log again.
+        self.containers[spec.id] = record
+        self.journal.append({"do": "container", "id": spec.id, "state": record})
+        try:
+            point("container.fork")
+            pid, reports = self.fork_container(spec, running, descriptors)
+        except OSError:
+            self.discard(running)
+            del self.containers[spec.id]
+            self.journal.append({"do": "remove", "id": spec.id})
+            raise
         running.pid = pid
-        reports = read_reports(status_read)
         record["pid"] = next((one["pid"] for one in reports if "pid" in one), pid)
         record["start_ticks"] = start_ticks(str(record["pid"]))
-        self.containers[spec.id] = record
         failure = next((one for one in reports if "failed" in one), None)
         if failure is not None:
             os.waitpid(pid, 0)
@@ -395,34 +461,93 @@ class Pause:
         self.broadcast({"event": "container", "container": record})
         return record
 
-    def open_streams(self, running: Running, descriptors: list[int]) -> tuple[int, int, int]:
-        """Make the standard streams: given descriptors (terminal, attach) or /dev/null and pipes to the log."""
+    def fork_container(
+        self, spec: ContainerSpec, running: Running, descriptors: list[int]
+    ) -> tuple[int, list[Message]]:
+        """Fork the container's process; return its pid and what it reports. Raises OSError with nothing left over."""
+        ours: set[int] = set()
+        reading = -1
+        try:
+            reading, writing = os.pipe2(os.O_CLOEXEC)
+            ours.add(writing)
+            streams = self.open_streams(running, descriptors, ours)
+            shares = self.spec.share_pid or self.spec.host_pid
+            own = os.getpid() if shares else 0
+            pid = self.fork_into(None if shares else -1)
+            if pid == 0:
+                self.become_container(spec, writing, streams, own)
+        except OSError:
+            if reading >= 0:
+                os.close(reading)
+            raise
+        finally:
+            for descriptor in ours:
+                os.close(descriptor)
+        return pid, read_reports(reading, pid)
+
+    def fork_into(self, pidfd: int | None) -> int:
+        """Fork; the child begins a PID namespace (-1), joins that of a process (pidfd), or neither (None).
+
+        The mark that makes it so is taken back on every way out: with it, the kernel would refuse the next one.
+        """
+        if pidfd is None:
+            return os.fork()
+        if pidfd < 0:
+            libc.unshare(libc.CLONE_NEWPID)
+        else:
+            libc.setns(pidfd, libc.CLONE_NEWPID)
+        pid = -1
+        try:
+            pid = os.fork()
+        finally:
+            if pid != 0:
+                libc.setns(self.pidns, libc.CLONE_NEWPID)
+        return pid
+
+    def open_streams(self, running: Running, descriptors: list[int], ours: set[int]) -> tuple[int, int, int]:
+        """Make the standard streams: given descriptors (terminal, attach) or /dev/null and pipes to the log.
+
+        What the container gets is put into `ours` as it is made, for the caller to close.
+        """
         stdin = os.dup(descriptors[0]) if descriptors else os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+        ours.add(stdin)
         ends: list[int] = []
         for name in ("stdout", "stderr"):
             reading, writing = os.pipe2(os.O_CLOEXEC)
-            os.set_blocking(reading, False)
+            ours.add(writing)
             running.streams.append(Stream(reading, name, running.log))
+            os.set_blocking(reading, False)
             ends.append(writing)
         return stdin, ends[0], ends[1]
+
+    def discard(self, running: Running) -> None:
+        """Close what was opened for a container that could not be made."""
+        for stream in running.streams:
+            os.close(stream.descriptor)
+        running.streams.clear()
+        if running.log is not None:
+            running.log.close()
 
     def become_container(
         self, spec: ContainerSpec, status: int, streams: tuple[int, int, int], parent: int
     ) -> NoReturn:
         """Run in the child: connect the streams, then go through the steps to exec."""
-        signal.set_wakeup_fd(-1)
-        reporter = spawn.Reporter(status)
-        reporter.send({"pid": int(os.readlink("/proc/self"))})
-        for number, descriptor in enumerate(streams):
-            os.dup2(descriptor, number)
-        spawn.run_container(
-            spec,
-            reporter,
-            scratch=self.scratch,
-            shm_dir=self.spec.shm_dir,
-            pause_pid=parent,
-            enter=lambda: None,
-        )
+        try:
+            signal.set_wakeup_fd(-1)
+            reporter = spawn.Reporter(status)
+            reporter.send({"pid": int(os.readlink("/proc/self"))})
+            for number, descriptor in enumerate(streams):
+                os.dup2(descriptor, number)
+            spawn.run_container(
+                spec,
+                reporter,
+                scratch=self.scratch,
+                shm_dir=self.spec.shm_dir,
+                pause_pid=parent,
+                enter=lambda: None,
+            )
+        finally:
+            os._exit(128)
 
     def watch_output(self, stream: Stream, running: Running) -> None:
         """Read a container's output whenever there is some."""
@@ -456,7 +581,10 @@ class Pause:
         if path in self.compressing.values():
             self.compress_again.add(path)
             return
-        pid = os.fork()
+        try:
+            pid = os.fork()
+        except OSError:
+            return  # no more processes: the next rotation asks again, and the files are bounded in number
         if pid:
             self.compressing[pid] = path
             return
@@ -532,7 +660,8 @@ class Pause:
         """Record an exit and tell it; everything the container printed is in its log by then."""
         ended: Record = {"finished_at": time.time(), "finished_mono": boot_time()}
         del self.running[identity]
-        self.close_streams(running)
+        with contextlib.suppress(OSError):
+            self.close_streams(running)
         code = os.waitstatus_to_exitcode(status)
         ended["exit_code"] = code if code >= 0 else 128 - code
         ended["signal"] = 0 if code >= 0 else -code
@@ -555,35 +684,14 @@ class Pause:
         self, connection: Connection, message: Message, running: Running, descriptors: list[int]
     ) -> None:
         """Fork into a container's namespaces and run a command; given descriptors become its standard streams."""
-        status_read, status_write = os.pipe2(os.O_CLOEXEC)
-        output = -1
-        if descriptors:
-            streams = tuple(os.dup(one) for one in (descriptors * 3)[:3])
-        else:
-            output, writing = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-            os.set_blocking(writing, True)
-            streams = (os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC), writing, os.dup(writing))
         spec = running.spec
         changes: dict[str, Any] = {"tty": bool(message.get("tty"))}
         if message.get("env"):
             changes["env"] = [*spec.env, *message["env"]]
         spec = replace_spec(spec, changes)
-        shares = self.spec.share_pid or self.spec.host_pid
-        pidfd = os.pidfd_open(running.pid)
-        if not shares:
-            libc.setns(pidfd, libc.CLONE_NEWPID)
-        pid = os.fork()
-        if pid == 0:
-            signal.set_wakeup_fd(-1)
-            reporter = spawn.Reporter(status_write)
-            for number, descriptor in enumerate(streams):
-                os.dup2(descriptor, number)
-            spawn.run_exec(spec, message["command"], reporter, pidfd=pidfd, own_mount_namespace=True)
-        if not shares:
-            libc.setns(self.pidns, libc.CLONE_NEWPID)
-        for descriptor in (pidfd, status_write, *streams):
-            os.close(descriptor)
-        failure = next((one for one in read_reports(status_read) if "failed" in one), None)
+        point("exec.fork")
+        pid, output, reports = self.fork_execution(spec, message["command"], running.pid, descriptors)
+        failure = next((one for one in reports if "failed" in one), None)
         if failure is not None:
             os.waitpid(pid, 0)
             if output >= 0:
@@ -595,6 +703,55 @@ class Pause:
         self.executions[pid] = execution
         if output >= 0:
             self.watch(output, lambda _: self.on_execution_output(execution))
+
+    def fork_execution(
+        self, spec: ContainerSpec, command: list[str], target: int, descriptors: list[int]
+    ) -> tuple[int, int, list[Message]]:
+        """Fork the command's process; return its pid, its output (-1: given descriptors) and what it reports."""
+        ours: list[int] = []
+        kept: list[int] = []
+        try:
+            reading, status = os.pipe2(os.O_CLOEXEC)
+            kept.append(reading)
+            ours.append(status)
+            output = -1
+            if descriptors:
+                streams = [os.dup(one) for one in (descriptors * 3)[:3]]
+                ours.extend(streams)
+            else:
+                output, writing = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+                kept.append(output)
+                ours.append(writing)
+                os.set_blocking(writing, True)
+                null = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+                ours.append(null)
+                streams = [null, writing, writing]
+            pidfd = os.pidfd_open(target)
+            ours.append(pidfd)
+            pid = self.fork_into(None if self.spec.share_pid or self.spec.host_pid else pidfd)
+            if pid == 0:
+                self.become_execution(spec, command, status, streams, pidfd)
+        except OSError:
+            for descriptor in kept:
+                os.close(descriptor)
+            raise
+        finally:
+            for descriptor in ours:
+                os.close(descriptor)
+        return pid, output, read_reports(reading, pid)
+
+    def become_execution(
+        self, spec: ContainerSpec, command: list[str], status: int, streams: list[int], pidfd: int
+    ) -> NoReturn:
+        """Run in the child: connect the streams, then enter the container and execute the command."""
+        try:
+            signal.set_wakeup_fd(-1)
+            reporter = spawn.Reporter(status)
+            for number, descriptor in enumerate(streams):
+                os.dup2(descriptor, number)
+            spawn.run_exec(spec, command, reporter, pidfd=pidfd, own_mount_namespace=True)
+        finally:
+            os._exit(128)
 
     def on_execution_output(self, execution: Execution) -> None:
         """Keep output up to the limit, drop the rest."""
@@ -671,7 +828,7 @@ def rehearse(directory: str) -> None:
     spec = container_from_json({**container, "log_path": f"{directory}/c/0.log"})
     running = Running(spec)
     running.log = LogFile(spec.log_path, max_size=spec.log_max_size, max_files=spec.log_max_files)
-    streams = pause.open_streams(running, [])
+    streams = pause.open_streams(running, [], set())
     os.write(streams[1], b"line\n")
     for stream in running.streams:
         pause.watch_output(stream, running)
@@ -687,6 +844,8 @@ def run(spec_json: Message, first: socket.SocketType) -> NoReturn:
     """Become the pause process of one pod; never returns. Failures of the set-up go to `first` as an error message."""
     try:
         spec = sandbox_from_json(spec_json)
+        take_lock(spec.pod_dir)
+        point("pause.namespaces")
         make_namespaces(spec)
         pause = Pause(spec, spec_json, first)
         pause.start()
@@ -698,6 +857,32 @@ def run(spec_json: Message, first: socket.SocketType) -> NoReturn:
         pause.loop()
     finally:
         os._exit(0)
+
+
+def take_lock(pod_dir: str) -> None:
+    """Hold the pod's lock until this process ends; children hold it too, but only until they execute a program.
+
+    Raises:
+        OSError: Another pause of the pod is still there after a while.
+    """
+    descriptor = os.open(os.path.join(pod_dir, "pause.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    deadline = boot_time() + _LOCK_LIMIT_S
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if boot_time() > deadline:
+                raise OSError(errno.EBUSY, "another pause process of this pod still runs") from None
+            time.sleep(0.01)
+        else:
+            return
+
+
+def is_hung_up(connection: socket.SocketType) -> bool:
+    """Tell whether the other side of a connection is gone."""
+    poll = select.poll()
+    poll.register(connection, select.POLLRDHUP)
+    return any(events & (select.POLLRDHUP | select.POLLHUP) for _, events in poll.poll(0))
 
 
 def make_namespaces(spec: SandboxSpec) -> None:
@@ -745,16 +930,26 @@ def unpin(path: str) -> None:
         os.unlink(path)
 
 
-def read_reports(descriptor: int) -> list[Message]:
-    """Read what a child reports until it executes its program or gives up."""
+def read_reports(descriptor: int, pid: int) -> list[Message]:
+    """Read what a child reports until it executes its program or gives up; one that takes too long is killed."""
     data = bytearray()
+    deadline = boot_time() + _START_LIMIT_S
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    late = False
     while True:
+        if not late and not poll.poll(max(0.0, deadline - boot_time()) * 1000):
+            late = True
+            kill_tree(pid)
         chunk = os.read(descriptor, 65536)
         if not chunk:
             break
         data += chunk
     os.close(descriptor)
-    return [from_line(line) for line in bytes(data).splitlines()]
+    reports = [from_line(line) for line in bytes(data).splitlines()]
+    if late and not any("failed" in one for one in reports):
+        reports.append({"failed": "start", "message": f"not started within {_START_LIMIT_S:.0f} s"})
+    return reports
 
 
 def exit_of(failure: Message) -> Record:

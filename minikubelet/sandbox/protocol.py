@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import array
 import json
+import os
 import socket
 import struct
 from typing import Any, Final
@@ -65,6 +66,11 @@ class Decoder:
         self._buffer = bytearray()
         self._descriptors: list[int] = []
 
+    def close(self) -> None:
+        """Close descriptors that no message took: the connection is over."""
+        while self._descriptors:
+            os.close(self._descriptors.pop())
+
     def read(self, connection: socket.SocketType) -> list[tuple[Message, list[int]]] | None:
         """Read once from a non-blocking socket.
 
@@ -96,7 +102,7 @@ class Decoder:
             del self._buffer[: 4 + length]
             try:
                 message = from_line(body)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise ProtocolError(f"not a JSON object: {body[:40]!r}") from error
             messages.append((message, self._descriptors))
             self._descriptors = []

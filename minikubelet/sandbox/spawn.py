@@ -28,6 +28,7 @@ from collections.abc import Callable
 from typing import Any, Final, NoReturn
 
 from minikubelet.linux import libc
+from minikubelet.linux.faults import point
 from minikubelet.linux.files import read_small, write_small
 from minikubelet.sandbox import rootfs
 from minikubelet.sandbox.spec import ContainerSpec
@@ -47,6 +48,7 @@ class Reporter:
     def step(self, name: str) -> None:
         """Name what is done next."""
         self._step = name
+        point("spawn." + name.replace(" ", "-"))
 
     def send(self, message: dict[str, Any]) -> None:
         """Send one line to the pause."""

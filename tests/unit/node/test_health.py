@@ -1,0 +1,75 @@
+"""The node's problems: said once, cleared once, with advice; what counts as used up."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+import pytest
+
+from minikubelet.node.health import Health, describe
+from minikubelet.node.pressure import Disk, PressureWatch, Usage, descriptor_problem, disk_problem, process_problem
+
+
+def test_a_problem_is_told_when_it_comes_changes_and_goes() -> None:
+    told: list[tuple[str, str]] = []
+    health = Health(on_change=lambda name, text: told.append((name, text)))
+    for text in ("", "full", "full", "fuller", "", ""):
+        health.set("state directory", text)
+    assert told == [("state directory", "full"), ("state directory", "fuller"), ("state directory", "")]
+    assert health.problems() == {}
+
+
+def test_watch_turns_errors_into_a_problem_and_success_into_its_end() -> None:
+    health = Health()
+    with pytest.raises(OSError), health.watch("log directory"):
+        raise OSError(errno.ENOSPC, "No space left on device", "/var/log")
+    assert health.problems() == {
+        "log directory": "/var/log: no space left: make room on that file system (also check inodes: df -i)"
+    }
+    with health.watch("log directory"):
+        pass
+    assert health.problems() == {}
+
+
+@pytest.mark.parametrize(
+    ("number", "advice"),
+    [
+        (errno.ENOSPC, "make room"),
+        (errno.EMFILE, "LimitNOFILE"),
+        (errno.EAGAIN, "TasksMax"),
+        (errno.EROFS, "read-only"),
+        (errno.EIO, "Input/output error"),
+    ],
+)
+def test_usual_causes_come_with_what_to_do(number: int, advice: str) -> None:
+
+    assert advice in describe(OSError(number, os.strerror(number)))
+
+
+@pytest.mark.parametrize(
+    ("disk", "said"),
+    [
+        (Disk(free_bytes=10**9, free_inodes=1000, inodes=2000), ""),
+        (Disk(free_bytes=10**9, free_inodes=0, inodes=0), ""),  # btrfs counts no inodes
+        (Disk(free_bytes=4096, free_inodes=1000, inodes=2000), "no space left"),
+        (Disk(free_bytes=10**9, free_inodes=3, inodes=2000), "no inodes left"),
+        (Disk(free_bytes=10**9, free_inodes=1000, inodes=2000, read_only=True), "read-only"),
+    ],
+)
+def test_disks(disk: Disk, said: str) -> None:
+    found = disk_problem("/x", disk)
+    assert said in found and bool(said) == bool(found)
+
+
+def test_descriptors_and_processes() -> None:
+    assert descriptor_problem(Usage(used=949, limit=1000)) == ""
+    assert "LimitNOFILE" in descriptor_problem(Usage(used=950, limit=1000))
+    assert process_problem(Usage(used=10, limit=1000)) == ""
+    assert "pid_max" in process_problem(Usage(used=1000, limit=1000))
+
+
+def test_a_directory_that_is_gone_is_a_problem() -> None:
+    health = Health()
+    PressureWatch(health, {"state": "/nowhere/at/all"}).check()
+    assert "No such file" in health.problems()["state directory"]

@@ -1,0 +1,289 @@
+"""The daemon's side of the pauses, against peers that are played by the test: an older one, a newer one, a hung one."""
+
+from __future__ import annotations
+
+import array
+import asyncio
+import json
+import os
+import socket
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from minikubelet.lifecycle.observed import ContainerID, PodUID, RunState
+from minikubelet.runtime import pauses
+from minikubelet.runtime.pauses import ForeignPause, PauseHangs, Pauses, to_this_boot
+from minikubelet.runtime.port import RuntimeFailure, SandboxFailure
+from minikubelet.sandbox.pause import boot_id, start_ticks
+from minikubelet.sandbox.protocol import VERSION, encode
+from minikubelet.sandbox.spec import SandboxSpec, container_from_json
+
+pytestmark = pytest.mark.anyio
+
+RECORDED = Path(__file__).parents[2] / "data" / "protocol" / "version1.jsonl"
+Json = dict[str, Any]
+
+
+class Peer:
+    """A pause played by the test: answers from a script, and keeps what it was asked."""
+
+    def __init__(self, run_dir: Path, uid: str, hello: Json) -> None:
+        self.asked: list[Json] = []
+        self.answers: dict[str, list[Json]] = {}
+        self.silent = False
+        self._hello = hello
+        self._tasks: list[asyncio.Task[None]] = []
+        self._listener = socket.socket(socket.AF_UNIX)
+        directory = os.open(run_dir / "pauses", os.O_PATH)
+        self._listener.bind(f"/proc/self/fd/{directory}/{uid}.sock")  # the path itself may be too long for a socket
+        os.close(directory)
+        self._listener.listen(1)
+        self._listener.setblocking(False)
+        self.connection: socket.socket | None = None
+
+    def start(self) -> None:
+        self._tasks.append(asyncio.create_task(self._serve()))
+
+    async def _serve(self) -> None:
+        loop = asyncio.get_running_loop()
+        connection, _ = await loop.sock_accept(self._listener)
+        self.connection = connection
+        netns = os.open("/proc/self/ns/net", os.O_RDONLY)
+        connection.sendmsg([encode(self._hello)], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [netns]))])
+        os.close(netns)
+        buffer = b""
+        while data := await loop.sock_recv(connection, 65536):
+            buffer += data
+            while len(buffer) >= 4 and len(buffer) >= 4 + (length := struct.unpack("<I", buffer[:4])[0]):
+                message = json.loads(buffer[4 : 4 + length])
+                buffer = buffer[4 + length :]
+                self.asked.append(message)
+                if self.silent:
+                    continue
+                for answer in self.answers.get(message["do"], [{}]):
+                    whole = answer if "event" in answer else {**answer, "re": message["id"]}
+                    connection.sendall(encode(whole))
+
+    def say(self, message: Json) -> None:
+        assert self.connection is not None
+        self.connection.sendall(encode(message))
+
+    def close(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        self._listener.close()
+        if self.connection is not None:
+            self.connection.close()
+
+
+def recorded() -> tuple[str, list[Json]]:
+    lines = [json.loads(line) for line in RECORDED.read_text().splitlines()]
+    return lines[0]["journal"], lines[1:]
+
+
+class World:
+    """Directories of a node with one pod, whose pause is this very process."""
+
+    def __init__(self, base: Path) -> None:
+        self.state, self.run = base / "state", base / "run"
+        (self.run / "pauses").mkdir(parents=True)
+        self.changes: list[PodUID] = []
+        self.troubles: list[str] = []
+        journal, self.conversation = recorded()
+        # A record is only believed of a living process: let it be ours.
+        own = {"pid": os.getpid(), "start_ticks": start_ticks("self"), "boot_id": boot_id()}
+        self.hello = json.loads(self.conversation[0]["body"])
+        self.hello["sandbox"].update(own)
+        self.uid = PodUID(self.hello["sandbox"]["spec"]["uid"])
+        (self.state / "pods" / self.uid).mkdir(parents=True)
+        self.journal = self.state / "pods" / self.uid / "journal.jsonl"
+        lines = [json.loads(line) for line in journal.splitlines()]
+        lines[0]["state"].update(own)
+        self.journal.write_text("".join(json.dumps(line) + "\n" for line in lines))
+        self.pauses = Pauses(
+            state_dir=str(self.state),
+            run_dir=str(self.run),
+            on_change=self.changes.append,
+            on_trouble=lambda uid, text: self.troubles.append(text),
+        )
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    one = World(tmp_path)
+    yield one
+    one.pauses.close()
+
+
+async def until(check: Any) -> None:
+    async with asyncio.timeout(10):
+        while not check():
+            await asyncio.sleep(0.005)
+
+
+async def test_pause_of_protocol_1_is_taken_over_and_steered(world: World) -> None:
+    """Replays what a pause of the first version said, and checks that what we ask is what it understood."""
+    peer = Peer(world.run, world.uid, world.hello)
+    asked = [json.loads(one["body"]) for one in world.conversation if one["from"] == "daemon"]
+    said = [json.loads(one["body"]) for one in world.conversation if one["from"] == "pause"]
+    start = next(one for one in asked if one["do"] == "start")
+    started = next(one for one in said if one.get("re") == start["id"])
+    executed = next(one for one in asked if one["do"] == "exec")
+    peer.answers["start"] = [
+        {"event": "container", "container": started["container"]},
+        {"container": started["container"]},
+    ]
+    peer.answers["exec"] = [next(one for one in said if one.get("re") == executed["id"])]
+    peer.start()
+
+    assert await world.pauses.adopt() == [world.uid]
+    view = world.pauses.view(world.uid)
+    assert view.responsive
+    assert view.sandboxes[0].ready
+    assert {name: found[0].state for name, found in view.containers.items()} == {
+        "web": RunState.RUNNING,
+        "crashy": RunState.RUNNING,
+    }
+    assert world.troubles == []
+
+    # An exit as the old pause told it.
+    ended = next(one for one in said if one.get("event") == "container" and one["container"]["state"] == "exited")
+    peer.say(ended)
+    await until(lambda: world.pauses.view(world.uid).containers["crashy"][0].exit is not None)
+    found = world.pauses.view(world.uid).containers["crashy"][0].exit
+    assert found is not None and (found.exit_code, found.reason) == (3, "Error")
+
+    new = await world.pauses.start_container(world.uid, container_from_json(start["spec"]))
+    assert (new.restart_count, new.state) == (1, RunState.RUNNING)
+    web = ContainerID(executed["container"])
+    result = await world.pauses.exec(world.uid, web, ("true",), timeout_s=1.0, limit=10240)
+    assert result.exit_code == 0
+    await world.pauses.signal(world.uid, web, 15)
+    await world.pauses.kill(world.uid, web)
+    # Every request is one that the old pause knew, with all the fields that it read.
+    known = {one["do"]: set(one) for one in asked} | {"kill": {"do", "id", "container"}}
+    for message in peer.asked:
+        assert known[message["do"]] <= set(message), message
+        if message["do"] == "start":
+            assert set(start["spec"]) <= set(message["spec"])
+    peer.close()
+
+
+async def test_a_newer_pause_is_refused_plainly_and_left_alone(world: World) -> None:
+    peer = Peer(world.run, world.uid, {**world.hello, "version": VERSION + 1, "sandbox": {"strange": 1}})
+    peer.start()
+    await world.pauses.adopt()
+    view = world.pauses.view(world.uid)
+    assert view.sandboxes[0].ready  # known from the journal: nobody makes a second sandbox beside it
+    assert not view.responsive
+    assert f"speaks protocol {VERSION + 1}" in world.troubles[-1]
+    with pytest.raises(ForeignPause, match="until minikubelet is upgraded"):
+        await world.pauses.signal(world.uid, ContainerID("x"), 15)
+    with pytest.raises(ForeignPause):
+        await world.pauses.stop_sandbox(world.uid)
+    spec = SandboxSpec(
+        uid=world.uid, id="1", attempt=1, namespace="d", name="n", hostname="h", run_dir="/x", pod_dir="/x"
+    )
+    with pytest.raises(SandboxFailure, match="protocol"):
+        await world.pauses.create_sandbox(spec)
+    assert peer.asked == []
+    peer.close()
+
+
+async def test_a_pause_that_does_not_answer_is_said_and_heard_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pauses, "RESPONSE_LIMIT_S", 0.05)
+    peer = Peer(world.run, world.uid, world.hello)
+    peer.start()
+    await world.pauses.adopt()
+    peer.silent = True
+    with pytest.raises(PauseHangs):
+        await world.pauses.open_socket(world.uid, socket.AF_INET, socket.SOCK_STREAM)
+    assert not world.pauses.view(world.uid).responsive
+    assert world.troubles == ["the pause process does not answer"]
+    peer.say({"event": "container", "container": world.hello["containers"][0]})
+    await until(lambda: world.pauses.view(world.uid).responsive)
+    assert world.troubles[-1] == ""
+    peer.close()
+
+
+async def test_a_living_pause_answers_for_itself_when_its_journal_is_damaged(world: World) -> None:
+    world.journal.write_bytes(b"\x00\xff garbage\n{}\n[1]\n" + b"[" * 100_000 + b"\n")
+    peer = Peer(world.run, world.uid, world.hello)
+    peer.start()
+    assert await world.pauses.adopt() == [world.uid]
+    assert world.pauses.view(world.uid).containers["web"][0].state is RunState.RUNNING
+    assert [one["do"] for one in peer.asked] == ["rewrite"]
+    peer.close()
+
+
+@pytest.mark.parametrize(
+    "noise",
+    [
+        b"GET / HTTP/1.1\r\n\r\n" * 100,
+        struct.pack("<I", 2**31) + b"x",
+        struct.pack("<I", 4) + b"nope",
+        struct.pack("<I", 2) + b"[]",
+        struct.pack("<I", 100_000) + b"[" * 100_000,
+    ],
+)
+async def test_noise_ends_the_connection_and_the_pause_counts_as_lost(world: World, noise: bytes) -> None:
+    peer = Peer(world.run, world.uid, world.hello)
+    peer.start()
+    await world.pauses.adopt()
+    assert peer.connection is not None
+    peer.connection.sendall(noise)
+    await until(lambda: not world.pauses.view(world.uid).sandboxes[0].ready)
+    with pytest.raises(RuntimeFailure):
+        await world.pauses.exec(world.uid, ContainerID("x"), ("true",), timeout_s=1, limit=1)
+    peer.close()
+
+
+async def test_after_a_reboot_nothing_counts_as_alive_and_how_it_ended_is_unknown(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same pids and start times, but another boot: they name nobody (rows of lifecycle K4)."""
+    monkeypatch.setattr(pauses, "boot_id", lambda: "another-boot")
+    killed: list[int] = []
+    monkeypatch.setattr(pauses, "kill_tree", killed.append)
+    await world.pauses.adopt()
+    view = world.pauses.view(world.uid)
+    assert not view.sandboxes[0].ready
+    for found in view.containers.values():
+        ended = found[0].exit
+        assert ended is not None
+        assert (ended.exit_code, ended.reason, ended.signal) == (255, "Unknown", 0)
+        assert found[0].created_mono <= ended.finished_mono
+    assert killed == []
+
+
+async def test_a_lost_pause_of_this_boot_took_its_containers_by_sigkill(world: World) -> None:
+    text = world.journal.read_text().splitlines()
+    record = json.loads(text[0])
+    record["state"]["start_ticks"] += 1  # our pid, but another process had it
+    world.journal.write_text("\n".join([json.dumps(record), *text[1:]]) + "\n")
+    await world.pauses.adopt()
+    ended = world.pauses.view(world.uid).containers["web"][0].exit
+    assert ended is not None and (ended.exit_code, ended.reason) == (137, "Error")
+    # It stands in the journal now: the next daemon gives the same exit, at the same time.
+    again = Pauses(state_dir=str(world.state), run_dir=str(world.run), on_change=lambda uid: None)
+    await again.adopt()
+    assert again.view(world.uid).containers["web"][0].exit == ended
+
+
+def test_times_of_an_earlier_boot_lie_before_now() -> None:
+    record: Json = {
+        "created_mono": 90_000.0,
+        "created_at": 1000.0,
+        "exit": {"finished_mono": 95_000.0, "finished_at": 1500.0},
+    }
+    to_this_boot(record, 20.0, 2000.0)
+    assert record["created_mono"] == 20.0 - 1000.0
+    assert record["exit"]["finished_mono"] == 20.0 - 500.0
+    to_this_boot(record, 20.0, 100.0)  # the wall clock went back meanwhile
+    assert record["exit"]["finished_mono"] == 20.0
