@@ -126,14 +126,7 @@ def _containers(options: argparse.Namespace, pod: Json, chosen: Sequence[str]) -
         return names
     if chosen:
         return [lookup.choose_container(pod, one) for one in chosen]
-    first = lookup.choose_container(pod, "")
-    if len(names) > 1 and lookup.DEFAULT_CONTAINER not in (pod["metadata"].get("annotations") or {}):
-        inits = {one["name"] for one in pod["spec"].get("initContainers") or ()}
-        others = ", ".join(
-            f"{one} (init)" if one in inits else one for one in [first, *(n for n in names if n != first)]
-        )
-        client.tell_once(f'Defaulted container "{first}" out of: {others}')
-    return [first]
+    return [lookup.default_container(pod, "")]
 
 
 def _past(options: argparse.Namespace, source: Source) -> Iterator[tuple[float, Source, LogLine]]:

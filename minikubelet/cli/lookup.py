@@ -96,6 +96,18 @@ def choose_container(pod: Json, name: str) -> str:
     return wanted if wanted in known else first
 
 
+def default_container(pod: Json, name: str, *, quiet: bool = False) -> str:
+    """Return the container that a verb works on, and tell which one that is when there was a choice."""
+    names = container_names(pod)
+    chosen = choose_container(pod, name)
+    if name or quiet or len(names) < 2 or DEFAULT_CONTAINER in (pod["metadata"].get("annotations") or {}):
+        return chosen
+    inits = {one["name"] for one in pod["spec"].get("initContainers") or ()}
+    others = [f"{one} (init)" if one in inits else one for one in names if one != chosen]
+    client.tell_once(f'Defaulted container "{chosen}" out of: {", ".join([chosen, *others])}')
+    return chosen
+
+
 def container_status(pod: Json, name: str) -> Json:
     """Return a container's status, empty when there is none yet."""
     status = pod.get("status", {})

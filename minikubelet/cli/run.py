@@ -9,18 +9,21 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from minikubelet.cli.live_table import Row, changes, fit, pod_rows
 from minikubelet.cli.main import CommandFailed
 from minikubelet.cli.refusals import refusal_line
+from minikubelet.cli.terminal import printable, wrap
 
 if TYPE_CHECKING:
     from minikubelet.daemon import Daemon
     from minikubelet.node.settings import Settings
     from minikubelet.node.verdicts import Verdict
 
-_REDRAW_S = 0.25
+_REDRAW_S = 0.1
+_REFRESH_S = 1.0  # ages go on
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -98,9 +101,13 @@ async def _run_with_table(settings: Settings, *, remove: bool) -> None:
 
     def on_ready(daemon: Daemon) -> None:
         nonlocal task
-        print(f"node {settings.node_name}: manifests in {settings.manifest_dir}; Ctrl-C ends it", flush=True)
-        print(f"look closer with: minikubelet get pods -A --run-dir {settings.run_dir}", flush=True)
-        task = asyncio.create_task(_show(daemon))
+        head = (
+            f"node {settings.node_name}: manifests in {settings.manifest_dir}; Ctrl-C ends it",
+            f"look closer with: minikubelet status --run-dir {settings.run_dir}",
+        )
+        if not sys.stdout.isatty():
+            print("\n".join(head), flush=True)
+        task = asyncio.create_task(_show(daemon, head))
 
     try:
         await run(settings, remove_pods=remove, on_ready=on_ready)
@@ -110,19 +117,55 @@ async def _run_with_table(settings: Settings, *, remove: bool) -> None:
         print("stopped, nothing is left", flush=True)
 
 
-async def _show(daemon: Daemon) -> None:
-    shown, stamp = "", 0.0
+async def _show(daemon: Daemon, head: Sequence[str]) -> None:
+    from minikubelet.node.status_manager import to_json
+
+    draw: _Screen | _Lines = _Screen(head) if sys.stdout.isatty() else _Lines()
     while True:
-        text = daemon.status.table() + _refusals(daemon.verdicts.refused())
-        if text != shown and time.monotonic() - stamp >= _REDRAW_S:
-            clear = "\x1b[H\x1b[2J" if sys.stdout.isatty() else "\n"
-            print(f"{clear}{text}", end="", flush=True)
-            shown, stamp = text, time.monotonic()
-        await daemon.status.changed(_REDRAW_S)
+        rows = pod_rows([to_json(pod) for pod in daemon.status.pods()], time.time())
+        draw.show(rows, _refusals(daemon.verdicts.refused()))
+        await asyncio.sleep(_REDRAW_S)  # so that a burst is drawn once
+        await daemon.status.changed(_REFRESH_S)
 
 
-def _refusals(verdicts: Iterable[Verdict]) -> str:
-    return "".join(f"{line}\n" for one in verdicts for line in refusal_line(one.text()))
+class _Screen:
+    """Draws the table over the one before, without flicker, as large as the terminal is now."""
+
+    def __init__(self, head: Sequence[str]) -> None:
+        self._head = head
+        self._size = (0, 0)
+
+    def show(self, rows: Sequence[Row], refusals: Sequence[str]) -> None:
+        """Draw."""
+        size = os.get_terminal_size(sys.stdout.fileno())
+        width, height = size.columns or 80, size.lines or 24
+        below = [line[:width] for one in refusals for line in wrap(printable(one), width).splitlines()]
+        room = max(3, height - len(self._head) - len(below) - 2)
+        table = fit(rows, width=width, height=room) if rows else ["no pods yet: put a manifest into the directory"]
+        lines = [*(one[:width] for one in self._head), "", *table, *below]
+        begin = "\x1b[H" if (width, height) == self._size else "\x1b[H\x1b[2J"
+        self._size = (width, height)
+        print(begin + "".join(f"{line}\x1b[K\n" for line in lines) + "\x1b[J", end="", flush=True)
+
+
+class _Lines:
+    """Prints a line for each change, for logs and pipes."""
+
+    def __init__(self) -> None:
+        self._before: dict[str, Row] = {}
+        self._refused: set[str] = set()
+
+    def show(self, rows: Sequence[Row], refusals: Sequence[str]) -> None:
+        """Print what is another."""
+        self._before, lines = changes(self._before, rows)
+        lines += [one for one in refusals if one not in self._refused]
+        self._refused = set(refusals)
+        for line in lines:
+            print(printable(line), flush=True)
+
+
+def _refusals(verdicts: Iterable[Verdict]) -> list[str]:
+    return [line for one in verdicts for line in refusal_line(one.text())]
 
 
 def _set_up_log(*, quiet: bool) -> None:

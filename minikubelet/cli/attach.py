@@ -1,0 +1,38 @@
+"""`minikubelet attach POD`: connects to a container's main process as it runs."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from minikubelet.cli import client, lookup
+from minikubelet.cli.arguments import add_container, add_namespace, namespace_of
+
+EXAMPLES = """\
+examples:
+  minikubelet attach web                  see what it prints from now on; Ctrl-C leaves it running
+  minikubelet attach -it shell            a container with stdin and tty; Ctrl-P Ctrl-Q leaves it running
+"""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument("pod", metavar="POD")
+    add_namespace(parser)
+    add_container(parser)
+    parser.add_argument("-i", "--stdin", action="store_true", help="pass our input on to the container")
+    parser.add_argument("-t", "--tty", action="store_true", help="the container's input is a terminal")
+    parser.add_argument("-q", "--quiet", action="store_true", help="only what the container prints")
+
+
+def execute(options: argparse.Namespace) -> int:
+    """Connect."""
+    from minikubelet.cli.session import Session, wants_terminal
+
+    pod = lookup.find_pod(options, namespace_of(options), options.pod)
+    container = lookup.default_container(pod, options.container, quiet=options.quiet)
+    terminal = wants_terminal(options)
+    session = Session(options, pod, "attach", container, stdin=options.stdin, tty=terminal)
+    if terminal and not options.quiet:
+        client.tell_once("Ctrl-P Ctrl-Q leaves the container running; if you see no prompt, press Enter")
+    return session.run(stdin=sys.stdin.fileno() if options.stdin else None)
