@@ -151,9 +151,16 @@ def reset_signals() -> None:
 
 
 def join_cgroups(directories: list[str]) -> None:
-    """Move this process into control groups."""
+    """Move this process, which has one thread, into control groups.
+
+    On version 1 through `tasks`: a thread that moves itself needs no lock over all threads of the machine, which a
+    write to `cgroup.procs` takes, and which costs a grace period of the kernel (12 ms measured, against 0.05 ms).
+    """
     for directory in directories:
-        write_small(f"{directory}/cgroup.procs", b"0")
+        try:
+            write_small(f"{directory}/tasks", b"0")
+        except FileNotFoundError:
+            write_small(f"{directory}/cgroup.procs", b"0")
 
 
 def set_oom_score(score: int | None) -> None:
