@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import ipaddress
 import os
 from collections.abc import Iterable
@@ -69,12 +70,18 @@ def pod_names(pod: NamedPod, *, ip: str, namespace: str, cluster_domain: str) ->
 
 def hosts_block(pods: Iterable[NamedPod], *, namespace: str, cluster_domain: str) -> str:
     """Return the block for the pods of a namespace, in a stable order; empty without pods."""
-    lines = [
-        f"{ip}\t{' '.join(pod_names(pod, ip=ip, namespace=namespace, cluster_domain=cluster_domain))}"
-        for pod in sorted(pods, key=lambda pod: (pod.namespace, pod.names, pod.uid))
-        for ip in pod.ips
-    ]
+    ordered = sorted(pods, key=lambda pod: (pod.namespace, pod.names, pod.uid))
+    lines = [line for pod in ordered for line in _lines(pod, pod.namespace == namespace, cluster_domain)]
     return "\n".join([_BEGIN, *lines, _END, ""]) if lines else ""
+
+
+@functools.lru_cache(maxsize=4096)
+def _lines(pod: NamedPod, is_near: bool, cluster_domain: str) -> tuple[str, ...]:
+    """Return a pod's lines, seen from its own namespace or another: kept, as every pod's file has every pod's lines."""
+    namespace = pod.namespace if is_near else ""
+    return tuple(
+        f"{ip}\t{' '.join(pod_names(pod, ip=ip, namespace=namespace, cluster_domain=cluster_domain))}" for ip in pod.ips
+    )
 
 
 def replace_block(text: str, block: str) -> str:
