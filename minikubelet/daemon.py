@@ -30,6 +30,7 @@ from minikubelet.node.desired import DesiredState
 from minikubelet.node.events import EventRecorder
 from minikubelet.node.health import Health, describe
 from minikubelet.node.kept_results import KeptResults
+from minikubelet.node.pod_bells import PodBells
 from minikubelet.node.pod_manager import PodManager
 from minikubelet.node.pod_worker import Rejection, WorkerServices
 from minikubelet.node.pressure import PressureWatch
@@ -113,7 +114,8 @@ class Daemon:
     def __init__(self, settings: Settings) -> None:
         """Build everything; nothing is started and no file is touched."""
         self.settings = settings
-        self.store = Store()
+        self.store = Store(first_version=int(time.time() * 1000))
+        self.bells = PodBells()
         self.objects = NodeObjects()
         self._lock = -1
         self._manager = ServiceManager(os.environ)
@@ -432,6 +434,7 @@ class Daemon:
 
     def _on_pod_change(self, uid: PodUID) -> None:
         self.pods.wake(uid)
+        self.bells.ring(uid)
 
     def _on_host_change(self) -> None:
         """Take up new addresses of the node: pods on its network, and every pod's hostIP."""
@@ -443,6 +446,7 @@ class Daemon:
         self.prober.remove(PodUID(meta.uid))
         self.stats.forget(PodUID(meta.uid))
         self.status.remove(meta.namespace, meta.name, meta.uid)
+        self.bells.ring(PodUID(meta.uid))
 
     def _on_http_fallback(self, pod: Pod, container: Container) -> None:
         message = f"request to HTTPS lifecycle hook got HTTP response, retry with HTTP succeeded: {container.name}"
@@ -528,7 +532,9 @@ async def run(settings: Settings, *, remove_pods: bool, on_ready: Callable[[Daem
         remove_pods: End all pods on the way down and leave nothing behind.
         on_ready: Called when the node is up.
     """
-    from minikubelet.server.app import serve
+    from minikubelet.server.app import make_server
+    from minikubelet.server.context import Context
+    from minikubelet.server.writes import Origin, Writes
 
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -536,7 +542,15 @@ async def run(settings: Settings, *, remove_pods: bool, on_ready: Callable[[Daem
         loop.add_signal_handler(number, stopped.set)
     daemon = Daemon(settings)
     await daemon.start()
-    server = await serve(daemon.store, settings.socket_path)
+    context = Context(
+        settings=settings, store=daemon.store, pauses=daemon.pauses, bells=daemon.bells, version=version()
+    )
+    writes = Writes(
+        manifest_dir=settings.manifest_dir,
+        origin=lambda *key: Origin(*found) if (found := daemon.source.desired.origin(*key)) is not None else None,
+    )
+    server = make_server(context, writes, settings.socket_path)
+    await server.listen()
     try:
         if on_ready is not None:
             on_ready(daemon)

@@ -27,6 +27,7 @@ class PodDocument:
     pod: Pod
     document: int
     problems: tuple[Problem, ...] = ()
+    line: int = 0  # where it begins in its file
 
 
 @dataclass(slots=True, kw_only=True)
@@ -187,7 +188,7 @@ def _read_one(kind: str, node: Node, into: Decoding, manifest: Manifest, options
     stage = _validate_pod(pod, into, options)
     if stage == "ok":
         own = tuple(into.problems[before:])
-        manifest.pods.append(PodDocument(pod=pod, document=into.document, problems=own))
+        manifest.pods.append(PodDocument(pod=pod, document=into.document, problems=own, line=node.mark.line))
     return stage
 
 

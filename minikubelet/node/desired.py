@@ -64,6 +64,16 @@ class DesiredState:
     secrets: tuple[Secret, ...] = ()
     verdicts: tuple[Verdict, ...] = ()
     files: dict[str, str] = field(default_factory=dict[str, str])  # pod uid to the file it comes from
+    origins: dict[str, str] = field(default_factory=dict[str, str])  # `ConfigMap default/web` to its file
+
+    def origin(self, kind: str, namespace: str, name: str) -> tuple[str, int] | None:
+        """Return the file and line (0 for unknown) that an object comes from; kinds as in manifests."""
+        file = self.origins.get(f"{kind} {namespace}/{name}")
+        if file is None:
+            return None
+        key = (namespace, name)
+        pods = (one for one in self.pods if (one.pod.metadata.namespace, one.pod.metadata.name) == key)
+        return file, next((one.line for one in pods if kind == "Pod"), 0)
 
 
 def assemble(
@@ -91,6 +101,7 @@ def assemble(
         secrets=tuple(one for one in taken.objects.values() if isinstance(one, Secret)),
         verdicts=tuple(said),
         files=taken.files,
+        origins=taken.origins,
     )
     return state, {**names, **uids}
 
@@ -126,6 +137,7 @@ class _Taken:
         self._claims = claims
         self.objects: dict[str, Any] = {}
         self.files: dict[str, str] = {}
+        self.origins: dict[str, str] = {}
         self.pods: dict[str, list[PodDocument]] = {}
         self.refusals: dict[str, list[str]] = {}
 
@@ -137,6 +149,7 @@ class _Taken:
                 self.refusals.setdefault(file.path, []).append(refusal)
                 continue
             self.objects[name] = one
+            self.origins[name] = file.path
             if isinstance(one, PodDocument):
                 self.files[one.pod.metadata.uid] = file.path
                 self.pods.setdefault(file.path, []).append(one)

@@ -236,5 +236,5 @@ def container_spec(
         log_max_files=log_max_files,
         stdin=container.stdin,
         stdin_once=container.stdin_once,
-        tty=False,
+        tty=container.tty,
     )

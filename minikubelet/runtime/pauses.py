@@ -14,7 +14,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -47,6 +47,9 @@ _PING_PERIOD_S: Final = 30.0
 _TITLE_ROOM: Final = "-" * 200
 
 
+Answer = asyncio.Future[tuple[Message, list[int]]]
+
+
 class PauseGone(RuntimeFailure):
     """The pause process has ended; its containers with it."""
 
@@ -67,7 +70,7 @@ class Channel:
         self._on_event = on_event
         self._loop = asyncio.get_running_loop()
         self._decoder = Decoder()
-        self._answers: dict[int, asyncio.Future[tuple[Message, list[int]]]] = {}
+        self._answers: dict[int, Answer] = {}
         self._number = 0
         self._backlog = bytearray()
         self.closed = asyncio.Event()
@@ -126,16 +129,30 @@ class Channel:
             PauseHangs: There was no answer within `limit_s` seconds.
             RuntimeFailure: The answer is an error.
         """
+        number, answer = self.begin(message, descriptors)
+        try:
+            async with asyncio.timeout(limit_s):
+                return await self.result(number, answer)
+        except TimeoutError:
+            raise PauseHangs("the pause process does not answer") from None
+
+    def begin(self, message: Message, descriptors: tuple[int, ...] = ()) -> tuple[int, Answer]:
+        """Send a request; return its number and where its answer will be. Raises PauseGone."""
         self._number += 1
         number = self._number
-        answer: asyncio.Future[tuple[Message, list[int]]] = self._loop.create_future()
+        answer: Answer = self._loop.create_future()
         self._answers[number] = answer
         try:
             self.send({**message, "id": number}, descriptors)
-            async with asyncio.timeout(limit_s):
-                reply, received = await answer
-        except TimeoutError:
-            raise PauseHangs("the pause process does not answer") from None
+        except BaseException:
+            self._answers.pop(number, None)
+            raise
+        return number, answer
+
+    async def result(self, number: int, answer: Answer) -> tuple[Message, list[int]]:
+        """Wait for the answer of a request. Raises PauseGone or RuntimeFailure."""
+        try:
+            reply, received = await answer
         finally:
             self._answers.pop(number, None)
         if "error" in reply:
@@ -154,7 +171,7 @@ class Channel:
             self.close()
             return
         for message, descriptors in messages:
-            answer = self._answers.get(message.get("re", 0))
+            answer = self._answers.pop(message.get("re", 0), None)
             if answer is None:
                 self._on_event(message, descriptors)
             elif not answer.done():
@@ -175,6 +192,28 @@ class Channel:
                 answer.exception()  # seen, even if the one who asked has failed at sending already
 
 
+class Execution:
+    """A command in a container that somebody talks to."""
+
+    def __init__(self, channel: Channel, number: int, answer: Answer) -> None:
+        self._channel = channel
+        self._number = number
+        self._answer = answer
+
+    async def wait(self) -> int:
+        """Return the exit code when it has ended. Raises RuntimeFailure when it could not be started."""
+        await asyncio.wait({self._answer})  # who gives up waiting may still kill it
+        reply, _ = await self._channel.result(self._number, self._answer)
+        return int(reply["exit_code"])
+
+    def kill(self) -> None:
+        """Kill it with all that it started, if it still runs."""
+        if not self._answer.done():
+            with contextlib.suppress(PauseGone):
+                _, answer = self._channel.begin({"do": "cancel", "exec": self._number})
+                answer.add_done_callback(lambda done: done.cancelled() or done.exception())
+
+
 @dataclass(slots=True)
 class _Pod:
     """What is known of one pod's sandboxes and containers."""
@@ -187,6 +226,7 @@ class _Pod:
     ready: asyncio.Future[None] | None = None
     responsive: bool = True
     foreign: str = ""  # why this daemon cannot talk to the pause
+    version: int = 1
     view: RuntimeView | None = None
 
 
@@ -459,6 +499,7 @@ class Pauses:
             pod.responsive = False
             self._on_trouble(uid, pod.foreign)
         else:
+            pod.version = version
             sandbox = message["sandbox"]
             pod.sandboxes[sandbox["id"]] = sandbox
             # What the pause does not know any more has been removed; instances of earlier pauses it never knew.
@@ -604,8 +645,6 @@ class Pauses:
         *,
         timeout_s: float | None,
         limit: int,
-        descriptors: tuple[int, ...] = (),
-        tty: bool = False,
     ) -> ExecResult:
         """Run a command in a running container and wait for it. Raises RuntimeFailure."""
         message: Message = {
@@ -614,16 +653,75 @@ class Pauses:
             "command": list(command),
             "timeout": timeout_s,
             "limit": limit,
-            "tty": tty,
+            "tty": False,  # read by protocol 1
         }
         # The pause ends it in time; only one that hangs is waited for no longer.
         limit_s = None if timeout_s is None else timeout_s + RESPONSE_LIMIT_S
-        reply, _ = await self._channel(uid).request(message, descriptors, limit_s=limit_s)
+        reply, _ = await self._channel(uid).request(message, limit_s=limit_s)
         return ExecResult(
             exit_code=reply["exit_code"],
             output=str(reply["output"]).encode("latin-1"),
             timed_out=bool(reply["timed_out"]),
         )
+
+    def begin_exec(
+        self,
+        uid: PodUID,
+        container_id: ContainerID,
+        command: tuple[str, ...],
+        *,
+        descriptors: tuple[int, ...],
+        console: bool,
+    ) -> Execution:
+        """Start a command that somebody talks to.
+
+        Args:
+            uid: The pod.
+            container_id: The running instance.
+            command: What to run.
+            descriptors: Its standard streams, or, for a terminal, the socket that the terminal is sent over.
+            console: Give it a terminal.
+
+        Raises:
+            RuntimeFailure: The pause is gone, or too old.
+        """
+        channel = self._streaming_channel(uid)
+        message: Message = {
+            "do": "exec",
+            "container": container_id,
+            "command": list(command),
+            "timeout": None,
+            "limit": 0,
+            "console": console,
+            "env": ["TERM=xterm"] if console else [],
+        }
+        return Execution(channel, *channel.begin(message, descriptors))
+
+    async def attach(self, uid: PodUID, container_id: ContainerID, streams: Mapping[str, int], *, stdin: bool) -> int:
+        """Have a container's output copied to descriptors from now on.
+
+        Args:
+            uid: The pod.
+            container_id: The running instance.
+            streams: `stdout`, `stderr` and the descriptor that each is copied to.
+            stdin: Ask for the container's input.
+
+        Returns:
+            What the container's input is written to (its terminal, if it has one); -1 when it reads none.
+
+        Raises:
+            RuntimeFailure: It does not run, or the pause is too old.
+        """
+        message: Message = {"do": "attach", "container": container_id, "streams": list(streams), "stdin": stdin}
+        channel = self._streaming_channel(uid)
+        _, received = await channel.request(message, tuple(streams.values()), limit_s=RESPONSE_LIMIT_S)
+        return received[0] if received else -1
+
+    def _streaming_channel(self, uid: PodUID) -> Channel:
+        channel = self._channel(uid)
+        if self._pods[uid].version < 2:
+            raise RuntimeFailure("the pod was started by an earlier minikubelet: make it anew to use exec or attach")
+        return channel
 
     async def open_socket(self, uid: PodUID, family: int, kind: int) -> socket.socket:
         """Return a new socket of the pod's network namespace."""

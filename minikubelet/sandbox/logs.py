@@ -174,6 +174,7 @@ class LineStream:
 
     def __init__(self, name: str) -> None:
         """Args: name: `stdout` or `stderr`."""
+        self.name = name
         self._name = name.encode()
         self._rest = b""
 

@@ -28,14 +28,19 @@ from minikubelet.linux import libc
 from minikubelet.linux.faults import point
 from minikubelet.linux.files import read_small, write_small
 from minikubelet.sandbox import spawn
+from minikubelet.sandbox.attach import Tee
 from minikubelet.sandbox.journal import Journal, Record
 from minikubelet.sandbox.logs import READ_SIZE, LineStream, LogFile, compress_rotated
 from minikubelet.sandbox.protocol import VERSION, Decoder, Message, ProtocolError, encode, from_line
 from minikubelet.sandbox.spec import ContainerSpec, SandboxSpec, container_from_json, sandbox_from_json
+from minikubelet.sandbox.terminal import receive_terminal
 
 _PIPE_SIZE: Final = 64 * 1024  # the kernel's default
 _WIDE_PIPE_SIZE: Final = 1024 * 1024
 _MAX_BACKLOG: Final = 64 * 1024 * 1024
+# Whoever still holds an ended container's terminal open is not the container: it is not waited for.
+_TERMINAL_WAIT_S: Final = 0.02
+_MAX_TERMINAL_READS: Final = 64
 # How long a start may take until the program runs, and how long a predecessor may take to be gone.
 _START_LIMIT_S: Final = 60.0
 _LOCK_LIMIT_S: Final = 10.0
@@ -57,6 +62,7 @@ class Stream:
         self.lines = LineStream(name)
         self.log = log
         self.wide = False
+        self.tees: list[Tee] = []
 
 
 class Running:
@@ -69,6 +75,8 @@ class Running:
         self.pid = 0
         self.pidfd = -1
         self.oom_before = 0
+        # What a container with `stdin: true` reads is written here; with a terminal, this is it.
+        self.stdin = -1
 
 
 class Execution:
@@ -84,6 +92,7 @@ class Execution:
         self.deadline: float | None = None
         self.timed_out = False
         self.container = ""
+        self.streams = False  # somebody sits at its other end
 
 
 class Connection:
@@ -253,7 +262,10 @@ class Pause:
         self.send(connection, hello, (self.netns,))
 
     def drop(self, connection: Connection) -> None:
-        """Forget a client; its executions go on and their results go nowhere."""
+        """Forget a client; its executions go on and their results go nowhere, but for those that it talked to."""
+        for pid, execution in self.executions.items():
+            if execution.connection is connection and execution.streams:
+                kill_tree(pid)
         number = connection.sock.fileno()
         if number >= 0 and self.connections.pop(number, None) is not None:
             self.unwatch(number)
@@ -354,7 +366,7 @@ class Pause:
     def do_start(self, connection: Connection, message: Message, descriptors: list[int]) -> Message:
         """Start one container; the answer is its record."""
         spec = container_from_json(message["spec"])
-        return {"container": self.start_container(spec, descriptors)}
+        return {"container": self.start_container(spec)}
 
     def do_signal(self, connection: Connection, message: Message, descriptors: list[int]) -> Message:
         """Send a signal to a container's main process, which cannot be somebody else: we are its parent."""
@@ -387,6 +399,33 @@ class Pause:
             raise LookupError(f"container {message['container']} is not running")
         self.start_execution(connection, message, running, descriptors)
 
+    def do_cancel(self, connection: Connection, message: Message, descriptors: list[int]) -> Message:
+        """Kill a command that this client started; its own answer comes when it has ended."""
+        for pid, execution in self.executions.items():
+            if execution.connection is connection and execution.number == message["exec"]:
+                kill_tree(pid)
+        return {}
+
+    def do_attach(self, connection: Connection, message: Message, descriptors: list[int]) -> Message | None:
+        """Copy a container's output to the given descriptors from now on; send what its input is written to.
+
+        With `stdinOnce` the input is handed over for good: it ends when whoever got it closes it or dies.
+        """
+        running = self.running.get(message["container"])
+        if running is None or not running.pid:
+            raise LookupError(f"container {message['container']} is not running")
+        for name, descriptor in zip(message["streams"], descriptors, strict=False):
+            for stream in running.streams:
+                if stream.lines.name == name:
+                    stream.tees.append(Tee(os.dup(descriptor)))
+        if not message["stdin"] or running.stdin < 0:
+            return {}
+        self.send(connection, {"re": message.get("id", 0)}, (running.stdin,))
+        if running.spec.stdin_once and not running.spec.tty:
+            os.close(running.stdin)
+            running.stdin = -1
+        return None
+
     def do_socket(self, connection: Connection, message: Message, descriptors: list[int]) -> None:
         """Send a new socket of the pod's network namespace."""
         made = socket.SocketType(message["family"], message["type"])
@@ -417,7 +456,7 @@ class Pause:
 
     # Containers
 
-    def start_container(self, spec: ContainerSpec, descriptors: list[int]) -> Record:
+    def start_container(self, spec: ContainerSpec) -> Record:
         """Fork and wait until the program runs or could not be executed; both leave a record."""
         record: Record = {
             "id": spec.id,
@@ -438,7 +477,7 @@ class Pause:
         self.journal.append({"do": "container", "id": spec.id, "state": record})
         try:
             point("container.fork")
-            pid, reports = self.fork_container(spec, running, descriptors)
+            pid, reports = self.fork_container(spec, running)
         except OSError:
             self.discard(running)
             del self.containers[spec.id]
@@ -461,29 +500,39 @@ class Pause:
         self.broadcast({"event": "container", "container": record})
         return record
 
-    def fork_container(
-        self, spec: ContainerSpec, running: Running, descriptors: list[int]
-    ) -> tuple[int, list[Message]]:
+    def fork_container(self, spec: ContainerSpec, running: Running) -> tuple[int, list[Message]]:
         """Fork the container's process; return its pid and what it reports. Raises OSError with nothing left over."""
         ours: set[int] = set()
         reading = -1
+        console = -1
         try:
             reading, writing = os.pipe2(os.O_CLOEXEC)
             ours.add(writing)
-            streams = self.open_streams(running, descriptors, ours)
+            streams = self.open_streams(running, ours)
+            far = -1
+            if spec.tty:
+                near_socket, far_socket = socket.socketpair()
+                console, far = near_socket.detach(), far_socket.detach()
+                ours.update((console, far))
             shares = self.spec.share_pid or self.spec.host_pid
             own = os.getpid() if shares else 0
             pid = self.fork_into(None if shares else -1)
             if pid == 0:
-                self.become_container(spec, writing, streams, own)
+                self.become_container(spec, writing, streams, own, far)
+            os.close(writing)
+            ours.discard(writing)
+            reports = read_reports(reading, pid)
+            if console >= 0:
+                self.take_terminal(running, console)
         except OSError:
             if reading >= 0:
-                os.close(reading)
+                with contextlib.suppress(OSError):
+                    os.close(reading)
             raise
         finally:
             for descriptor in ours:
                 os.close(descriptor)
-        return pid, read_reports(reading, pid)
+        return pid, reports
 
     def fork_into(self, pidfd: int | None) -> int:
         """Fork; the child begins a PID namespace (-1), joins that of a process (pidfd), or neither (None).
@@ -504,13 +553,20 @@ class Pause:
                 libc.setns(self.pidns, libc.CLONE_NEWPID)
         return pid
 
-    def open_streams(self, running: Running, descriptors: list[int], ours: set[int]) -> tuple[int, int, int]:
-        """Make the standard streams: given descriptors (terminal, attach) or /dev/null and pipes to the log.
+    def open_streams(self, running: Running, ours: set[int]) -> tuple[int, int, int]:
+        """Make the standard streams: pipes to the log, and for input /dev/null or a pipe; a terminal comes later.
 
         What the container gets is put into `ours` as it is made, for the caller to close.
         """
-        stdin = os.dup(descriptors[0]) if descriptors else os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+        spec = running.spec
+        if spec.stdin and not spec.tty:
+            stdin, running.stdin = os.pipe2(os.O_CLOEXEC)
+            os.set_blocking(running.stdin, False)
+        else:
+            stdin = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
         ours.add(stdin)
+        if spec.tty:
+            return stdin, stdin, stdin
         ends: list[int] = []
         for name in ("stdout", "stderr"):
             reading, writing = os.pipe2(os.O_CLOEXEC)
@@ -520,16 +576,31 @@ class Pause:
             ends.append(writing)
         return stdin, ends[0], ends[1]
 
+    def take_terminal(self, running: Running, console: int) -> None:
+        """Take the controlling side of the terminal that a new container made: its output and input."""
+        terminal = receive_terminal(console)
+        if terminal >= 0:
+            running.streams.append(Stream(terminal, "stdout", running.log))
+            with contextlib.suppress(OSError):
+                running.stdin = os.dup(terminal)  # also where nothing is read from it: its size is set through it
+
     def discard(self, running: Running) -> None:
         """Close what was opened for a container that could not be made."""
         for stream in running.streams:
             os.close(stream.descriptor)
         running.streams.clear()
+        self.close_input(running)
         if running.log is not None:
             running.log.close()
 
+    def close_input(self, running: Running) -> None:
+        """End what a container reads."""
+        if running.stdin >= 0:
+            os.close(running.stdin)
+            running.stdin = -1
+
     def become_container(
-        self, spec: ContainerSpec, status: int, streams: tuple[int, int, int], parent: int
+        self, spec: ContainerSpec, status: int, streams: tuple[int, int, int], parent: int, console: int
     ) -> NoReturn:
         """Run in the child: connect the streams, then go through the steps to exec."""
         try:
@@ -545,6 +616,7 @@ class Pause:
                 shm_dir=self.spec.shm_dir,
                 pause_pid=parent,
                 enter=lambda: None,
+                console=console,
             )
         finally:
             os._exit(128)
@@ -569,7 +641,13 @@ class Pause:
             stream.wide = True
             with contextlib.suppress(OSError):
                 fcntl.fcntl(stream.descriptor, fcntl.F_SETPIPE_SZ, _WIDE_PIPE_SIZE)
+        self.take(stream, data)
+
+    def take(self, stream: Stream, data: bytes) -> None:
+        """Log what was read, and copy it to those who are attached."""
         self.log(stream, stream.lines.feed(data))
+        for tee in stream.tees:
+            tee.write(data)
 
     def log(self, stream: Stream, lines: bytes) -> None:
         """Write lines; compress what was rotated away."""
@@ -589,8 +667,10 @@ class Pause:
             self.compressing[pid] = path
             return
         try:
-            # It holds copies of our sockets, so it may not outlive us.
+            # It holds copies of our sockets, so it may not outlive us, nor keep a container's input from ending.
             libc.prctl(libc.PR_SET_PDEATHSIG, signal.SIGKILL)
+            for running in self.running.values():
+                self.close_input(running)
             os.nice(19)
             compress_rotated(path)
         finally:
@@ -606,22 +686,44 @@ class Pause:
         """Write the unfinished line and close the pipe."""
         self.unwatch(stream.descriptor)
         self.log(stream, stream.lines.finish())
+        for tee in stream.tees:
+            tee.close()
         os.close(stream.descriptor)
         running.streams.remove(stream)
 
     def close_streams(self, running: Running) -> None:
         """Take what is in the pipes now, then close them and the log; whoever still writes is not the container."""
         for stream in list(running.streams):
-            (left,) = struct.unpack("i", fcntl.ioctl(stream.descriptor, termios.FIONREAD, bytes(4)))
-            while left > 0:
-                data = os.read(stream.descriptor, READ_SIZE)
-                if not data:
-                    break
-                left -= len(data)
-                self.log(stream, stream.lines.feed(data))
+            if running.spec.tty:
+                self.drain_terminal(stream)
+            else:
+                self.drain_pipe(stream)
             self.end_stream(stream, running)
+        self.close_input(running)
         if running.log is not None:
             running.log.close()
+
+    def drain_pipe(self, stream: Stream) -> None:
+        """Take what is in a pipe now."""
+        (left,) = struct.unpack("i", fcntl.ioctl(stream.descriptor, termios.FIONREAD, bytes(4)))
+        while left > 0:
+            data = os.read(stream.descriptor, READ_SIZE)
+            if not data:
+                break
+            left -= len(data)
+            self.take(stream, data)
+
+    def drain_terminal(self, stream: Stream) -> None:
+        """Take what a terminal still has; the kernel brings it in its own time, and says EIO when that was all."""
+        for _ in range(_MAX_TERMINAL_READS):
+            readable, _, _ = select.select([stream.descriptor], [], [], _TERMINAL_WAIT_S)
+            try:
+                data = os.read(stream.descriptor, READ_SIZE) if readable else b""
+            except OSError:
+                data = b""
+            if not data:
+                return
+            self.take(stream, data)
 
     # Ends
 
@@ -683,14 +785,17 @@ class Pause:
     def start_execution(
         self, connection: Connection, message: Message, running: Running, descriptors: list[int]
     ) -> None:
-        """Fork into a container's namespaces and run a command; given descriptors become its standard streams."""
+        """Fork into a container's namespaces and run a command.
+
+        Given descriptors become its standard streams; with `console` the only one is where its terminal is sent.
+        """
         spec = running.spec
-        changes: dict[str, Any] = {"tty": bool(message.get("tty"))}
         if message.get("env"):
-            changes["env"] = [*spec.env, *message["env"]]
-        spec = replace_spec(spec, changes)
+            spec = replace_spec(spec, {"env": [*spec.env, *message["env"]]})
         point("exec.fork")
-        pid, output, reports = self.fork_execution(spec, message["command"], running.pid, descriptors)
+        console = descriptors[0] if message.get("console") else -1
+        given = [] if console >= 0 else descriptors
+        pid, output, reports = self.fork_execution(spec, message["command"], running.pid, given, console)
         failure = next((one for one in reports if "failed" in one), None)
         if failure is not None:
             os.waitpid(pid, 0)
@@ -698,6 +803,7 @@ class Pause:
                 os.close(output)
             raise OSError(0, failure["message"])
         execution = Execution(connection, message["id"], pid, output, int(message.get("limit", 10240)))
+        execution.streams = bool(descriptors)
         timeout = message.get("timeout")
         execution.deadline = boot_time() + timeout if timeout is not None else None
         self.executions[pid] = execution
@@ -705,7 +811,7 @@ class Pause:
             self.watch(output, lambda _: self.on_execution_output(execution))
 
     def fork_execution(
-        self, spec: ContainerSpec, command: list[str], target: int, descriptors: list[int]
+        self, spec: ContainerSpec, command: list[str], target: int, descriptors: list[int], console: int
     ) -> tuple[int, int, list[Message]]:
         """Fork the command's process; return its pid, its output (-1: given descriptors) and what it reports."""
         ours: list[int] = []
@@ -718,6 +824,10 @@ class Pause:
             if descriptors:
                 streams = [os.dup(one) for one in (descriptors * 3)[:3]]
                 ours.extend(streams)
+            elif console >= 0:
+                null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+                ours.append(null)
+                streams = [null, null, null]
             else:
                 output, writing = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
                 kept.append(output)
@@ -730,7 +840,7 @@ class Pause:
             ours.append(pidfd)
             pid = self.fork_into(None if self.spec.share_pid or self.spec.host_pid else pidfd)
             if pid == 0:
-                self.become_execution(spec, command, status, streams, pidfd)
+                self.become_execution(spec, command, status, streams, pidfd, console)
         except OSError:
             for descriptor in kept:
                 os.close(descriptor)
@@ -741,7 +851,7 @@ class Pause:
         return pid, output, read_reports(reading, pid)
 
     def become_execution(
-        self, spec: ContainerSpec, command: list[str], status: int, streams: list[int], pidfd: int
+        self, spec: ContainerSpec, command: list[str], status: int, streams: list[int], pidfd: int, console: int
     ) -> NoReturn:
         """Run in the child: connect the streams, then enter the container and execute the command."""
         try:
@@ -749,7 +859,7 @@ class Pause:
             reporter = spawn.Reporter(status)
             for number, descriptor in enumerate(streams):
                 os.dup2(descriptor, number)
-            spawn.run_exec(spec, command, reporter, pidfd=pidfd, own_mount_namespace=True)
+            spawn.run_exec(spec, command, reporter, pidfd=pidfd, own_mount_namespace=True, console=console)
         finally:
             os._exit(128)
 
@@ -828,7 +938,7 @@ def rehearse(directory: str) -> None:
     spec = container_from_json({**container, "log_path": f"{directory}/c/0.log"})
     running = Running(spec)
     running.log = LogFile(spec.log_path, max_size=spec.log_max_size, max_files=spec.log_max_files)
-    streams = pause.open_streams(running, [], set())
+    streams = pause.open_streams(running, set())
     os.write(streams[1], b"line\n")
     for stream in running.streams:
         pause.watch_output(stream, running)

@@ -14,7 +14,7 @@ import socket
 import struct
 from typing import Any, Final
 
-VERSION: Final = 1
+VERSION: Final = 2  # since 2: attach, cancel, terminals made in the container
 MAX_MESSAGE: Final = 16 * 1024 * 1024
 _MAX_DESCRIPTORS: Final = 8
 _READ_SIZE: Final = 256 * 1024

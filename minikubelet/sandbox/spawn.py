@@ -32,6 +32,7 @@ from minikubelet.linux.faults import point
 from minikubelet.linux.files import read_small, write_small
 from minikubelet.sandbox import rootfs
 from minikubelet.sandbox.spec import ContainerSpec
+from minikubelet.sandbox.terminal import connect_terminal
 
 DEFAULT_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _LAST_CAPABILITY: Final = 63
@@ -72,7 +73,14 @@ class CommandError(Exception):
 
 
 def run_container(
-    spec: ContainerSpec, reporter: Reporter, *, scratch: str, shm_dir: str, pause_pid: int, enter: Callable[[], None]
+    spec: ContainerSpec,
+    reporter: Reporter,
+    *,
+    scratch: str,
+    shm_dir: str,
+    pause_pid: int,
+    enter: Callable[[], None],
+    console: int = -1,
 ) -> NoReturn:
     """Become the container's main process; never returns.
 
@@ -83,6 +91,7 @@ def run_container(
         shm_dir: The pod's shared memory directory on the host.
         pause_pid: Who the parent must still be, as seen from here (0 from inside a new PID namespace).
         enter: Joins namespaces that only the caller knows of.
+        console: Where the terminal's controlling side is sent, -1 without a terminal.
     """
     try:
         reporter.step("session")
@@ -94,12 +103,9 @@ def run_container(
         set_oom_score(spec.oom_score_adj)
         enter()
         rootfs.build(spec, scratch=scratch, shm_dir=shm_dir, step=reporter.step)
-        if spec.tty:
+        if console >= 0:
             reporter.step("set terminal")
-            import fcntl
-            import termios
-
-            fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+            connect_terminal(console, spec.uid)
         become(spec, reporter)
         reporter.step("set death signal")
         libc.prctl(libc.PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -114,9 +120,15 @@ def run_container(
 
 
 def run_exec(
-    spec: ContainerSpec, argv: list[str], reporter: Reporter, *, pidfd: int, own_mount_namespace: bool
+    spec: ContainerSpec,
+    argv: list[str],
+    reporter: Reporter,
+    *,
+    pidfd: int,
+    own_mount_namespace: bool,
+    console: int = -1,
 ) -> NoReturn:
-    """Become a further process inside a running container; never returns."""
+    """Become a further process inside a running container, with a terminal if `console` is a socket; never returns."""
     try:
         reporter.step("session")
         os.setsid()
@@ -127,11 +139,9 @@ def run_exec(
         reporter.step("enter namespaces")
         if own_mount_namespace:
             libc.setns(pidfd, libc.CLONE_NEWNS)
-        if spec.tty:
-            import fcntl
-            import termios
-
-            fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+        if console >= 0:
+            reporter.step("set terminal")
+            connect_terminal(console, spec.uid)
         become(spec, reporter)
         libc.prctl(libc.PR_SET_PDEATHSIG, signal.SIGKILL)
         reporter.step("change directory")

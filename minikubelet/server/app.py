@@ -1,238 +1,195 @@
-"""The Kubernetes-shaped API on the daemon's root-only socket: get, list and watch of what the node publishes."""
+"""The Kubernetes-shaped API on the daemon's root-only socket: which path leads where, and what bounds every request."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import os
-import time
-from typing import Any, Final
+from collections.abc import Awaitable, Callable
+from typing import Final
 
+import structlog
 from aiohttp import web
 
-from minikubelet.lifecycle import columns
-from minikubelet.node.store import ExpiredError, Store
+from minikubelet.server.commands import Commands
+from minikubelet.server.context import Context
+from minikubelet.server.errors import ApiError
+from minikubelet.server.logs import Logs
+from minikubelet.server.objects import Objects
+from minikubelet.server.writes import Writes
 
-_KINDS: Final = {"pods": "Pod", "events": "Event"}
+log = structlog.get_logger(__name__)
 
-Json = dict[str, Any]
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+MAX_BODY: Final = 1024 * 1024
+MAX_HEADERS: Final = 64
+MAX_HEADER: Final = 8 * 1024
+MAX_LINE: Final = 32 * 1024  # exec sends its command in the path
+MAX_CONNECTIONS: Final = 256
+# A connection that has not sent a whole request in this time is closed.
+REQUEST_LIMIT_S: Final = 20.0
+_KEEP_ALIVE_S: Final = 60.0
+_CHECK_S: Final = 5.0
+_SHUTDOWN_S: Final = 0.2
+
+_SPOKE: Final = "minikubelet-spoke"
 
 
 class Server:
     """A running server; `close` ends it."""
 
-    def __init__(self, runner: web.AppRunner, path: str) -> None:
+    def __init__(self, runner: web.AppRunner, logs: Logs, gate: Gate, path: str) -> None:
         self._runner = runner
+        self._logs = logs
+        self._gate = gate
         self._path = path
+        self._listener: asyncio.Server | None = None
+
+    async def listen(self) -> None:
+        """Begin to accept connections; only root may make any."""
+        await self._runner.setup()
+        assert self._runner.server is not None
+        self._gate.start(self._runner.server)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self._path)
+        mask = os.umask(0o177)
+        try:
+            self._listener = await asyncio.get_running_loop().create_unix_server(self._gate.accept, self._path)
+        finally:
+            os.umask(mask)
 
     async def close(self) -> None:
         """End all connections and remove the socket."""
+        if self._listener is not None:
+            self._listener.close()
+        self._gate.stop()
         await self._runner.cleanup()
+        self._logs.close()
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self._path)
 
 
-async def serve(store: Store, path: str) -> Server:
-    """Serve a store on a Unix socket that only root may use."""
-    app = web.Application(client_max_size=1024 * 1024)
-    api = _Api(store)
-    app.add_routes(
-        [
-            web.get("/healthz", _ok),
-            web.get("/livez", _ok),
-            web.get("/readyz", _ok),
-            web.get("/api/v1/{kind}", api.list),
-            web.get("/api/v1/namespaces/{namespace}/{kind}", api.list),
-            web.get("/api/v1/namespaces/{namespace}/{kind}/{name}", api.get),
-            web.route("*", "/{tail:.*}", _not_found),
-        ]
+class Gate:
+    """Lets clients in: not too many, and none that only sits there."""
+
+    def __init__(self) -> None:
+        self._server: web.Server | None = None
+        self._silent: dict[web.RequestHandler, float] = {}
+        self._timer: asyncio.TimerHandle | None = None
+
+    def start(self, server: web.Server) -> None:
+        """Begin to look after a server's connections."""
+        self._server = server
+        self._check()
+
+    def accept(self) -> asyncio.Protocol:
+        """Return the protocol of a new connection."""
+        assert self._server is not None
+        if len(self._server.connections) >= MAX_CONNECTIONS:
+            return _Refusal()
+        handler = self._server()
+        self._silent[handler] = asyncio.get_running_loop().time()
+        return handler
+
+    @web.middleware
+    async def note(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Note that a connection has sent a request."""
+        self._silent.pop(request.protocol, None)
+        return await handler(request)
+
+    def _check(self) -> None:
+        loop = asyncio.get_running_loop()
+        for handler, since in list(self._silent.items()):
+            if loop.time() - since > REQUEST_LIMIT_S:
+                del self._silent[handler]
+                if handler.transport is not None:
+                    handler.transport.abort()
+        self._timer = loop.call_later(_CHECK_S, self._check)
+
+    def stop(self) -> None:
+        """Look after nothing any more."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+
+class _Refusal(asyncio.Protocol):
+    """Says that there are too many connections."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        error = ApiError(429, f"too many requests: {MAX_CONNECTIONS} connections are open already").status()
+        import msgspec
+
+        body = msgspec.json.encode(error)
+        head = b"HTTP/1.1 429 Too Many Requests\r\nContent-Type: application/json\r\nConnection: close\r\n"
+        transport.write(head + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+        transport.close()
+
+
+def make_server(context: Context, writes: Writes, path: str) -> Server:
+    """Build the server; nothing is opened before `listen`."""
+    gate = Gate()
+    app = web.Application(client_max_size=MAX_BODY, middlewares=[gate.note, answer_errors])
+    logs = Logs(context)
+    add_routes(app, context, logs, writes)
+    runner = web.AppRunner(
+        app,
+        access_log=None,
+        handle_signals=False,
+        handler_cancellation=True,  # a client that goes ends its follow or watch at once
+        shutdown_timeout=_SHUTDOWN_S,
+        keepalive_timeout=_KEEP_ALIVE_S,
+        max_line_size=MAX_LINE,
+        max_headers=MAX_HEADERS,
+        max_field_size=MAX_HEADER,
+        read_bufsize=64 * 1024,
+        auto_decompress=False,
     )
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.2)
-    await runner.setup()
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(path)
-    mask = os.umask(0o177)
+    return Server(runner, logs, gate, path)
+
+
+def add_routes(app: web.Application, context: Context, logs: Logs, writes: Writes) -> None:
+    """Say which path leads where."""
+    objects, commands = Objects(context.store, context.watches), Commands(context)
+    pod = "/api/v1/namespaces/{namespace}/pods/{name}"
+    router = app.router
+    for path in ("/healthz", "/livez", "/readyz"):
+        router.add_get(path, _ok)
+    router.add_get(f"{pod}/log", logs.get)
+    for name, handler in (("exec", commands.exec), ("attach", commands.attach)):
+        router.add_get(f"{pod}/{name}", handler)
+        router.add_post(f"{pod}/{name}", handler)
+    router.add_get(f"{pod}/status", objects.status)
+    for place, handler in (("", objects.get_list), ("/{name}", objects.get)):
+        for scope in ("/api/v1/{resource}", "/api/v1/namespaces/{namespace}/{resource}"):
+            router.add_get(scope + place, handler)
+            router.add_route("*", scope + place, writes.refuse)
+    router.add_route("*", pod + "/{subresource}", writes.refuse)
+    router.add_route("*", "/{tail:.*}", _not_found)
+
+
+@web.middleware
+async def answer_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Turn failures into the `Status` that Kubernetes clients expect; a fault of ours costs one request."""
     try:
-        await web.UnixSite(runner, path).start()
-    finally:
-        os.umask(mask)
-    return Server(runner, path)
+        return await handler(request)
+    except ApiError as error:
+        return error.response()
+    except web.HTTPException as error:
+        return ApiError(error.status, error.text or error.reason).response()
+    except (ConnectionError, TimeoutError):
+        if request.transport is not None:
+            request.transport.abort()  # it went, or it does not read: there is nobody to tell
+        raise web.HTTPServiceUnavailable from None
+    except Exception as error:
+        log.exception("request failed", method=request.method, path=request.path)
+        return ApiError(500, f"Internal error occurred: {error}").response()
 
 
 async def _ok(request: web.Request) -> web.Response:
     return web.Response(text="ok")
 
 
-async def _not_found(request: web.Request) -> web.Response:
-    if request.method != "GET":
-        text = "pods on this node come from manifest files: edit or remove the file in the manifest directory"
-        return status_error(405, "MethodNotAllowed", text)
-    return status_error(404, "NotFound", "the server could not find the requested resource")
-
-
-def status_error(code: int, reason: str, message: str) -> web.Response:
-    """Return an error as Kubernetes words one."""
-    body = {
-        "kind": "Status",
-        "apiVersion": "v1",
-        "metadata": {},
-        "status": "Failure",
-        "message": message,
-        "reason": reason,
-        "code": code,
-    }
-    return web.json_response(body, status=code)
-
-
-class _Api:
-    def __init__(self, store: Store) -> None:
-        self._store = store
-
-    async def get(self, request: web.Request) -> web.Response:
-        kind, namespace, name = (request.match_info[one] for one in ("kind", "namespace", "name"))
-        found = self._store.get(kind, namespace, name)
-        if found is None:
-            return status_error(404, "NotFound", f'{kind} "{name}" not found')
-        if _wants_table(request):
-            return web.json_response(table(kind, [found], found["metadata"]["resourceVersion"]))
-        return web.json_response(found)
-
-    async def list(self, request: web.Request) -> web.StreamResponse:
-        kind = request.match_info["kind"]
-        if kind not in _KINDS:
-            return await _not_found(request)
-        namespace = request.match_info.get("namespace", "")
-        try:
-            chosen = Selector(request.query.get("labelSelector", ""), request.query.get("fieldSelector", ""))
-        except ValueError as error:
-            return status_error(400, "BadRequest", str(error))
-        if request.query.get("watch") in ("true", "1"):
-            return await self._watch(request, kind, namespace, chosen)
-        items = [one for one in self._store.list(kind, namespace) if chosen.matches(one)]
-        version = str(self._store.version)
-        if _wants_table(request):
-            return web.json_response(table(kind, items, version))
-        body = {
-            "kind": f"{_KINDS[kind]}List",
-            "apiVersion": "v1",
-            "metadata": {"resourceVersion": version},
-            "items": items,
-        }
-        return web.json_response(body)
-
-    async def _watch(self, request: web.Request, kind: str, namespace: str, chosen: Selector) -> web.StreamResponse:
-        response = web.StreamResponse(headers={"Content-Type": "application/json"})
-        since = int(request.query.get("resourceVersion") or self._store.version)
-        as_table = _wants_table(request)
-        await response.prepare(request)
-        try:
-            async for change in self._store.watch(kind, since):
-                if namespace and change.object["metadata"]["namespace"] != namespace:
-                    continue
-                if not chosen.matches(change.object):
-                    continue
-                value = table(kind, [change.object], str(change.version)) if as_table else change.object
-                await response.write(json.dumps({"type": change.type, "object": value}).encode() + b"\n")
-        except ExpiredError as error:
-            gone = {"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "Expired", "code": 410}
-            line = {"type": "ERROR", "object": {**gone, "message": str(error)}}
-            await response.write(json.dumps(line).encode() + b"\n")
-        except (ConnectionResetError, asyncio.CancelledError):
-            pass
-        return response
-
-
-class Selector:
-    """A label and field selector as the API takes them."""
-
-    def __init__(self, labels: str, fields: str) -> None:
-        """Raises ValueError for what cannot be understood."""
-        self._labels = [_requirement(one) for one in labels.split(",") if one.strip()]
-        self._fields = [_requirement(one) for one in fields.split(",") if one.strip()]
-
-    def matches(self, found: Json) -> bool:
-        """Tell whether an object is chosen."""
-        labels = found["metadata"].get("labels") or {}
-        return all(_holds(labels.get(name), operator, value) for name, operator, value in self._labels) and all(
-            _holds(_field(found, name), operator, value) for name, operator, value in self._fields
-        )
-
-
-def _requirement(text: str) -> tuple[str, str, str]:
-    for operator in ("!=", "==", "="):
-        if operator in text:
-            name, _, value = text.partition(operator)
-            return name.strip(), "!=" if operator == "!=" else "=", value.strip()
-    name = text.strip()
-    return (name[1:], "absent", "") if name.startswith("!") else (name, "present", "")
-
-
-def _holds(found: str | None, operator: str, value: str) -> bool:
-    match operator:
-        case "=":
-            return found == value
-        case "!=":
-            return found != value
-        case "present":
-            return found is not None
-        case _:
-            return found is None
-
-
-def _field(found: Json, path: str) -> str | None:
-    value: Any = found
-    for part in path.split("."):
-        value = value.get(part) if isinstance(value, dict) else None
-    return None if value is None else str(value)
-
-
-def _wants_table(request: web.Request) -> bool:
-    return "as=Table" in request.headers.get("Accept", "")
-
-
-def table(kind: str, items: list[Json], version: str) -> Json:
-    """Return objects as the Table that kubectl prints."""
-    now = time.time()
-    names: tuple[str, ...]
-    if kind == "pods":
-        names = columns.HEADERS[1:]
-        rows = [list(columns.pod_row(one, now)[1:]) for one in items]
-        wide = 5
-    else:
-        names = ("LAST SEEN", "TYPE", "REASON", "OBJECT", "MESSAGE")
-        rows = [event_row(one, now) for one in items]
-        wide = len(names)
-    definitions = [
-        {"name": name.title(), "type": "string", "format": "", "description": "", "priority": int(index >= wide)}
-        for index, name in enumerate(names)
-    ]
-    return {
-        "kind": "Table",
-        "apiVersion": "meta.k8s.io/v1",
-        "metadata": {"resourceVersion": version},
-        "columnDefinitions": definitions,
-        "rows": [
-            {
-                "cells": cells,
-                "object": {
-                    "kind": "PartialObjectMetadata",
-                    "apiVersion": "meta.k8s.io/v1",
-                    "metadata": one["metadata"],
-                },
-            }
-            for cells, one in zip(rows, items, strict=True)
-        ],
-    }
-
-
-def event_row(event: Json, now: float) -> list[str]:
-    """Return an event's cells."""
-    involved = event["involvedObject"]
-    return [
-        columns.age_column(event["lastTimestamp"], now),
-        event["type"],
-        event["reason"],
-        f"{involved['kind'].lower()}/{involved['name']}",
-        event["message"],
-    ]
+async def _not_found(request: web.Request) -> web.StreamResponse:
+    raise ApiError(404, "the server could not find the requested resource", details={})

@@ -1,0 +1,64 @@
+"""Pseudo-terminals of a container's own: made in its mount namespace, so that /dev/pts there knows them.
+
+The side that controls the terminal travels over a socket to whoever asked, as runc's console socket has it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+import stat
+import struct
+import termios
+from typing import Final
+
+_MULTIPLEXER: Final = "/dev/pts/ptmx"
+_MULTIPLEXER_DEVICE: Final = os.makedev(5, 2)
+_UNLOCK: Final = 0x40045431  # TIOCSPTLCK
+_GET_PEER: Final = 0x5441  # TIOCGPTPEER: by descriptor, so no path in the container is trusted
+
+
+def connect_terminal(console: int, uid: int) -> None:
+    """Make a terminal, send its controlling side over a socket, and make the other side this process' own.
+
+    Args:
+        console: The socket.
+        uid: Who owns the terminal.
+
+    Raises:
+        OSError: There is no terminal to be had.
+    """
+    flags = os.O_RDWR | os.O_NOCTTY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+    master = os.open(_MULTIPLEXER, flags)
+    found = os.fstat(master)
+    if not stat.S_ISCHR(found.st_mode) or found.st_rdev != _MULTIPLEXER_DEVICE:
+        raise OSError(25, "Not a terminal", _MULTIPLEXER)
+    fcntl.ioctl(master, _UNLOCK, struct.pack("i", 0))
+    slave = fcntl.ioctl(master, _GET_PEER, os.O_RDWR | os.O_NOCTTY)
+    os.fchown(slave, uid, -1)
+    with socket.socket(fileno=os.dup(console)) as connection:
+        socket.send_fds(connection, [b"t"], [master])
+    fcntl.ioctl(slave, termios.TIOCSCTTY, 0)
+    for number in range(3):
+        os.dup2(slave, number)
+    if slave > 2:
+        os.close(slave)
+    os.close(master)
+
+
+def receive_terminal(console: int) -> int:
+    """Return the controlling side that was sent over a socket, -1 when there is none."""
+    with socket.socket(fileno=os.dup(console)) as connection:
+        try:
+            _, descriptors, _, _ = socket.recv_fds(connection, 1, 1, socket.MSG_DONTWAIT)
+        except OSError:
+            return -1
+    for one in descriptors:
+        os.set_inheritable(one, False)
+    return descriptors[0] if descriptors else -1
+
+
+def set_size(master: int, rows: int, columns: int) -> None:
+    """Tell a terminal its size; its foreground program gets SIGWINCH. Raises OSError."""
+    fcntl.ioctl(master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
