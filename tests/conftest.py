@@ -201,7 +201,7 @@ def running_node(base: Path, **options: Any) -> Iterator[Node]:
         one.stop()
         left = one.leftovers()
         shutil.rmtree(base, ignore_errors=True)
-    assert left == []
+    assert left == [], left
 
 
 @pytest.fixture
