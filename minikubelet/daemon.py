@@ -241,6 +241,8 @@ class Daemon:
                 boot_clock=boot_time,
                 max_back_off_s=settings.max_container_restart_period,
             ),
+            on_start=self._store_pod,
+            on_update=self._on_update,
             on_gone=self._on_gone,
         )
         self.source = ManifestSource(
@@ -368,8 +370,6 @@ class Daemon:
             return
         changed = self.objects.set(desired.config_maps, desired.secrets)
         pods = [one.pod for one in desired.pods]
-        for pod in pods:
-            self._store_pod(pod)
         self.pods.set_pods(pods)
         self.verdicts.write(desired.verdicts)
         if changed:
@@ -388,8 +388,6 @@ class Daemon:
         """Keep a pod for a daemon that comes when its manifest has gone."""
         directory = os.path.join(self.settings.state_dir, "pods", pod.metadata.uid)
         path = os.path.join(directory, "pod.json")
-        if os.path.exists(path):
-            return
         problem = ""
         try:
             os.makedirs(directory, mode=0o700, exist_ok=True)
@@ -398,6 +396,10 @@ class Daemon:
             # The pod may run all the same; only a daemon that comes when its manifest has gone would miss this.
             problem = describe(error)
         self.health.set(f"record of {pod.metadata.namespace}/{pod.metadata.name}", problem)
+
+    def _on_update(self, pod: Pod) -> None:
+        self._store_pod(pod)
+        self._objects_changed.set()  # files of the downward API show labels and annotations
 
     async def _keep_volumes_fresh(self) -> None:
         """Show changed objects in the volumes of pods that run, and wake the pods that wait for one."""

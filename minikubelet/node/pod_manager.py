@@ -27,14 +27,25 @@ ORPHAN_GRACE_S: Final = 1.0
 class PodManager:
     """Owner of all pod workers of the node."""
 
-    def __init__(self, services: WorkerServices, *, on_gone: Callable[[Pod], None]) -> None:
+    def __init__(
+        self,
+        services: WorkerServices,
+        *,
+        on_start: Callable[[Pod], None],
+        on_update: Callable[[Pod], None],
+        on_gone: Callable[[Pod], None],
+    ) -> None:
         """Create it without a worker.
 
         Args:
             services: What the workers share.
+            on_start: Called before a pod starts, or is taken up.
+            on_update: Called when a pod that goes on has other labels or annotations.
             on_gone: Called when nothing of a pod is left any more.
         """
         self._services = services
+        self._on_start = on_start
+        self._on_update = on_update
         self._on_gone = on_gone
         self._workers: dict[PodUID, PodWorker] = {}
         self._tasks: dict[PodUID, asyncio.Task[None]] = {}
@@ -67,7 +78,14 @@ class PodManager:
         uid = PodUID(pod.metadata.uid)
         own = self._workers.get(uid)
         if own is not None and not own.is_unwanted:
-            return
+            if own.pod == pod:
+                return
+            if own.pod.spec == pod.spec and _key(own.pod) == _key(pod):
+                own.update(pod)
+                self._on_update(pod)
+                return
+            # A manifest that says its pod's uid itself was edited: that uid ends before it starts anew.
+            own.terminate()
         if own is not None or self._holder(pod) is not None:
             # Only the newest version waits; one that was itself replaced never starts.
             self._waiting[_key(pod)] = pod
@@ -79,6 +97,7 @@ class PodManager:
 
     def _start(self, pod: Pod) -> PodWorker:
         uid = PodUID(pod.metadata.uid)
+        self._on_start(pod)
         worker = PodWorker(pod, self._services)
         self._workers[uid] = worker
         self._idle.clear()
@@ -94,9 +113,10 @@ class PodManager:
             if (error := task.exception()) is not None:
                 log.error("pod worker ended unexpectedly", pod=_name(worker.pod), exc_info=error)
             self._on_gone(worker.pod)
-            successor = self._waiting.pop(_key(worker.pod), None)
-            if successor is not None:
-                self._start(successor)
+            for key, successor in list(self._waiting.items()):
+                if key == _key(worker.pod) or successor.metadata.uid == worker.uid:
+                    del self._waiting[key]
+                    self._admit(successor)
         if not self._workers:
             self._idle.set()
 

@@ -162,6 +162,11 @@ class PodWorker:
         self._woken.set()
         self._publish()
 
+    def update(self, pod: Pod) -> None:
+        """Take up the pod with other labels or annotations; its spec is the same."""
+        self.pod = pod
+        self.wake()
+
     def terminate(self, *, grace_s: float | None = None) -> None:
         """Say that the pod is no longer wanted; a second call can only shorten the grace."""
         if grace_s is not None:

@@ -186,6 +186,20 @@ PODS = {
 }
 
 
+UID = "0f6a5b1c-1d2e-4f30-8a4b-0123456789{}"
+
+
+def labelled(number: int, **metadata: Any) -> str:
+    """Return a Pod with a uid of its own, so that an edit of its labels is the same pod's."""
+    item = {"fieldRef": {"fieldPath": f"metadata.{'labels' if number == 27 else 'annotations'}"}}
+    return text(pod(f"cmv-{number}", LIVE, downward(item), metadata={"uid": UID.format(number), **metadata}))
+
+
+LABELS = {"key1": "value1", "key2": "value2"}
+PODS["cmv-27"] = labelled(27, labels=LABELS)
+PODS["cmv-28"] = labelled(28, annotations={"builder": "bar"})
+
+
 def succeeded(pod: Json) -> bool:
     return pod["status"]["phase"] == "Succeeded"
 
@@ -322,3 +336,51 @@ def test_optional_object_comes_changes_and_goes(cluster, name, make):
     cluster.remove(f"{name}-object.yaml")
     cluster.wait(lambda: shown() == {}, "the files to be gone")
     assert cluster.pod(name)["status"]["containerStatuses"][0]["restartCount"] == 0
+
+
+@pytest.mark.parametrize(
+    ("number", "edited", "before", "after"),
+    [
+        pytest.param(
+            27,
+            {"labels": {**LABELS, "key3": "value3"}},
+            'key2="value2"',
+            'key1="value1"\nkey2="value2"\nkey3="value3"',
+            marks=pytest.mark.conformance("CMV-27"),
+        ),
+        pytest.param(
+            28,
+            {"annotations": {"builder": "foo"}},
+            'builder="bar"',
+            'builder="foo"',
+            marks=pytest.mark.conformance("CMV-28"),
+        ),
+    ],
+)
+def test_labels_and_annotations_change_in_files(cluster, number, edited, before, after):
+    name = f"cmv-{number}"
+    found = cluster.wait_pod(name, running, "Running")
+    file = inside(cluster, found, "/v/data-1")
+    assert before in file.read_text()
+    cluster.write(f"{name}.yaml", labelled(number, **edited))
+    cluster.wait(lambda: after in file.read_text(), "the new text")
+    field, values = next(iter(edited.items()))
+    changed = cluster.wait_pod(name, lambda p: values.items() <= p["metadata"][field].items(), "the pod's new metadata")
+    assert changed["metadata"]["uid"] == found["metadata"]["uid"]
+    assert (
+        changed["status"]["containerStatuses"][0]["containerID"]
+        == found["status"]["containerStatuses"][0]["containerID"]
+    )
+
+
+def test_edited_spec_of_a_pod_with_a_uid_of_its_own_starts_it_anew(cluster):
+    def says(word: str) -> bool:
+        found = cluster.pod("own-uid")
+        return found is not None and cluster.output(found) == f"{word}\n"
+
+    uid = UID.format("00")
+    for word in ("one", "two"):
+        script = f"echo {word}; sleep 1000"
+        cluster.write("own-uid.yaml", text(pod("own-uid", script, DISK, metadata={"uid": uid})))
+        cluster.wait(lambda word=word: says(word), f"the output {word!r}")
+    assert cluster.pod("own-uid")["metadata"]["uid"] == uid
