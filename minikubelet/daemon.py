@@ -43,6 +43,7 @@ from minikubelet.node.systemd import ServiceManager
 from minikubelet.node.verdicts import Verdict, VerdictFiles
 from minikubelet.runtime.cgroups import Cgroups
 from minikubelet.runtime.hooks import HookRunner
+from minikubelet.runtime.id_ranges import IdRanges
 from minikubelet.runtime.launch import container_hash
 from minikubelet.runtime.limits import apply_limits
 from minikubelet.runtime.network.errors import NetworkError
@@ -181,6 +182,7 @@ class Daemon:
             network=self.network,
             hosts_files=self.hosts_files,
             cgroups=self.cgroups,
+            id_ranges=IdRanges(pods_dir=os.path.join(settings.state_dir, "pods"), max_pods=settings.max_pods),
             volumes=self.volumes,
             variables=self.variables.environment,
             qos=qos_class,

@@ -32,6 +32,7 @@ MS_SHARED: Final = 1 << 20
 MNT_DETACH: Final = 2
 
 PR_SET_PDEATHSIG: Final = 1
+PR_SET_DUMPABLE: Final = 4
 PR_SET_NAME: Final = 15
 PR_CAPBSET_DROP: Final = 24
 PR_SET_NO_NEW_PRIVS: Final = 38
@@ -45,6 +46,9 @@ SECCOMP_MODE_FILTER: Final = 2
 _AT_FDCWD: Final = -100
 _AT_RECURSIVE: Final = 0x8000
 _MOUNT_ATTR_RDONLY: Final = 1
+_MOUNT_ATTR_IDMAP: Final = 0x00100000
+_CLOSE_RANGE_CLOEXEC: Final = 4
+_SYS_CLOSE_RANGE: Final = 436
 _SYS_PIVOT_ROOT: Final = {"x86_64": 155, "aarch64": 41}
 _SYS_CAPSET: Final = {"x86_64": 126, "aarch64": 91}
 _SYS_MOUNT_SETATTR: Final = 442
@@ -218,6 +222,31 @@ def move_tree(tree: int, target: int) -> None:
         _syscall(
             ctypes.c_long(_SYS_MOVE_MOUNT), ctypes.c_int(tree), b"", ctypes.c_int(target), b"", ctypes.c_uint(flags)
         )
+    )
+
+
+def map_tree_ids(tree: int, user_namespace: int) -> None:
+    """Show a detached mount's owners as a user namespace maps them (MOUNT_ATTR_IDMAP, Linux 5.12)."""
+    attributes = struct.pack("QQQQ", _MOUNT_ATTR_IDMAP, 0, 0, user_namespace)
+    _check(
+        _syscall(
+            ctypes.c_long(_SYS_MOUNT_SETATTR),
+            ctypes.c_int(tree),
+            b"",
+            ctypes.c_uint(AT_EMPTY_PATH),
+            attributes,
+            ctypes.c_size_t(len(attributes)),
+        )
+    )
+
+
+def close_on_exec_from(first: int) -> None:
+    """Mark all descriptors from `first` on to be closed by exec; no error on kernels before 5.11, which cannot."""
+    _syscall(
+        ctypes.c_long(_SYS_CLOSE_RANGE),
+        ctypes.c_uint(first),
+        ctypes.c_uint(0xFFFFFFFF),
+        ctypes.c_uint(_CLOSE_RANGE_CLOEXEC),
     )
 
 

@@ -25,6 +25,7 @@ from minikubelet.lifecycle.observed import ContainerID, ObservedContainer, PodUI
 from minikubelet.linux import mounts
 from minikubelet.runtime import etc_files, launch
 from minikubelet.runtime.cgroups import CgroupPaths, Cgroups
+from minikubelet.runtime.id_ranges import IdRangeError, IdRanges
 from minikubelet.runtime.network.errors import NetworkError
 from minikubelet.runtime.network.hosts_files import HostsFiles, NamedPod
 from minikubelet.runtime.network.network import Network
@@ -71,6 +72,7 @@ class PodRuntime:
         network: Network,
         hosts_files: HostsFiles,
         cgroups: Cgroups,
+        id_ranges: IdRanges,
         volumes: Volumes,
         variables: Callable[[Pod, Container], Mapping[str, str]],
         qos: Callable[[Pod], str],
@@ -86,6 +88,7 @@ class PodRuntime:
             network: Addresses and host ports.
             hosts_files: The names of this node's pods.
             cgroups: Control groups.
+            id_ranges: Ids of user namespaces.
             volumes: Volumes.
             variables: The environment a Pod asks for; raises ContainerFailure.
             qos: A Pod's QoS class.
@@ -98,6 +101,7 @@ class PodRuntime:
         self._network = network
         self._hosts_files = hosts_files
         self._cgroups = cgroups
+        self._id_ranges = id_ranges
         self._volumes = volumes
         self._variables = variables
         self._qos = qos
@@ -150,6 +154,14 @@ class PodRuntime:
             if not os.path.ismount(shm):
                 mounts.mount_tmpfs(shm, size=64 * 1024 * 1024, mode=0o1777)
         leaf = self._cgroups.make_child(pod.metadata.uid, self._qos(pod), "pause")
+        id_map = None
+        if pod.spec.host_users is False:
+            try:
+                id_map = self._id_ranges.take(uid)
+                if not pod.spec.host_ipc:
+                    os.chown(shm, id_map.first, id_map.first)
+            except (IdRangeError, OSError) as error:
+                raise SandboxFailure(f"cannot allocate user namespace: {error}") from error
         spec = SandboxSpec(
             uid=uid,
             id=secrets.token_hex(_CONTAINER_ID_BYTES),
@@ -168,6 +180,7 @@ class PodRuntime:
             cgroup_dirs=list(leaf.directories),
             sysctls=_sysctls(pod),
             oom_score_adj=-998,
+            user_namespace=id_map,
         )
         netns = await self._pauses.create_sandbox(spec)
         if pod.spec.host_network:

@@ -27,7 +27,7 @@ from typing import Any, Final, NoReturn, cast
 from minikubelet.linux import libc
 from minikubelet.linux.faults import point
 from minikubelet.linux.files import read_small, write_small
-from minikubelet.sandbox import spawn
+from minikubelet.sandbox import spawn, userns
 from minikubelet.sandbox.attach import Tee
 from minikubelet.sandbox.journal import Journal, Record
 from minikubelet.sandbox.logs import READ_SIZE, LineStream, LogFile, compress_rotated
@@ -124,6 +124,7 @@ class Pause:
         self.scratch = os.path.join(spec.run_dir, "rootfs")
         self.pidns = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
         self.netns = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        self.user_namespace = -1
         self.first = first
         self.stopping = False
         self.mend_at = 0.0
@@ -615,7 +616,8 @@ class Pause:
                 scratch=self.scratch,
                 shm_dir=self.spec.shm_dir,
                 pause_pid=parent,
-                enter=lambda: None,
+                user_namespace=self.user_namespace,
+                id_map=self.spec.user_namespace,
                 console=console,
             )
         finally:
@@ -859,7 +861,15 @@ class Pause:
             reporter = spawn.Reporter(status)
             for number, descriptor in enumerate(streams):
                 os.dup2(descriptor, number)
-            spawn.run_exec(spec, command, reporter, pidfd=pidfd, own_mount_namespace=True, console=console)
+            spawn.run_exec(
+                spec,
+                command,
+                reporter,
+                pidfd=pidfd,
+                user_namespace=self.user_namespace,
+                id_map=self.spec.user_namespace,
+                console=console,
+            )
         finally:
             os._exit(128)
 
@@ -956,8 +966,9 @@ def run(spec_json: Message, first: socket.SocketType) -> NoReturn:
         spec = sandbox_from_json(spec_json)
         take_lock(spec.pod_dir)
         point("pause.namespaces")
-        make_namespaces(spec)
+        user_namespace = make_namespaces(spec)
         pause = Pause(spec, spec_json, first)
+        pause.user_namespace = user_namespace
         pause.start()
     except OSError as error:
         with contextlib.suppress(OSError):
@@ -995,8 +1006,12 @@ def is_hung_up(connection: socket.SocketType) -> bool:
     return any(events & (select.POLLRDHUP | select.POLLHUP) for _, events in poll.poll(0))
 
 
-def make_namespaces(spec: SandboxSpec) -> None:
-    """Make and prepare the pod's namespaces; the PID namespace, if shared, was made before the fork."""
+def make_namespaces(spec: SandboxSpec) -> int:
+    """Make and prepare the pod's namespaces; the PID namespace, if shared, was made before the fork.
+
+    Returns:
+        A descriptor of the pod's user namespace, -1 without one. The pause itself never enters it.
+    """
     spawn.join_cgroups(spec.cgroup_dirs)
     spawn.set_oom_score(spec.oom_score_adj)
     flags = 0
@@ -1004,7 +1019,10 @@ def make_namespaces(spec: SandboxSpec) -> None:
         flags |= libc.CLONE_NEWNET | libc.CLONE_NEWUTS
     if not spec.host_ipc:
         flags |= libc.CLONE_NEWIPC
-    if flags:
+    user_namespace = -1
+    if spec.user_namespace is not None:
+        user_namespace = userns.make(spec.user_namespace, flags)
+    elif flags:
         libc.unshare(flags)
     if not spec.host_network:
         socket.sethostname(spec.hostname)
@@ -1014,6 +1032,7 @@ def make_namespaces(spec: SandboxSpec) -> None:
     for name, value in spec.sysctls.items():
         write_small("/proc/sys/" + name.replace(".", "/"), value.encode())
     libc.prctl(libc.PR_SET_CHILD_SUBREAPER, 1)
+    return user_namespace
 
 
 def bring_up_loopback() -> None:

@@ -8,7 +8,6 @@ targets are resolved inside the new root.
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import stat
 from collections.abc import Callable
@@ -30,6 +29,7 @@ _DEVICES: Final = (
     ("urandom", 1, 9),
     ("tty", 5, 0),
 )
+_TTY_GROUP: Final = 5
 _DEVICE_LINKS: Final = (
     ("fd", "/proc/self/fd"),
     ("stdin", "/proc/self/fd/0"),
@@ -39,36 +39,57 @@ _DEVICE_LINKS: Final = (
     ("ptmx", "pts/ptmx"),
 )
 
+_CGROUPS: Final = "/sys/fs/cgroup"
+
 Step = Callable[[str], None]
 
 
-def build(spec: ContainerSpec, *, scratch: str, shm_dir: str, step: Step) -> None:
+class Mapping:
+    """How owners are shown in a user namespace: id 0 inside is `first` outside."""
+
+    def __init__(self, namespace: int, first: int) -> None:
+        """Args: namespace: A descriptor of the user namespace."""
+        self.namespace = namespace
+        self.first = first
+
+    def apply(self, tree: int) -> None:
+        """Show a detached mount's owners mapped. Raises OSError."""
+        libc.map_tree_ids(tree, self.namespace)
+
+
+def build(spec: ContainerSpec, *, scratch: str, shm_dir: str, mapping: Mapping | None, step: Step) -> None:
     """Make and enter the container's root.
 
     Args:
         spec: The container.
         scratch: An empty directory on the host to mount on; nothing stays in it.
         shm_dir: The pod's /dev/shm on the host, "" for none.
+        mapping: The pod's user namespace, None for the host's. The caller is not in it yet.
         step: Told the name of each step before it is done, for the error message.
     """
     libc.unshare(libc.CLONE_NEWNS)
     step("open volumes")
     trees = [_open_tree(one) if one.kind == "bind" else -1 for one in spec.mounts]
     shm = _clone(shm_dir) if shm_dir else -1
-    cgroup = _clone("/sys/fs/cgroup") if os.path.isdir("/sys/fs/cgroup") else -1
+    for one, tree in zip(spec.mounts, trees, strict=True):
+        if mapping is not None and tree >= 0:
+            step(f"map owners of {one.target}")
+            mapping.apply(tree)
     step("make mounts private")
     libc.mount(None, "/", None, libc.MS_REC | libc.MS_PRIVATE)
     step("mount root")
-    root = _mount_root(spec, scratch)
+    root = _mount_root(spec, scratch, mapping)
     root_fd = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     if spec.rootfs == "overlay":
         step("mount host file systems")
-        _show_host_mounts(root_fd, spec.hidden_paths)
+        _show_host_mounts(root_fd, spec.hidden_paths, mapping)
         _hide(root_fd, spec.hidden_paths)
         step("mount /dev")
-        _mount_dev(root_fd, shm, privileged=spec.privileged)
+        _mount_dev(root_fd, shm, privileged=spec.privileged, first_id=mapping.first if mapping else 0)
         step("mount /sys")
-        _mount_sys(root_fd, cgroup, read_only=not spec.privileged)
+        _mount_sys(root_fd, read_only=not spec.privileged)
+        step("mount /sys/fs/cgroup")
+        _mount_cgroups(root_fd, spec.cgroup_dirs, privileged=spec.privileged)
     step("mount /proc")
     _mount_at(root_fd, "/proc", lambda path: _mount_proc(path))
     for one, tree in zip(spec.mounts, trees, strict=True):
@@ -86,21 +107,39 @@ def build(spec: ContainerSpec, *, scratch: str, shm_dir: str, step: Step) -> Non
     if not spec.privileged:
         step("mask paths")
         _mask(spec.masked_paths, spec.read_only_paths)
+    step("create working directory")
+    _make_working_directory(spec.cwd, mapping.first if mapping is not None else 0)
 
 
-def _mount_root(spec: ContainerSpec, scratch: str) -> str:
+def _mount_root(spec: ContainerSpec, scratch: str, mapping: Mapping | None) -> str:
     if spec.rootfs == "host":
-        libc.mount("/", scratch, None, libc.MS_BIND | libc.MS_REC)
+        tree = _clone("/")
+        if mapping is not None:
+            mapping.apply(tree)
+        _move(tree, -1, scratch)
         return scratch
     mounts.mount_tmpfs(scratch, size=spec.rootfs_size, mode=0o755)
     for name in ("upper", "work", "root"):
         os.mkdir(f"{scratch}/{name}", 0o755)
-    options = f"lowerdir=/,upperdir={scratch}/upper,workdir={scratch}/work"
+    lower = "/"
+    if mapping is not None:
+        os.chown(f"{scratch}/upper", mapping.first, mapping.first)
+        lower = _mount_mapped_host_root(scratch, mapping)
+    options = f"lowerdir={lower},upperdir={scratch}/upper,workdir={scratch}/work"
     libc.mount("overlay", f"{scratch}/root", "overlay", 0, options)
     return f"{scratch}/root"
 
 
-def _show_host_mounts(root: int, hidden: list[str]) -> None:
+def _mount_mapped_host_root(scratch: str, mapping: Mapping) -> str:
+    """Mount the host's root with its owners mapped. Raises OSError: its file system cannot do that."""
+    tree = _clone("/", recursive=False)
+    mapping.apply(tree)
+    os.mkdir(f"{scratch}/lower")
+    _move(tree, -1, f"{scratch}/lower")
+    return f"{scratch}/lower"
+
+
+def _show_host_mounts(root: int, hidden: list[str], mapping: Mapping | None) -> None:
     """Show the host's other real mounts read-only; the overlay has only the root's own file system."""
     with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
         lines = file.read().splitlines()
@@ -111,6 +150,9 @@ def _show_host_mounts(root: int, hidden: list[str]) -> None:
             continue
         with contextlib.suppress(OSError):
             tree = _clone(point, recursive=False)
+            if mapping is not None:
+                with contextlib.suppress(OSError):  # shown with nobody as owner, where the file system cannot map
+                    mapping.apply(tree)
             libc.set_tree_attributes(tree, read_only=True, propagation=libc.MS_PRIVATE, recursive=False)
             target = _open_target(root, point, is_file=not os.path.isdir(point))
             libc.move_tree(tree, target)
@@ -143,7 +185,7 @@ def _mount_proc(path: str) -> None:
     libc.mount("proc", path, "proc", libc.MS_NOSUID | libc.MS_NODEV | libc.MS_NOEXEC)
 
 
-def _mount_dev(root: int, shm: int, *, privileged: bool) -> None:
+def _mount_dev(root: int, shm: int, *, privileged: bool, first_id: int) -> None:
     _mount_at(root, "/dev", lambda path: libc.mount("tmpfs", path, "tmpfs", libc.MS_NOSUID, "mode=755,size=64k"))
     dev = libc.openat2(root, "/dev", os.O_RDONLY | os.O_DIRECTORY, libc.RESOLVE_IN_ROOT)
     mask = os.umask(0)
@@ -161,7 +203,7 @@ def _mount_dev(root: int, shm: int, *, privileged: bool) -> None:
         f"/proc/self/fd/{dev}/pts",
         "devpts",
         libc.MS_NOSUID | libc.MS_NOEXEC,
-        "newinstance,ptmxmode=0666,mode=0620,gid=5",
+        f"newinstance,ptmxmode=0666,mode=0620,gid={first_id + _TTY_GROUP}",
     )
     libc.mount("mqueue", f"/proc/self/fd/{dev}/mqueue", "mqueue", libc.MS_NOSUID | libc.MS_NODEV | libc.MS_NOEXEC)
     if shm >= 0:
@@ -187,20 +229,52 @@ def _copy_devices(source: str, target: int) -> None:
                 os.close(below)
 
 
-def _mount_sys(root: int, cgroup: int, *, read_only: bool) -> None:
+def _mount_sys(root: int, *, read_only: bool) -> None:
     flags = libc.MS_NOSUID | libc.MS_NODEV | libc.MS_NOEXEC | (libc.MS_RDONLY if read_only else 0)
-    try:
-        _mount_at(root, "/sys", lambda path: libc.mount("sysfs", path, "sysfs", flags))
-    except OSError as error:
-        if error.errno != errno.EPERM:
-            raise
-        return  # a user namespace that does not own the network namespace may not: the empty directory stays
-    if cgroup >= 0:
-        with contextlib.suppress(OSError):
-            target = libc.openat2(root, "/sys/fs/cgroup", os.O_PATH | os.O_DIRECTORY, libc.RESOLVE_IN_ROOT)
-            libc.set_tree_attributes(cgroup, read_only=read_only, propagation=libc.MS_PRIVATE, recursive=True)
-            libc.move_tree(cgroup, target)
-            os.close(target)
+    _mount_at(root, "/sys", lambda path: libc.mount("sysfs", path, "sysfs", flags))
+
+
+def _mount_cgroups(root: int, directories: list[str], *, privileged: bool) -> None:
+    """Show the container's own groups, read-only; to a privileged one the host's, writable.
+
+    This process is in a cgroup namespace of its own unless privileged, so that /proc/self/cgroup agrees with it.
+    """
+    if not os.path.isdir(_CGROUPS):
+        return
+    flags = libc.MS_NOSUID | libc.MS_NODEV | libc.MS_NOEXEC
+    if privileged:
+        tree = _clone(_CGROUPS)
+        libc.set_tree_attributes(tree, read_only=False, propagation=libc.MS_PRIVATE, recursive=True)
+        _move(tree, root, _CGROUPS)
+    elif os.path.exists(f"{_CGROUPS}/cgroup.controllers"):
+        _mount_at(root, _CGROUPS, lambda path: libc.mount("cgroup2", path, "cgroup2", flags | libc.MS_RDONLY))
+    else:
+        _mount_at(root, _CGROUPS, lambda path: libc.mount("tmpfs", path, "tmpfs", flags, "mode=755,size=64k"))
+        _show_version_1_cgroups(root, directories)
+
+
+def _show_version_1_cgroups(root: int, directories: list[str]) -> None:
+    """Show one directory a controller, as the host has it, with the container's own group at its top."""
+    mounted = libc.openat2(root, _CGROUPS, os.O_PATH | os.O_DIRECTORY, libc.RESOLVE_IN_ROOT)
+    for directory in directories:
+        name = directory.removeprefix(_CGROUPS + "/").split("/", 1)[0]
+        os.mkdir(name, 0o755, dir_fd=mounted)
+        tree = _clone(directory, recursive=False)
+        libc.set_tree_attributes(tree, read_only=True, propagation=libc.MS_PRIVATE, recursive=False)
+        _move(tree, mounted, name)
+    libc.set_read_only(f"/proc/self/fd/{mounted}", recursive=False)
+    os.close(mounted)
+
+
+def _move(tree: int, directory: int, path: str) -> None:
+    """Attach a detached mount at a directory below another (-1: at an absolute path), and close it."""
+    if directory < 0:
+        target = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    else:
+        target = libc.openat2(directory, path, os.O_PATH | os.O_DIRECTORY, libc.RESOLVE_IN_ROOT)
+    libc.move_tree(tree, target)
+    os.close(target)
+    os.close(tree)
 
 
 def _clone(path: str, *, recursive: bool = True) -> int:
@@ -293,6 +367,17 @@ def _open_target(root: int, path: str, *, is_file: bool) -> int:
     finally:
         os.close(parent)
     return libc.openat2(root, path, os.O_PATH, libc.RESOLVE_IN_ROOT)
+
+
+def _make_working_directory(path: str, owner: int) -> None:
+    """Make a working directory that is missing, as runc does, owned by the container's root."""
+    missing: list[str] = []
+    while not os.path.lexists(path):
+        missing.append(path)
+        path = os.path.dirname(path)
+    for one in reversed(missing):
+        os.mkdir(one, 0o755)
+        os.chown(one, owner, owner)
 
 
 def _mask(masked: list[str], read_only: list[str]) -> None:

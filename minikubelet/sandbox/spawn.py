@@ -1,17 +1,24 @@
 """From fork to exec: what a new process of a pod does to itself, step by step.
 
 The order, and why:
-    1. session        own session, so that the terminal and the pause's signals are not shared
-    2. signals        the pause's handlers and masks are undone
-    3. cgroup         before anything that costs memory or time
-    4. oom score      while still allowed to
-    5. root           mounts need the host's view and all capabilities
-    6. limits         no_new_privs last but for seccomp, because it also stops what a filter would allow
-    7. groups, ids    setgroups needs CAP_SETGID, so before the capabilities go
-    8. capabilities   bounding set first, it needs CAP_SETPCAP
-    9. death signal   cleared by a change of ids, so after it
-   10. directory      with the container's own rights, as runc does it
-   11. seccomp, exec  the filter may forbid everything above
+    1. shield         close-on-exec on every descriptor, no core and no ptrace: until exec it is a copy of the pause
+    2. session        own session, so that the terminal and the pause's signals are not shared
+    3. signals        the pause's handlers and masks are undone
+    4. cgroup         before anything that costs memory or time; then its own cgroup namespace, rooted there
+    5. oom score      while still allowed to
+    6. root           mounts need the host's view and all capabilities; owners are mapped for a user namespace here
+    7. terminal       its owner is set while this process is still the host's root
+    8. user namespace with all that could only be done as the host's root behind it; then a mount namespace that
+                      belongs to it, in which no mount of before can be taken away singly
+    9. AppArmor       the profile that exec will put on
+   10. bounding set   needs CAP_SETPCAP, so before the capabilities go
+   11. no_new_privs   (or, without it, the seccomp filter, which then needs CAP_SYS_ADMIN)
+   12. groups, ids    setgroups needs CAP_SETGID, so before the capabilities go; groups before the user
+   13. capabilities   none at all for a user that is not root, as exec would take them away
+   14. death signal   cleared by a change of ids, so after it
+   15. directory      with the container's own rights, as runc does it
+   16. seccomp        last with no_new_privs: the filter may forbid everything above
+   17. exec
 
 A step that fails reports its name and the error through a close-on-exec pipe; end of file there means exec succeeded.
 """
@@ -24,14 +31,13 @@ import errno
 import json
 import os
 import signal
-from collections.abc import Callable
 from typing import Any, Final, NoReturn
 
 from minikubelet.linux import libc
 from minikubelet.linux.faults import point
 from minikubelet.linux.files import read_small, write_small
 from minikubelet.sandbox import rootfs
-from minikubelet.sandbox.spec import ContainerSpec
+from minikubelet.sandbox.spec import ContainerSpec, IdMap
 from minikubelet.sandbox.terminal import connect_terminal
 
 DEFAULT_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -79,7 +85,8 @@ def run_container(
     scratch: str,
     shm_dir: str,
     pause_pid: int,
-    enter: Callable[[], None],
+    user_namespace: int,
+    id_map: IdMap | None,
     console: int = -1,
 ) -> NoReturn:
     """Become the container's main process; never returns.
@@ -90,22 +97,30 @@ def run_container(
         scratch: An empty host directory to mount the root on.
         shm_dir: The pod's shared memory directory on the host.
         pause_pid: Who the parent must still be, as seen from here (0 from inside a new PID namespace).
-        enter: Joins namespaces that only the caller knows of.
+        user_namespace: A descriptor of the pod's user namespace, -1 without one.
+        id_map: What it maps.
         console: Where the terminal's controlling side is sent, -1 without a terminal.
     """
     try:
+        shield(reporter)
         reporter.step("session")
         os.setsid()
         reset_signals()
         reporter.step("join cgroup")
         join_cgroups(spec.cgroup_dirs)
+        if not spec.privileged:
+            libc.unshare(libc.CLONE_NEWCGROUP)
         reporter.step("set oom score")
         set_oom_score(spec.oom_score_adj)
-        enter()
-        rootfs.build(spec, scratch=scratch, shm_dir=shm_dir, step=reporter.step)
+        mapping = None if id_map is None else rootfs.Mapping(user_namespace, id_map.first)
+        rootfs.build(spec, scratch=scratch, shm_dir=shm_dir, mapping=mapping, step=reporter.step)
         if console >= 0:
             reporter.step("set terminal")
-            connect_terminal(console, spec.uid)
+            connect_terminal(console, spec.uid + (id_map.first if id_map is not None else 0))
+        if user_namespace >= 0:
+            reporter.step("enter user namespace")
+            libc.setns(user_namespace, libc.CLONE_NEWUSER)
+            libc.unshare(libc.CLONE_NEWNS)
         become(spec, reporter)
         reporter.step("set death signal")
         libc.prctl(libc.PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -125,11 +140,13 @@ def run_exec(
     reporter: Reporter,
     *,
     pidfd: int,
-    own_mount_namespace: bool,
+    user_namespace: int,
+    id_map: IdMap | None,
     console: int = -1,
 ) -> NoReturn:
     """Become a further process inside a running container, with a terminal if `console` is a socket; never returns."""
     try:
+        shield(reporter)
         reporter.step("session")
         os.setsid()
         reset_signals()
@@ -137,11 +154,13 @@ def run_exec(
         join_cgroups(spec.cgroup_dirs)
         set_oom_score(spec.oom_score_adj)
         reporter.step("enter namespaces")
-        if own_mount_namespace:
-            libc.setns(pidfd, libc.CLONE_NEWNS)
+        libc.setns(pidfd, libc.CLONE_NEWNS | (0 if spec.privileged else libc.CLONE_NEWCGROUP))
         if console >= 0:
             reporter.step("set terminal")
-            connect_terminal(console, spec.uid)
+            connect_terminal(console, spec.uid + (id_map.first if id_map is not None else 0))
+        if user_namespace >= 0:
+            reporter.step("enter user namespace")
+            libc.setns(user_namespace, libc.CLONE_NEWUSER)
         become(spec, reporter)
         libc.prctl(libc.PR_SET_PDEATHSIG, signal.SIGKILL)
         reporter.step("change directory")
@@ -150,6 +169,13 @@ def run_exec(
         execute(argv, spec.env, spec.seccomp)
     except BaseException as error:
         reporter.fail(error)
+
+
+def shield(reporter: Reporter) -> None:
+    """Keep what the pause holds from the container: others in its PID namespace can look at this process already."""
+    reporter.step("shield")
+    libc.close_on_exec_from(3)
+    libc.prctl(libc.PR_SET_DUMPABLE, 0)
 
 
 def reset_signals() -> None:
@@ -186,9 +212,6 @@ def set_oom_score(score: int | None) -> None:
 
 def become(spec: ContainerSpec, reporter: Reporter) -> None:
     """Take on the container's user, groups and capabilities."""
-    reporter.step("create working directory")
-    if spec.cwd != "/" and not os.path.isdir(spec.cwd):
-        os.makedirs(spec.cwd, 0o755, exist_ok=True)
     if spec.apparmor:
         reporter.step("set AppArmor profile")
         write_small("/proc/self/attr/apparmor/exec", f"exec {spec.apparmor}".encode())
