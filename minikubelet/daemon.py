@@ -176,7 +176,14 @@ class Daemon:
                 resolv_conf=settings.resolv_conf,
                 log_max_size=settings.container_log_max_size,
                 log_max_files=settings.container_log_max_files,
-                hidden_paths=(settings.state_dir, settings.run_dir),
+                seccomp_profiles_dir=os.path.join(settings.state_dir, "seccomp"),
+                hidden_paths=(
+                    settings.state_dir,
+                    settings.run_dir,
+                    settings.manifest_dir,  # Secrets lie in it
+                    os.path.join(settings.log_dir, "pods"),
+                    os.path.join(settings.log_dir, "containers"),
+                ),
             ),
             pauses=self.pauses,
             network=self.network,

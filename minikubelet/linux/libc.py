@@ -46,6 +46,7 @@ SECCOMP_MODE_FILTER: Final = 2
 _AT_FDCWD: Final = -100
 _AT_RECURSIVE: Final = 0x8000
 _MOUNT_ATTR_RDONLY: Final = 1
+_MOUNT_ATTR_NODEV: Final = 4
 _MOUNT_ATTR_IDMAP: Final = 0x00100000
 _CLOSE_RANGE_CLOEXEC: Final = 4
 _SYS_CLOSE_RANGE: Final = 436
@@ -250,9 +251,12 @@ def close_on_exec_from(first: int) -> None:
     )
 
 
-def set_tree_attributes(tree: int, *, read_only: bool, propagation: int, recursive: bool) -> None:
-    """Set read-only and propagation of a mount by descriptor; propagation 0 leaves it as it is."""
-    attributes = struct.pack("QQQQ", _MOUNT_ATTR_RDONLY if read_only else 0, 0, propagation, 0)
+def set_tree_attributes(
+    tree: int, *, read_only: bool, propagation: int, recursive: bool, no_devices: bool = False
+) -> None:
+    """Set read-only, nodev and propagation of a mount by descriptor; propagation 0 leaves it as it is."""
+    wanted = (_MOUNT_ATTR_RDONLY if read_only else 0) | (_MOUNT_ATTR_NODEV if no_devices else 0)
+    attributes = struct.pack("QQQQ", wanted, 0, propagation, 0)
     flags = AT_EMPTY_PATH | (_AT_RECURSIVE if recursive else 0)
     _check(
         _syscall(

@@ -32,6 +32,7 @@ from minikubelet.runtime.network.network import Network
 from minikubelet.runtime.network.records import HostPort
 from minikubelet.runtime.pauses import Pauses
 from minikubelet.runtime.port import ContainerFailure, ExecResult, RuntimeFailure, RuntimeView, SandboxFailure
+from minikubelet.runtime.sysctls import pod_sysctls
 from minikubelet.runtime.volumes.manager import Volumes
 from minikubelet.sandbox.rootfs import open_sub_path
 from minikubelet.sandbox.spec import MountSpec, SandboxSpec
@@ -57,7 +58,7 @@ class RuntimeSettings:
     resolv_conf: str = "/etc/resolv.conf"
     log_max_size: int = 10 * 1024 * 1024
     log_max_files: int = 5
-    seccomp_profiles_dir: str = "/var/lib/kubelet/seccomp"
+    seccomp_profiles_dir: str = "/var/lib/minikubelet/seccomp"
     hidden_paths: tuple[str, ...] = ()
 
 
@@ -178,7 +179,7 @@ class PodRuntime:
             share_pid=bool(pod.spec.share_process_namespace),
             shm_dir="/dev/shm" if pod.spec.host_ipc else shm,
             cgroup_dirs=list(leaf.directories),
-            sysctls=_sysctls(pod),
+            sysctls=pod_sysctls(pod),
             oom_score_adj=-998,
             user_namespace=id_map,
         )
@@ -453,11 +454,6 @@ def _knows_other_pods(pod: Pod) -> bool:
     """Tell whether a pod resolves the names of others: the policies under which it would ask a cluster's DNS."""
     policy = pod.spec.dns_policy or "ClusterFirst"
     return policy == "ClusterFirstWithHostNet" or (policy == "ClusterFirst" and not pod.spec.host_network)
-
-
-def _sysctls(pod: Pod) -> dict[str, str]:
-    context = pod.spec.security_context
-    return {one.name.replace("/", "."): one.value for one in (context.sysctls if context else None) or ()}
 
 
 def _host_ports(pod: Pod) -> tuple[HostPort, ...]:

@@ -1030,7 +1030,7 @@ def make_namespaces(spec: SandboxSpec) -> int:
         if spec.netns_path:
             pin(spec.netns_path)
     for name, value in spec.sysctls.items():
-        write_small("/proc/sys/" + name.replace(".", "/"), value.encode())
+        write_small("/proc/sys/" + (name if "/" in name else name.replace(".", "/")), value.encode())
     libc.prctl(libc.PR_SET_CHILD_SUBREAPER, 1)
     return user_namespace
 

@@ -3,6 +3,9 @@
 The root is an overlay: below it the host's `/`, above it a tmpfs that dies with the container. Volumes are cloned
 before anything else is touched and attached by descriptor, so that no symlink, inside or outside, can redirect them;
 targets are resolved inside the new root.
+
+Unless the container is privileged, every mount of it is `nodev`, and its few devices are mounts of the host's own
+nodes: a container's root may make device nodes (it has CAP_MKNOD, as everywhere), and they are good for nothing.
 """
 
 from __future__ import annotations
@@ -21,14 +24,7 @@ _PSEUDO: Final = frozenset(
     "proc sysfs devtmpfs devpts tmpfs ramfs cgroup cgroup2 securityfs pstore bpf tracefs debugfs mqueue hugetlbfs "
     "configfs fusectl rpc_pipefs nsfs binfmt_misc autofs efivarfs".split()
 )
-_DEVICES: Final = (
-    ("null", 1, 3),
-    ("zero", 1, 5),
-    ("full", 1, 7),
-    ("random", 1, 8),
-    ("urandom", 1, 9),
-    ("tty", 5, 0),
-)
+_DEVICES: Final = ("null", "zero", "full", "random", "urandom", "tty")
 _TTY_GROUP: Final = 5
 _DEVICE_LINKS: Final = (
     ("fd", "/proc/self/fd"),
@@ -82,7 +78,7 @@ def build(spec: ContainerSpec, *, scratch: str, shm_dir: str, mapping: Mapping |
     root_fd = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     if spec.rootfs == "overlay":
         step("mount host file systems")
-        _show_host_mounts(root_fd, spec.hidden_paths, mapping)
+        _show_host_mounts(root_fd, spec, mapping)
         _hide(root_fd, spec.hidden_paths)
         step("mount /dev")
         _mount_dev(root_fd, shm, privileged=spec.privileged, first_id=mapping.first if mapping else 0)
@@ -94,7 +90,7 @@ def build(spec: ContainerSpec, *, scratch: str, shm_dir: str, mapping: Mapping |
     _mount_at(root_fd, "/proc", lambda path: _mount_proc(path))
     for one, tree in zip(spec.mounts, trees, strict=True):
         step(f"mount {one.target}")
-        _attach(root_fd, one, tree)
+        _attach(root_fd, one, tree, privileged=spec.privileged)
     if spec.rootfs_read_only and spec.rootfs == "overlay":
         step("make root read-only")
         libc.set_read_only(root, recursive=False)
@@ -126,7 +122,7 @@ def _mount_root(spec: ContainerSpec, scratch: str, mapping: Mapping | None) -> s
         os.chown(f"{scratch}/upper", mapping.first, mapping.first)
         lower = _mount_mapped_host_root(scratch, mapping)
     options = f"lowerdir={lower},upperdir={scratch}/upper,workdir={scratch}/work"
-    libc.mount("overlay", f"{scratch}/root", "overlay", 0, options)
+    libc.mount("overlay", f"{scratch}/root", "overlay", 0 if spec.privileged else libc.MS_NODEV, options)
     return f"{scratch}/root"
 
 
@@ -139,21 +135,24 @@ def _mount_mapped_host_root(scratch: str, mapping: Mapping) -> str:
     return f"{scratch}/lower"
 
 
-def _show_host_mounts(root: int, hidden: list[str], mapping: Mapping | None) -> None:
+def _show_host_mounts(root: int, spec: ContainerSpec, mapping: Mapping | None) -> None:
     """Show the host's other real mounts read-only; the overlay has only the root's own file system."""
     with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
         lines = file.read().splitlines()
+    hidden = ("/proc", "/sys", "/dev", *spec.hidden_paths)
     for line in lines:
         left, _, right = line.partition(" - ")
         point = left.split(" ", 5)[4].replace("\\040", " ")
-        if point == "/" or right.split(" ", 1)[0] in _PSEUDO or _is_below(point, ("/proc", "/sys", "/dev", *hidden)):
+        if point == "/" or right.split(" ", 1)[0] in _PSEUDO or _is_below(point, hidden):
             continue
         with contextlib.suppress(OSError):
             tree = _clone(point, recursive=False)
             if mapping is not None:
                 with contextlib.suppress(OSError):  # shown with nobody as owner, where the file system cannot map
                     mapping.apply(tree)
-            libc.set_tree_attributes(tree, read_only=True, propagation=libc.MS_PRIVATE, recursive=False)
+            libc.set_tree_attributes(
+                tree, read_only=True, propagation=libc.MS_PRIVATE, recursive=False, no_devices=not spec.privileged
+            )
             target = _open_target(root, point, is_file=not os.path.isdir(point))
             libc.move_tree(tree, target)
             os.close(tree)
@@ -186,11 +185,16 @@ def _mount_proc(path: str) -> None:
 
 
 def _mount_dev(root: int, shm: int, *, privileged: bool, first_id: int) -> None:
-    _mount_at(root, "/dev", lambda path: libc.mount("tmpfs", path, "tmpfs", libc.MS_NOSUID, "mode=755,size=64k"))
+    flags = libc.MS_NOSUID | (0 if privileged else libc.MS_NODEV)
+    _mount_at(root, "/dev", lambda path: libc.mount("tmpfs", path, "tmpfs", flags, "mode=755,size=64k"))
     dev = libc.openat2(root, "/dev", os.O_RDONLY | os.O_DIRECTORY, libc.RESOLVE_IN_ROOT)
     mask = os.umask(0)
-    for name, major, minor in _DEVICES:
-        os.mknod(name, 0o666 | stat.S_IFCHR, os.makedev(major, minor), dir_fd=dev)
+    for name in () if privileged else _DEVICES:
+        os.close(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666, dir_fd=dev))
+        tree = _clone(f"/dev/{name}")
+        # Read-only: owner and mode of the host's node stay; a device is written through it all the same.
+        libc.set_tree_attributes(tree, read_only=True, propagation=libc.MS_PRIVATE, recursive=False)
+        _move(tree, dev, name, directory=False)
     for name, target in _DEVICE_LINKS:
         os.symlink(target, name, dir_fd=dev)
     for name in ("pts", "shm", "mqueue"):
@@ -266,12 +270,11 @@ def _show_version_1_cgroups(root: int, directories: list[str]) -> None:
     os.close(mounted)
 
 
-def _move(tree: int, directory: int, path: str) -> None:
-    """Attach a detached mount at a directory below another (-1: at an absolute path), and close it."""
-    if directory < 0:
-        target = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    else:
-        target = libc.openat2(directory, path, os.O_PATH | os.O_DIRECTORY, libc.RESOLVE_IN_ROOT)
+def _move(tree: int, root: int, path: str, *, directory: bool = True) -> None:
+    """Attach a detached mount at a path below a root (-1: at an absolute path), and close it."""
+    flags = os.O_PATH | (os.O_DIRECTORY if directory else 0)
+    at_root = root >= 0
+    target = libc.openat2(root, path, flags, libc.RESOLVE_IN_ROOT) if at_root else os.open(path, flags | os.O_CLOEXEC)
     libc.move_tree(tree, target)
     os.close(target)
     os.close(tree)
@@ -333,7 +336,7 @@ def _make_directory(parent: int, name: str, mode: int) -> int:
     return descriptor
 
 
-def _attach(root: int, one: MountSpec, tree: int) -> None:
+def _attach(root: int, one: MountSpec, tree: int, *, privileged: bool) -> None:
     if one.kind != "bind":
         options = one.options or None
         _mount_at(root, one.target, lambda path: libc.mount(one.kind, path, one.kind, libc.MS_NOSUID, options))
@@ -343,6 +346,8 @@ def _attach(root: int, one: MountSpec, tree: int) -> None:
     propagation = {"rslave": libc.MS_SLAVE, "rshared": 0}.get(one.propagation, libc.MS_PRIVATE)
     if propagation:
         libc.set_tree_attributes(tree, read_only=False, propagation=propagation, recursive=True)
+    if not privileged:
+        libc.set_tree_attributes(tree, read_only=False, propagation=0, recursive=True, no_devices=True)
     if one.read_only:
         libc.set_tree_attributes(tree, read_only=True, propagation=0, recursive=one.recursive_read_only)
     libc.move_tree(tree, target)
