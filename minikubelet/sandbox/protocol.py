@@ -81,17 +81,29 @@ class Decoder:
             ProtocolError: Garbage, or a message over the limit.
             BlockingIOError: Nothing to read.
         """
+        # The kernel ends a read behind the piece that brings descriptors, and they come with a message's first byte:
+        # they are of the last message that begins in this read, be it complete or not.
+        received: list[int] = []
         space = socket.CMSG_SPACE(_MAX_DESCRIPTORS * 4)
         data, control, _, _ = connection.recvmsg(_READ_SIZE, space, socket.MSG_CMSG_CLOEXEC)
         for level, kind, payload in control:
             if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
                 numbers = array.array("i")
                 numbers.frombytes(payload[: len(payload) - len(payload) % 4])
-                self._descriptors.extend(numbers)
+                received.extend(numbers)
         if not data:
             return None
         self._buffer += data
         messages: list[tuple[Message, list[int]]] = []
+        try:
+            self._take_messages(messages)
+        finally:
+            target = messages[-1][1] if messages and not self._buffer else self._descriptors
+            target.extend(received)
+        return messages
+
+    def _take_messages(self, messages: list[tuple[Message, list[int]]]) -> None:
+        """Take what is complete out of the buffer."""
         while len(self._buffer) >= 4:
             (length,) = struct.unpack_from("<I", self._buffer)
             if length > MAX_MESSAGE:
@@ -106,4 +118,3 @@ class Decoder:
                 raise ProtocolError(f"not a JSON object: {body[:40]!r}") from error
             messages.append((message, self._descriptors))
             self._descriptors = []
-        return messages
