@@ -16,6 +16,7 @@ from minikubelet.server.context import Context
 from minikubelet.server.errors import ApiError
 from minikubelet.server.logs import Logs
 from minikubelet.server.objects import Objects
+from minikubelet.server.port_forward import PortForward
 from minikubelet.server.writes import Writes
 
 log = structlog.get_logger(__name__)
@@ -160,6 +161,9 @@ def add_routes(app: web.Application, context: Context, logs: Logs, writes: Write
     for name, handler in (("exec", commands.exec), ("attach", commands.attach)):
         router.add_get(f"{pod}/{name}", handler)
         router.add_post(f"{pod}/{name}", handler)
+    forward = PortForward(context).forward
+    router.add_get(f"{pod}/portforward", forward)
+    router.add_post(f"{pod}/portforward", forward)
     router.add_get(f"{pod}/status", objects.status)
     for place, handler in (("", objects.get_list), ("/{name}", objects.get)):
         for scope in ("/api/v1/{resource}", "/api/v1/namespaces/{namespace}/{resource}"):
