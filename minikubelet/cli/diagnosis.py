@@ -157,10 +157,10 @@ def _setting_up(case: Case) -> str:
         if case.condition("PodReadyToStartContainers").get("status") == "True":
             return ""
         return f"{case.name} is being set up: its volumes, namespaces and network come before its first container."
-    event = trouble[0]
+    event, message = trouble[0], str(trouble[0]["message"])
     what = "its volumes cannot be set up" if event["reason"] == "FailedMount" else "its sandbox cannot be made"
     return (
-        f"{case.name} waits, as {what}: {sentence(event['message'])}{times(case, event)}.{remedy(event['message'])} "
+        f"{case.name} waits, as {what}: {sentence(message)} ({times(case, event).strip()}).{remedy(message)} "
         "It is tried again until it works."
     )
 

@@ -151,14 +151,7 @@ def _pass_on(options: argparse.Namespace, pod: Json, connection: socket.socket, 
 def _move(connection: socket.socket, channel: WebSocket, port: int) -> None:
     announced: set[int] = set()
     open_here = True
-    while not channel.closed:
-        readers: list[Any] = [channel]
-        if open_here and len(channel.unsent) < _MOST_UNSENT:
-            readers.append(connection)
-        ready, _, _ = select.select(readers, [channel] if channel.unsent else [], [], None if open_here else _LINGER_S)
-        if not ready and not channel.unsent and not open_here:
-            return
-        channel.flush()
+    while True:
         for message in channel.receive():
             number, data = message[0], message[1:]
             if number not in announced:
@@ -168,6 +161,15 @@ def _move(connection: socket.socket, channel: WebSocket, port: int) -> None:
                 connection.sendall(data)
             elif number == _ERROR and data:
                 print(f"error forwarding port {port}: {data.decode('utf-8', 'replace')}", file=sys.stderr, flush=True)
+        if channel.closed:
+            return
+        readers: list[Any] = [channel]
+        if open_here and len(channel.unsent) < _MOST_UNSENT:
+            readers.append(connection)
+        ready, _, _ = select.select(readers, [channel] if channel.unsent else [], [], None if open_here else _LINGER_S)
+        if not ready and not channel.unsent and not open_here:
+            return
+        channel.flush()
         if connection in ready:
             data = connection.recv(_CHUNK)
             open_here = bool(data)

@@ -86,29 +86,28 @@ class Session:
 
     def _move(self, stdin: int | None, sinks: dict[int, Sink]) -> None:
         channel = self._socket
-        while not channel.closed and self._status is None:
+        while True:
+            # Before waiting: the first messages may have come with the handshake.
+            for message in channel.receive():
+                self._take(message, sinks)
+            if channel.closed or self._status is not None:
+                return
             readers: list[Any] = [channel, *([self._wakes] if self._wakes is not None else [])]
             if stdin is not None and len(channel.unsent) < _MOST_UNSENT:
                 readers.append(stdin)
             ready, _, _ = select.select(readers, [channel] if channel.unsent else [], [])
             channel.flush()
-            for message in channel.receive():
-                self._take(message, sinks)
-            if self._wakes in ready:
-                os.read(self._wakes or 0, 64)
+            if self._wakes is not None and self._wakes in ready:
+                os.read(self._wakes, 64)
                 self._send_size(stdin or 0)
-            if stdin in ready and not self._send_input(stdin or 0):
-                if stdin is not None and self._can_detach and self._detached:
-                    self._status = {"status": "Success"}
+            if stdin is not None and stdin in ready and not self._send_input(stdin):
                 stdin = None
-
-    _detached = False
 
     def _send_input(self, stdin: int) -> bool:
         """Pass on what there is to read; False when there will be no more."""
         data = os.read(stdin, _CHUNK)
         if self._can_detach and _DETACH in data:
-            self._detached = True
+            self._status = {"status": "Success"}
             return False
         if not data:
             self._socket.send(_END_OF_STDIN)

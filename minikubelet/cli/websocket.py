@@ -119,11 +119,12 @@ class WebSocket:
             self.unsent.clear()
 
     def receive(self) -> Iterator[bytes]:
-        """Yield the messages that are there; `closed` is set behind the last one."""
+        """Yield the messages that are there; `closed` is set behind the last one.
+
+        Reads once only: a flood of output must not keep anybody from sending.
+        """
         try:
-            while self._read_more():
-                yield from self._messages()
-            self.closed = True
+            self.closed = not self._read_more() or self.closed
         except BlockingIOError:
             pass
         except ConnectionError:
