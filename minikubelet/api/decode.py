@@ -6,15 +6,20 @@ are reported at once, and an unknown field is a warning with the spelling that w
 
 from __future__ import annotations
 
+import base64
 import difflib
+import re
 import types as python_types
 import typing
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from functools import cache
 from typing import Annotated, Any, Final, TypeVar, Union
 
 import msgspec
 
+from minikubelet.api.field_errors import quote
 from minikubelet.api.problems import Problem, Severity
 from minikubelet.api.quantity import QuantityError, parse_quantity
 from minikubelet.api.source import Mark, Node
@@ -22,8 +27,23 @@ from minikubelet.api.source import Mark, Node
 T = TypeVar("T", bound=msgspec.Struct)
 
 _INT64: Final = range(-(2**63), 2**63)
-# Misspellings that tutorials have spread, beyond what similarity finds.
-_KNOWN_MISSPELLINGS: Final = {"scretname": "secretName", "readonly": "readOnly"}
+_INT32: Final = range(-(2**31), 2**31)
+_LONGEST_NAME: Final = 64  # of a field that a likely spelling is looked for
+# Misspellings and words of other tools that similarity does not find, in lower case.
+_KNOWN_MISSPELLINGS: Final = {
+    "scretname": "secretname",
+    "entrypoint": "command",
+    "cmd": "args",
+    "environment": "env",
+    "cwd": "workingdir",
+    "workdir": "workingdir",
+    "pullpolicy": "imagepullpolicy",
+    "healthcheck": "livenessprobe",
+    "tmpfs": "emptydir",
+    "user": "runasuser",
+    "group": "runasgroup",
+}
+MAX_PROBLEMS: Final = 1000  # of one document; what exceeds it is counted
 
 
 @dataclass(slots=True)
@@ -34,6 +54,7 @@ class Decoding:
     problems: list[Problem] = field(default_factory=list)
     places: dict[str, Mark] = field(default_factory=dict)
     failed: bool = False
+    dropped: dict[Severity, int] = field(default_factory=dict[Severity, int])
 
     def error(self, path: str, mark: Mark, detail: str) -> None:
         """Note that a value cannot be used."""
@@ -44,17 +65,41 @@ class Decoding:
         """Note something that is passed over."""
         self._add(Severity.WARNING, path, mark, f"{path}: {detail}" if path else detail, hint)
 
+    def add(self, path: str, message: str) -> None:
+        """Note an error about a field, whose place is known or that of what is around it."""
+        self._add(Severity.ERROR, path, self.place(path), message)
+
+    def place(self, path: str) -> Mark:
+        """Return where a field stands, or else the nearest thing around it that does."""
+        while path:
+            if path in self.places:
+                return self.places[path]
+            cut = max(path.rfind("."), path.rfind("["))
+            path = path[:cut] if cut > 0 else ""
+        return self.places.get("", Mark(1, 1))
+
+    def close(self) -> None:
+        """Say how many problems there are beyond those that are told."""
+        for severity, count in self.dropped.items():
+            rest = f"{count} more {severity.value}s are not shown"
+            self.problems.append(self._problem(severity, "", Mark(1, 1), rest, ""))
+        self.dropped.clear()
+
     def _add(self, severity: Severity, path: str, mark: Mark, message: str, hint: str = "") -> None:
-        self.problems.append(
-            Problem(
-                severity=severity,
-                field=path,
-                message=message,
-                document=self.document,
-                line=mark.line,
-                column=mark.column,
-                hint=hint,
-            )
+        if len(self.problems) < MAX_PROBLEMS:
+            self.problems.append(self._problem(severity, path, mark, message, hint))
+        else:
+            self.dropped[severity] = self.dropped.get(severity, 0) + 1
+
+    def _problem(self, severity: Severity, path: str, mark: Mark, message: str, hint: str) -> Problem:
+        return Problem(
+            severity=severity,
+            field=path,
+            message=message,
+            document=self.document,
+            line=mark.line,
+            column=mark.column,
+            hint=hint,
         )
 
 
@@ -65,17 +110,58 @@ def decode_object(node: Node, kind: type[T], into: Decoding, *, path: str = "") 
 
 
 @dataclass(frozen=True, slots=True)
-class _Field:
+class FieldType:
+    """What a field holds: `base` is a scalar type, list, dict, a struct, or None where anything goes.
+
+    `kind` tells texts and numbers with rules of their own apart: quantity, time, base64, int32, int-or-string.
+    """
+
+    base: Any
+    kind: str = ""
+    optional: bool = False
+    item: FieldType | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One field of an API type."""
+
     attribute: str
-    type: Any
+    type: FieldType
     required: bool
 
 
 @cache
-def struct_fields(kind: type[msgspec.Struct]) -> dict[str, _Field]:
+def struct_fields(kind: type[msgspec.Struct]) -> dict[str, Field]:
     """Return an API type's fields by their wire names."""
     hints = typing.get_type_hints(kind, include_extras=True)
-    return {one.encode_name: _Field(one.name, hints[one.name], one.required) for one in msgspec.structs.fields(kind)}
+    return {
+        one.encode_name: Field(one.name, field_type(hints[one.name]), one.required)
+        for one in msgspec.structs.fields(kind)
+    }
+
+
+def field_type(hint: Any) -> FieldType:
+    """Return what a type hint of `api.types` stands for."""
+    origin = typing.get_origin(hint)
+    if origin in (Union, python_types.UnionType):
+        options = [one for one in typing.get_args(hint) if one is not type(None)]
+        optional = len(options) < len(typing.get_args(hint))
+        if len(options) > 1:
+            return FieldType(int, "int-or-string", optional)
+        return replace(field_type(options[0]), optional=optional)
+    if origin is Annotated:
+        base, meta = typing.get_args(hint)
+        return FieldType(base, meta.extra["kind"])
+    if origin is list:
+        return FieldType(list, item=field_type(typing.get_args(hint)[0]))
+    if origin is dict:
+        return FieldType(dict, item=field_type(typing.get_args(hint)[1]))
+    return FieldType(None if hint is Any else hint, optional=hint is Any)
+
+
+# A list that counts when it is empty: everywhere else Kubernetes treats none and an empty one alike.
+_EMPTY_COUNTS: Final = "spec.resources.claims"
 
 
 def _struct(node: Node, kind: type[msgspec.Struct], path: str, into: Decoding) -> dict[str, Any]:
@@ -83,7 +169,7 @@ def _struct(node: Node, kind: type[msgspec.Struct], path: str, into: Decoding) -
     fields = struct_fields(kind)
     result: dict[str, Any] = {}
     if node.value is not None and not isinstance(node.value, dict):
-        into.error(path, node.mark, f"cannot unmarshal {_go_name(node)} into an object ({_type_name(kind)})")
+        into.error(path, node.mark, f"cannot unmarshal {_go_name(node)} into an object ({kind.__name__})")
     elif node.value is not None:
         for name, (mark, value) in node.value.items():
             known = fields.get(name)
@@ -93,8 +179,8 @@ def _struct(node: Node, kind: type[msgspec.Struct], path: str, into: Decoding) -
                 continue
             into.places[below] = mark
             decoded = _value(value, known.type, below, into)
-            # An empty list is as good as none: Kubernetes leaves it out of what it prints.
-            if decoded is not None and (known.required or decoded != []):
+            empty = decoded in ([], {}) and known.type.base in (list, dict)
+            if decoded is not None and (known.required or not empty or below == _EMPTY_COUNTS):
                 result[name] = decoded
     for name, known in fields.items():
         if known.required and name not in result:
@@ -102,55 +188,37 @@ def _struct(node: Node, kind: type[msgspec.Struct], path: str, into: Decoding) -
     return result
 
 
-def _value(node: Node, kind: Any, path: str, into: Decoding) -> Any:
+def _value(node: Node, kind: FieldType, path: str, into: Decoding) -> Any:
     """Return a plain value that `msgspec.convert` takes, None for null."""
-    if node.value is None and not _is_quantity(kind):
-        return None
-    kind, quantity = _unwrap(kind)
-    if quantity:
+    if node.value is None:
+        return "0" if kind.kind == "quantity" and not kind.optional else None
+    if kind.base is None:
+        return node.plain()
+    if kind.base is list and kind.item is not None:
+        return _list(node, kind.item, path, into)
+    if kind.base is dict and kind.item is not None:
+        return _map(node, kind.item, path, into)
+    if isinstance(kind.base, type) and issubclass(kind.base, msgspec.Struct):
+        return _struct(node, kind.base, path, into)
+    if kind.kind == "quantity":
         return _quantity(node, path, into)
-    origin = typing.get_origin(kind)
-    if origin is list:
-        return _list(node, typing.get_args(kind)[0], path, into)
-    if origin is dict:
-        return _map(node, typing.get_args(kind)[1], path, into)
-    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
-        return _struct(node, kind, path, into)
     return _scalar(node, kind, path, into)
 
 
-def _unwrap(kind: Any) -> tuple[Any, bool]:
-    """Return a type without `| None`, and whether it is a quantity."""
-    if _is_quantity(kind):
-        return str, True
-    if typing.get_origin(kind) in (Union, python_types.UnionType):
-        options = [one for one in typing.get_args(kind) if one is not type(None)]
-        if len(options) == 1:
-            return options[0], False
-    return kind, False
-
-
-def _is_quantity(kind: Any) -> bool:
-    if typing.get_origin(kind) in (Union, python_types.UnionType):
-        return any(_is_quantity(one) for one in typing.get_args(kind))
-    return typing.get_origin(kind) is Annotated
-
-
-def _quantity(node: Node, path: str, into: Decoding) -> str | None:
-    if node.value is None:
-        return "0"
+def _quantity(node: Node, path: str, into: Decoding, *, listed: bool = False) -> str | None:
     if isinstance(node.value, bool | list | dict):
         into.error(path, node.mark, f"cannot unmarshal {_go_name(node)} into a quantity")
         return None
-    text = str(node.value).strip() if isinstance(node.value, str) else node.text.replace("_", "")
     try:
-        return parse_quantity(text).rounded_up_to_milli().canonical()
+        quantity = parse_quantity(node.text.strip())
     except QuantityError as error:
         into.error(path, node.mark, str(error))
         return None
+    # Only in lists of resources Kubernetes rounds what is finer than thousandths.
+    return (quantity.rounded_up_to_milli() if listed else quantity).canonical()
 
 
-def _list(node: Node, item: Any, path: str, into: Decoding) -> list[Any] | None:
+def _list(node: Node, item: FieldType, path: str, into: Decoding) -> list[Any] | None:
     if not isinstance(node.value, list):
         into.error(path, node.mark, f"cannot unmarshal {_go_name(node)} into a list")
         return None
@@ -163,7 +231,7 @@ def _list(node: Node, item: Any, path: str, into: Decoding) -> list[Any] | None:
     return result
 
 
-def _map(node: Node, item: Any, path: str, into: Decoding) -> dict[str, Any] | None:
+def _map(node: Node, item: FieldType, path: str, into: Decoding) -> dict[str, Any] | None:
     if not isinstance(node.value, dict):
         into.error(path, node.mark, f"cannot unmarshal {_go_name(node)} into a map")
         return None
@@ -171,68 +239,97 @@ def _map(node: Node, item: Any, path: str, into: Decoding) -> dict[str, Any] | N
     for key, (mark, one) in node.value.items():
         below = f"{path}[{key}]"
         into.places[below] = mark
-        decoded = _value(one, item, below, into)
+        listed = item.kind == "quantity" and one.value is not None
+        decoded = _quantity(one, below, into, listed=True) if listed else _value(one, item, below, into)
         result[key] = _zero(item) if decoded is None else decoded
     return result
 
 
-def _scalar(node: Node, kind: Any, path: str, into: Decoding) -> Any:
+def _scalar(node: Node, kind: FieldType, path: str, into: Decoding) -> Any:
     value = node.value
-    if kind is Any:
-        return node.plain()
-    if kind is bool and isinstance(value, bool):
+    if kind.kind == "int-or-string" and isinstance(value, str):
         return value
-    if kind is str and isinstance(value, str):
-        return value
-    whole = _whole_number(value)
-    if kind is int and whole is not None:
-        return whole
-    if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
-        return value
-    if typing.get_origin(kind) in (Union, python_types.UnionType):  # int or string
-        if isinstance(value, str):
-            return value
-        if whole is not None:
-            return whole
-    into.error(path, node.mark, f"cannot unmarshal {_go_name(node)} into a value of type {_type_name(kind)}")
+    if kind.base is int:
+        return _integer(node, kind, path, into)
+    if not isinstance(value, kind.base):
+        into.error(path, node.mark, f"cannot unmarshal {_go_name(node)} into a value of type {_TYPE_NAMES[kind.base]}")
+        return None
+    if kind.kind == "time":
+        return _time(node, path, into)
+    if kind.kind == "base64":
+        return _base64(node, path, into)
+    return value
+
+
+_TYPE_NAMES: Final[dict[Any, str]] = {str: "string", bool: "bool"}
+_WIDTHS: Final = {"": ("int64", _INT64), "int32": ("int32", _INT32), "int-or-string": ("int32", _INT32)}
+
+
+def _integer(node: Node, kind: FieldType, path: str, into: Decoding) -> int | None:
+    name, width = _WIDTHS[kind.kind]
+    if isinstance(node.value, int) and not isinstance(node.value, bool) and node.value in width:
+        return node.value
+    wanted = "int or string" if kind.kind == "int-or-string" else name
+    into.error(path, node.mark, f"cannot unmarshal {_go_name(node)} into a value of type {wanted}")
     return None
 
 
-def _whole_number(value: Any) -> int | None:
-    if isinstance(value, bool):
+def _time(node: Node, path: str, into: Decoding) -> str | None:
+    """Return a time as Kubernetes prints it."""
+    found = _RFC3339.fullmatch(node.value)
+    try:
+        if found is not None:
+            moment = datetime.fromisoformat(f"{found[1]}{found[2].replace('Z', '+00:00')}").astimezone(UTC)
+            return None if moment == _NO_TIME else moment.isoformat().replace("+00:00", "Z")
+    except (ValueError, OverflowError):
+        pass
+    into.error(path, node.mark, f'parsing time {quote(node.value)} as "2006-01-02T15:04:05Z07:00": cannot parse it')
+    return None
+
+
+_RFC3339: Final = re.compile(
+    r"([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2})(?:[.,][0-9]+)?(Z|[+-][0-9]{2}:[0-9]{2})"
+)
+_NO_TIME: Final = datetime(1, 1, 1, tzinfo=UTC)
+
+
+def _base64(node: Node, path: str, into: Decoding) -> str | None:
+    text = node.value.replace("\r", "").replace("\n", "")
+    try:
+        return base64.b64encode(base64.b64decode(text, validate=True)).decode()
+    except ValueError:
+        into.error(path, node.mark, "illegal base64 data")  # what a Secret holds is never shown
         return None
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    return value if isinstance(value, int) and value in _INT64 else None
 
 
-def _zero(kind: Any) -> Any:
+def _zero(kind: FieldType) -> Any:
     """Return what Kubernetes sees where nothing is written."""
-    if type(None) in typing.get_args(kind):
+    if kind.optional:
         return None
-    kind, quantity = _unwrap(kind)
-    origin = typing.get_origin(kind)
-    if quantity:
+    if kind.kind == "quantity":
         return "0"
-    if origin is list:
-        return []
-    if origin is dict:
-        return {}
-    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
-        return {name: _zero(one.type) for name, one in struct_fields(kind).items() if one.required}
-    if origin in (Union, python_types.UnionType):
-        return 0 if int in typing.get_args(kind) else None
-    return {int: 0, bool: False, str: "", float: 0.0}.get(kind)
+    if isinstance(kind.base, type) and issubclass(kind.base, msgspec.Struct):
+        return {name: _zero(one.type) for name, one in struct_fields(kind.base).items() if one.required}
+    return {int: 0, bool: False, str: "", list: [], dict: {}}.get(kind.base)
 
 
-def _unknown(name: str, mark: Mark, path: str, fields: dict[str, _Field], into: Decoding) -> None:
-    lowered = name.lower()
-    meant = next((known for known in fields if known.lower() == lowered), _KNOWN_MISSPELLINGS.get(lowered, ""))
-    if meant not in fields:
-        close = difflib.get_close_matches(name, fields, n=1, cutoff=0.7)
-        meant = close[0] if close else ""
+def _unknown(name: str, mark: Mark, path: str, fields: dict[str, Field], into: Decoding) -> None:
+    meant = likely_name(name, fields)
     hint = f'did you mean "{meant}"?' if meant else ""
     into.warn(path, mark, f"unknown field, ignored{': ' + hint if hint else ''}", hint)
+
+
+def likely_name(name: str, known: Iterable[str]) -> str:
+    """Return the one of the known names that was probably meant, "" when none is near."""
+    if len(name) > _LONGEST_NAME:
+        return ""
+    names = {one.lower(): one for one in known}
+    lowered = name.lower()
+    lowered = _KNOWN_MISSPELLINGS.get(lowered, lowered)
+    if lowered in names:
+        return names[lowered]
+    close = difflib.get_close_matches(lowered, names, n=1, cutoff=0.7)
+    return names[close[0]] if close else ""
 
 
 def _go_name(node: Node) -> str:
@@ -247,7 +344,3 @@ def _go_name(node: Node) -> str:
             return "array"
         case _:
             return "object"
-
-
-def _type_name(kind: Any) -> str:
-    return "string" if kind is str else str(getattr(kind, "__name__", "int or string"))

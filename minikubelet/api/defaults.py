@@ -11,7 +11,7 @@ from typing import Any, Final, TypeVar, cast
 
 import msgspec
 
-from minikubelet.api.quantity import parse_quantity
+from minikubelet.api.aggregate import aggregate_limits, aggregate_requests
 from minikubelet.api.types import (
     Container,
     ContainerPort,
@@ -52,24 +52,23 @@ def set_defaults(pod: Pod) -> Pod:
     """Return the Pod with the API's defaults filled in."""
     spec = pod.spec
     host = spec.host_network
-    resources = _pod_resources(spec)
     context = spec.security_context or PodSecurityContext()
     new = _set(
         spec,
         volumes=_each(spec.volumes, _volume),
         init_containers=_each(spec.init_containers, lambda one: _container(one, host)),
         containers=_each(spec.containers, lambda one: _container(one, host)) or [],
+        ephemeral_containers=_each(spec.ephemeral_containers, lambda one: _container(one, False, requests=False)),
         restart_policy=spec.restart_policy or "Always",
         termination_grace_period_seconds=_grace(spec.termination_grace_period_seconds),
         dns_policy=spec.dns_policy or "ClusterFirst",
         enable_service_links=True if spec.enable_service_links is None else spec.enable_service_links,
         scheduler_name=spec.scheduler_name or "default-scheduler",
         security_context=context,
-        resources=resources,
         service_account=spec.service_account or spec.service_account_name,
         service_account_name=spec.service_account_name or spec.service_account,
     )
-    return _set(pod, spec=new)
+    return _set(pod, spec=_set(new, resources=_pod_resources(new)))
 
 
 def _grace(seconds: int | None) -> int:
@@ -80,7 +79,10 @@ def _each(items: Sequence[S] | None, one: Callable[[S], S]) -> list[S] | None:
     return None if items is None else [one(item) for item in items]
 
 
-def _container(container: Container, host_network: bool) -> Container:
+C = TypeVar("C", bound=Container)
+
+
+def _container(container: C, host_network: bool, *, requests: bool = True) -> C:
     return _set(
         container,
         image_pull_policy=container.image_pull_policy or _pull_policy(container.image),
@@ -88,7 +90,7 @@ def _container(container: Container, host_network: bool) -> Container:
         termination_message_policy=container.termination_message_policy or "File",
         ports=_each(container.ports, lambda one: _port(one, host_network)),
         env=_each(container.env, _env),
-        resources=_resources(container.resources),
+        resources=_resources(container.resources) if requests else container.resources,
         liveness_probe=_probe(container.liveness_probe),
         readiness_probe=_probe(container.readiness_probe),
         startup_probe=_probe(container.startup_probe),
@@ -135,47 +137,23 @@ def _resources(resources: ResourceRequirements) -> ResourceRequirements:
 
 
 def _pod_resources(spec: PodSpec) -> ResourceRequirements | None:
-    """Return pod-level requests: given, or the sum of the containers', or the limit."""
+    """Return a Pod's own resources: limits on huge pages from the containers', and requests, given limits, from the
+    containers' or else from the limits."""
     resources = spec.resources
     if resources is None or not (resources.limits or resources.requests):
         return resources
-    requests = dict(resources.requests or {})
-    for name in ("cpu", "memory"):
-        if name in requests:
-            continue
-        total = _aggregate_request(spec, name)
-        if total is not None:
-            requests[name] = total
-        elif name in (resources.limits or {}):
-            requests[name] = (resources.limits or {})[name]
-    for name, value in (resources.limits or {}).items():
-        if name.startswith("hugepages-"):
-            requests.setdefault(name, value)
-    return _set(resources, requests=requests or None)
-
-
-def _aggregate_request(spec: PodSpec, name: str) -> str | None:
-    def request(container: Container) -> Any:
-        own = _resources(container.resources)
-        return parse_quantity((own.requests or {}).get(name, "0"))
-
-    containers = [*spec.containers, *(spec.init_containers or ())]
-    if not any(name in (_resources(one.resources).requests or {}) for one in containers):
-        return None
-    total = parse_quantity("0")
-    for container in spec.containers:
-        total = total + request(container)
-    sidecars = parse_quantity("0")
-    largest = parse_quantity("0")
-    for container in spec.init_containers or ():
-        if container.restart_policy == "Always":
-            sidecars = sidecars + request(container)
-            candidate = sidecars
-        else:
-            candidate = sidecars + request(container)
-        largest = max(largest, candidate, key=lambda one: one.nanos)
-    total = total + sidecars
-    return max(total, largest, key=lambda one: one.nanos).canonical()
+    limits, requests = dict(resources.limits or {}), dict(resources.requests or {})
+    for name, amount in aggregate_limits(spec).items():
+        if name.startswith("hugepages-") and name not in requests:
+            limits.setdefault(name, amount.canonical())
+    if limits:
+        for name, amount in aggregate_requests(spec).items():
+            if name in ("cpu", "memory"):
+                requests.setdefault(name, amount.canonical())
+        for name, value in limits.items():
+            if name in ("cpu", "memory") or name.startswith("hugepages-"):
+                requests.setdefault(name, value)
+    return _set(resources, limits=limits or None, requests=requests or None)
 
 
 def _probe(probe: Probe | None) -> Probe | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -33,7 +33,7 @@ def invalid(path: str, value: Any, detail: str) -> FieldError:
 
 def unsupported(path: str, value: Any, supported: Iterable[str]) -> FieldError:
     """A value is none of a list."""
-    listed = ", ".join(json.dumps(one) for one in supported)
+    listed = ", ".join(quote(one) for one in supported)
     return FieldError(path, f"{path}: Unsupported value: {show(value)}: supported values: {listed}")
 
 
@@ -42,9 +42,9 @@ def duplicate(path: str, value: Any) -> FieldError:
     return FieldError(path, f"{path}: Duplicate value: {show(value)}")
 
 
-def not_found(path: str, value: Any) -> FieldError:
+def not_found(path: str, value: Any, detail: str = "") -> FieldError:
     """A name refers to nothing."""
-    return FieldError(path, f"{path}: Not found: {show(value)}")
+    return FieldError(path, f"{path}: Not found: {show(value)}{': ' + detail if detail else ''}")
 
 
 def forbidden(path: str, detail: str) -> FieldError:
@@ -57,16 +57,54 @@ def too_long(path: str, limit: int) -> FieldError:
     return FieldError(path, f"{path}: Too long: may not be more than {limit} bytes")
 
 
+def too_many(path: str, count: int, limit: int) -> FieldError:
+    """A list is too long."""
+    return FieldError(path, f"{path}: Too many: {count}: must have at most {limit} items")
+
+
 def show(value: Any) -> str:
     """Return a value as errors show it."""
     match value:
         case bool():
             return "true" if value else "false"
         case str():
-            return json.dumps(value, ensure_ascii=False)
+            return quote(value)
         case int() | float():
             return str(value)
         case None:
             return "null"
         case _:
-            return json.dumps(msgspec.to_builtins(value), separators=(",", ":"), ensure_ascii=False)
+            text = json.dumps(msgspec.to_builtins(value), separators=(",", ":"), ensure_ascii=False)
+            return text.translate(_NOT_IN_HTML)
+
+
+# Go's encoder of JSON keeps these out of what could land in a web page.
+_NOT_IN_HTML: Final = {ord(one): f"\\u{ord(one):04x}" for one in "<>&\u2028\u2029"}
+_ESCAPES: Final = {
+    '"': '\\"',
+    "\\": "\\\\",
+    "\a": "\\a",
+    "\b": "\\b",
+    "\f": "\\f",
+    "\n": "\\n",
+    "\r": "\\r",
+    "\t": "\\t",
+    "\v": "\\v",
+}
+
+
+def quote(text: str) -> str:
+    """Return a text in quotes, as Go's %q does it: what cannot be seen is escaped."""
+    if text.isascii() and text.isprintable() and '"' not in text and "\\" not in text:
+        return f'"{text}"'
+    return '"' + "".join(_escaped(one) for one in text) + '"'
+
+
+def _escaped(one: str) -> str:
+    known = _ESCAPES.get(one)
+    if known is not None or one.isprintable():
+        return known or one
+    code = ord(one)
+    if code < 0x80:
+        return f"\\x{code:02x}"
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"

@@ -6,12 +6,14 @@ its `stage`: syntax, kind, decode, name, reference (strict static pods only), va
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from minikubelet.api.decode import Decoding, decode_object
+from minikubelet.api.decode import Decoding, decode_object, likely_name
 from minikubelet.api.defaults import make_static, set_defaults
+from minikubelet.api.field_errors import FieldError
 from minikubelet.api.problems import Problem, Severity
 from minikubelet.api.source import Duplicate, Mark, Node, SourceError, decode_text, read_documents
 from minikubelet.api.types import ConfigMap, Pod, Secret
@@ -98,6 +100,7 @@ def parse_manifest(
         for one in duplicates[number]:
             _warn_duplicate(one, into)
         _read_object(node, into, manifest, options)
+        into.close()
         manifest.problems.extend(into.problems)
     return manifest
 
@@ -135,35 +138,47 @@ def _read_object(node: Node, into: Decoding, manifest: Manifest, options: _Optio
 def _kind(node: Node, into: Decoding) -> str | None:
     """Return the document's kind, or None with an error when it is none that is read here."""
     if not isinstance(node.value, dict):
-        into.error("", node.mark, f"Object 'Kind' is missing in '{str(node.plain())[:80]}'")
-        return None
-    kind, version = (_text(node, name) for name in ("kind", "apiVersion"))
-    if not kind:
         into.error("", node.mark, f"Object 'Kind' is missing in '{_sample(node)}'")
         return None
-    if not version:
+    kind, version = _type_meta(node, "kind"), _type_meta(node, "apiVersion")
+    for one in (kind, version):
+        if one is not None and not isinstance(one[1].value, str | None):
+            into.error("", one[1].mark, f"cannot read {one[0]}: it must be a text")
+            return None
+    if kind is None or not kind[1].value:
+        into.error("", node.mark, f"Object 'Kind' is missing in '{_sample(node)}'")
+        return None
+    if version is None or not version[1].value:
         into.error("", node.mark, f"Object 'apiVersion' is missing in '{_sample(node)}'")
         return None
-    if version != "v1" or kind not in _KINDS:
-        mark = node.value["kind" if version == "v1" else "apiVersion"][1].mark
-        meant = next((one for one in _KINDS if one.lower() == kind.lower()), "")
-        hint = f'did you mean "{meant}"?' if meant and meant != kind else ""
-        text = f'no kind "{kind}" is registered for version "{version}"'
-        into.error("", mark, f"{text}; this node reads v1 Pod, List, ConfigMap and Secret{': ' + hint if hint else ''}")
+    name: str = kind[1].value
+    if version[1].value.removeprefix("/") != "v1" or version[1].value.count("/") > 1 or name not in _KINDS:
+        wrong = kind if version[1].value == "v1" else version
+        meant = likely_name(name, _KINDS)
+        hint = f'did you mean "{meant}"?' if meant and meant != name else ""
+        text = f'no kind "{name}" is registered for version "{version[1].value}"'
+        more = f"this node reads v1 Pod, List, ConfigMap and Secret{': ' + hint if hint else ''}"
+        into.error("", wrong[1].mark, f"{text}; {more}")
         return None
-    return kind
+    for found, wanted in ((kind, "kind"), (version, "apiVersion")):
+        if found[0] != wanted:
+            node.value[wanted] = (found[1].mark, found[1])
+    return name
 
 
-def _text(node: Node, name: str) -> str:
-    entry = node.value.get(name)
-    return entry[1].value if entry is not None and isinstance(entry[1].value, str) else ""
+def _type_meta(node: Node, name: str) -> tuple[str, Node] | None:
+    """Return `kind` or `apiVersion` and how it is written: Kubernetes takes any case for these two alone."""
+    found = [(key, entry[1]) for key, entry in node.value.items() if key.lower() == name.lower()]
+    exact = [one for one in found if one[0] == name] or found
+    return exact[-1] if exact else None
 
 
 def _sample(node: Node) -> str:
     """Return the beginning of a document for a message, without what may be secret."""
     plain = node.plain()
-    hidden = {name: "..." for name in ("data", "stringData", "binaryData") if name in plain}
-    return str({**plain, **hidden})[:80]
+    if isinstance(plain, dict):
+        plain = {**plain, **{name: "..." for name in ("data", "stringData", "binaryData") if name in plain}}
+    return json.dumps(plain, separators=(",", ":"), ensure_ascii=False)[:80]
 
 
 def _read_one(kind: str, node: Node, into: Decoding, manifest: Manifest, options: _Options) -> str:
@@ -176,7 +191,7 @@ def _read_one(kind: str, node: Node, into: Decoding, manifest: Manifest, options
     if into.failed:
         return "decode"
     if not value.metadata.name:
-        into.error("metadata.name", _place(into, "metadata"), "name is needed for the pod")
+        into.error("metadata.name", into.place("metadata"), "name is needed for the pod")
         return "name"
     if kind == "ConfigMap":
         old = _counterpart(value, options.before.config_maps if options.before is not None else ())
@@ -193,10 +208,11 @@ def _read_one(kind: str, node: Node, into: Decoding, manifest: Manifest, options
 
 
 def _validate_pod(pod: Pod, into: Decoding, options: _Options) -> str:
-    from minikubelet.api.validation.pod import reference_error, validate_pod
+    from minikubelet.api.validation.pod import validate_pod
+    from minikubelet.api.validation.references import reference_error
 
     if options.strict_static and (text := reference_error(pod)) is not None:
-        into.error("spec", _place(into, "spec"), text)
+        into.error("spec", into.place("spec"), text)
         return "reference"
     return _add_errors(validate_pod(pod), into)
 
@@ -210,36 +226,26 @@ def _counterpart(value: Any, before: Sequence[Any]) -> Any:
     return next((one for one in before if key(one) == key(value)), None)
 
 
-def _validate_config_map(value: ConfigMap, old: ConfigMap | None) -> Sequence[Any]:
+def _validate_config_map(value: ConfigMap, old: ConfigMap | None) -> Sequence[FieldError]:
     from minikubelet.api.validation.objects import validate_config_map, validate_config_map_update
 
     return validate_config_map(value) or validate_config_map_update(value, old)
 
 
-def _validate_secret(value: Secret, old: Secret | None) -> Sequence[Any]:
+def _validate_secret(value: Secret, old: Secret | None) -> Sequence[FieldError]:
     from minikubelet.api.validation.objects import validate_secret, validate_secret_update
 
     return validate_secret(value) or validate_secret_update(value, old)
 
 
-def _keep(value: Any, errors: Sequence[Any], kept: list[Any], into: Decoding) -> str:
+def _keep(value: Any, errors: Sequence[FieldError], kept: list[Any], into: Decoding) -> str:
     stage = _add_errors(errors, into)
     if stage == "ok":
         kept.append(value)
     return stage
 
 
-def _add_errors(errors: Sequence[Any], into: Decoding) -> str:
+def _add_errors(errors: Sequence[FieldError], into: Decoding) -> str:
     for error in errors:
-        into.problems.append(_problem(error.path, error.text, into.document, _place(into, error.path)))
+        into.add(error.path, error.text)
     return "validation" if errors else "ok"
-
-
-def _place(into: Decoding, path: str) -> Mark:
-    """Return where a field stands, or else the nearest thing around it that does."""
-    while path:
-        if path in into.places:
-            return into.places[path]
-        cut = max(path.rfind("."), path.rfind("["))
-        path = path[:cut] if cut > 0 else ""
-    return into.places.get("", Mark(1, 1))

@@ -7,6 +7,7 @@ Source: k8s.io/apimachinery/pkg/api/resource/quantity.go (v1.36).
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from typing import Final
@@ -14,6 +15,7 @@ from typing import Final
 NANO: Final = 10**9
 _MAX: Final = 2**63 - 1
 _FAST_DIGITS: Final = 18
+_LONGEST: Final = 400  # digits of a number; beyond, only noughts could keep it in range
 _FORMAT_ERROR: Final = "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'"
 _SUFFIX_ERROR: Final = "unable to parse quantity's suffix"
 _NUMBER: Final = re.compile(r"([+-]?)([0-9]*)(\.?)([0-9]*)")
@@ -36,14 +38,22 @@ class Quantity:
     format: str  # "DecimalSI", "BinarySI" or "DecimalExponent"
     # What was written, where Kubernetes keeps it as it is: short decimal numbers in groups of three digits.
     text: str = ""
+    # Kubernetes holds long numbers in another form, in which negative ones wrap when they are made whole.
+    is_long: bool = False
 
     def value(self) -> int:
         """Return the number rounded away from zero to a whole one."""
-        return _round_away(self.nanos, NANO)
+        return self._whole(NANO)
 
     def milli_value(self) -> int:
         """Return the number of thousandths, rounded away from zero."""
-        return _round_away(self.nanos, 10**6)
+        return self._whole(10**6)
+
+    def _whole(self, unit: int) -> int:
+        if self.nanos >= 0 or not self.is_long:
+            return _round_away(self.nanos, unit)
+        wrapped = (self.nanos + 2**63) % 2**64 - 2**63
+        return int(math.copysign(abs(wrapped) // unit, wrapped)) + bool(wrapped % unit)
 
     def canonical(self) -> str:
         """Return the one text that Kubernetes prints: no fraction, the largest suffix that fits."""
@@ -93,11 +103,15 @@ def parse_quantity(text: str) -> Quantity:
     if match is None:
         raise QuantityError(_FORMAT_ERROR)
     sign, whole, _, fraction = match.groups()
+    if len(whole.lstrip("0")) > _LONGEST:
+        raise QuantityError(_OVERFLOW)
+    if len(fraction) > _LONGEST:  # all that is finer rounds up
+        fraction = fraction[:_LONGEST] + ("1" if fraction[_LONGEST:].strip("0") else "")
     suffix = text[match.end() :]
     if not _SUFFIX.fullmatch(suffix) or not text[:1].isascii():
         raise QuantityError(_FORMAT_ERROR)
     base, exponent, kind = _read_suffix(suffix)
-    digits = int((whole + fraction) or "0")
+    digits = int((whole.lstrip("0") + fraction) or "0")
     scale = len(fraction)
     if base == 2:
         numerator, denominator = digits * NANO << exponent, 10**scale
@@ -110,7 +124,9 @@ def parse_quantity(text: str) -> Quantity:
     if nanos > _MAX * NANO:
         raise QuantityError(_OVERFLOW)
     kept = text if base == 10 and _is_kept(whole.lstrip("0") or "0", fraction, exponent) else ""
-    return Quantity(-nanos if sign == "-" else nanos, kind, kept)
+    fast = _FAST_DIGITS - len((whole + fraction).lstrip("0")) if base == 10 else 14 - len(whole) - exponent * 3 // 10
+    is_long = fast < 0 or (base == 2 and bool(fraction))
+    return Quantity(-nanos if sign == "-" else nanos, kind, kept, is_long)
 
 
 def _is_kept(whole: str, fraction: str, exponent: int) -> bool:

@@ -1,24 +1,24 @@
 """From the text of a manifest file to values with the places they stand at.
 
 YAML is read through PyYAML's C parser, event by event, with bounds on depth, size and aliases; scalars get the types
-that Kubernetes' own YAML reader (1.1 with its own corrections) gives them, not PyYAML's. JSON is a subset of what is
-read here, so files that begin with `{` take the same way after a check that they are JSON.
+that Kubernetes' own YAML reader (1.1 with its own corrections) gives them, not PyYAML's. Files that begin with `{` are
+JSON (`api.json_source`).
 """
 
 from __future__ import annotations
 
 import base64
-import json
 import math
 import re
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any, Final
 
 import yaml
 
 MAX_BYTES: Final = 10 * 1024 * 1024
 MAX_DEPTH: Final = 100
-MAX_NODES: Final = 500_000
+MAX_NODES: Final = 200_000
 
 Scalar = str | int | float | bool | None
 
@@ -37,7 +37,7 @@ class Node:
 
     value: Any
     mark: Mark
-    # How the scalar was written, for messages and for what JSON would have called a number.
+    # A number as JSON writes it, anything else as it was written.
     text: str = ""
 
     def plain(self) -> Any:
@@ -92,38 +92,21 @@ def read_documents(text: str) -> tuple[list[Node], list[list[Duplicate]]]:
         SourceError: The text is not YAML (or JSON), or exceeds a bound.
     """
     if text.lstrip().startswith("{"):
-        text = _check_json(text)
-    reader = _Reader(text)
-    return reader.documents()
+        from minikubelet.api.json_source import read_json
 
-
-def _check_json(text: str) -> str:
-    """Return a text that begins like JSON as the YAML reader, which gives the places, can read it.
-
-    Raises:
-        SourceError: It is no JSON, or something follows it: Kubernetes then does not try YAML.
-    """
-    start = len(text) - len(text.lstrip())
-    try:
-        _, end = json.JSONDecoder().raw_decode(text, start)
-    except json.JSONDecodeError as error:
-        what = f"couldn't get version/kind; json parse error: {error.msg}"
-        raise SourceError(what, Mark(error.lineno, error.colno)) from error
-    except RecursionError as error:
-        raise SourceError("nested too deeply", Mark(1, 1)) from error
-    rest = text[end:].strip()
-    if rest:
-        line = text.count("\n", 0, text.index(rest, end)) + 1
-        what = f"couldn't get version/kind; json parse error: invalid character '{rest[0]}' after top-level value"
-        raise SourceError(what, Mark(line, 1))
-    # Tabs can only stand between values here, and there YAML does not want them.
-    return text.replace("\t", " ")
+        root, duplicates = read_json(text)
+        return [root], [duplicates]
+    return _Reader(text).documents()
 
 
 class _Reader:
     def __init__(self, text: str) -> None:
         loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-        self._loader = loader(text)
+        try:
+            self._loader = loader(text)
+        except yaml.reader.ReaderError as error:
+            raise _unreadable(text, error) from error
+        self._text = text
         self._nodes = 0
         self._anchors: dict[str, Node] = {}
         self._weights: dict[int, int] = {}
@@ -138,6 +121,8 @@ class _Reader:
                 if event is None or isinstance(event, yaml.StreamEndEvent):
                     return documents, duplicates
                 if isinstance(event, yaml.DocumentStartEvent):
+                    if event.version not in (None, (1, 1)):
+                        raise SourceError("yaml: found incompatible YAML document", _mark(event))
                     self._anchors.clear()
                     self._duplicates = []
                     documents.append(self._node(self._loader.get_event(), 0))
@@ -146,11 +131,13 @@ class _Reader:
             mark = error.problem_mark
             place = Mark(mark.line + 1, mark.column + 1) if mark is not None else Mark(1, 1)
             raise SourceError(f"yaml: line {place.line}: {error.problem}", place) from error
+        except yaml.reader.ReaderError as error:
+            raise _unreadable(self._text, error) from error
         except yaml.YAMLError as error:
             raise SourceError(f"yaml: {str(error).splitlines()[0]}", Mark(1, 1)) from error
 
     def _node(self, event: Any, depth: int) -> Node:
-        mark = Mark(event.start_mark.line + 1, event.start_mark.column + 1)
+        mark = _mark(event)
         self._nodes += 1
         if depth > MAX_DEPTH:
             raise SourceError(f"nested more than {MAX_DEPTH} levels deep", mark)
@@ -187,31 +174,47 @@ class _Reader:
 
     def _mapping(self, depth: int, mark: Mark) -> Node:
         entries: dict[str, tuple[Mark, Node]] = {}
-        merged: list[Node] = []
+        written: dict[str, Mark] = {}
         while not isinstance(following := self._loader.get_event(), yaml.MappingEndEvent):
             key = self._node(following, depth + 1)
             value = self._node(self._loader.get_event(), depth + 1)
             if isinstance(key.value, list | dict):
                 raise SourceError("yaml: a mapping or list cannot be a key", key.mark)
             if key.text == "<<" and not getattr(following, "style", None):
-                merged.append(value)
+                _merge(entries, value)
                 continue
             name = _key_text(key)
-            if name in entries:
-                self._duplicates.append(Duplicate(name, entries[name][0], key.mark))
+            if name in written:
+                self._duplicates.append(Duplicate(name, written[name], key.mark))
+            written[name] = key.mark
             entries[name] = (key.mark, value)
-        for one in merged:
-            _merge(entries, one)
         return Node(entries, mark)
 
 
+def _mark(event: Any) -> Mark:
+    return Mark(event.start_mark.line + 1, event.start_mark.column + 1)
+
+
+def _unreadable(text: str, error: yaml.reader.ReaderError) -> SourceError:
+    """Return what is wrong with a character that YAML does not allow anywhere."""
+    found = _CONTROL.search(text)
+    offset = found.start() if found else 0
+    line, column = text.count("\n", 0, offset) + 1, offset - text.rfind("\n", 0, offset)
+    what = "control characters are not allowed" if found else str(error.reason)
+    return SourceError(f"yaml: {what}", Mark(line, column))
+
+
+_CONTROL: Final = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
 def _merge(entries: dict[str, tuple[Mark, Node]], source: Node) -> None:
+    """Take over what a merge key (`<<`) refers to, at its place: what stands before it is overridden, what follows
+    overrides. Of several sources the first counts most."""
     sources = source.value if isinstance(source.value, list) else [source]
-    for one in sources:
+    for one in reversed(sources):
         if not isinstance(one.value, dict):
             raise SourceError("yaml: map merge requires map or sequence of maps as the value", source.mark)
-        for name, entry in one.value.items():
-            entries.setdefault(name, entry)
+        entries.update(one.value)
 
 
 def _key_text(key: Node) -> str:
@@ -224,10 +227,11 @@ def _key_text(key: Node) -> str:
     return str(key.value)
 
 
-# Scalars: the YAML reader behind Kubernetes (sigs.k8s.io/yaml) resolves plain scalars like this.
+# Scalars: the YAML reader behind Kubernetes (go.yaml.in/yaml v2, then JSON) resolves them like this.
 
-_INTEGER: Final = re.compile(r"[-+]?(?:0b[01_]+|0o?[0-7_]+|0x[0-9a-fA-F_]+|[0-9][0-9_]*)")
+_INTEGER: Final = re.compile(r"[-+]?(?:0[bB][01]+|0[oO]?[0-7]+|0[xX][0-9a-fA-F]+|0|[1-9][0-9]*)")
 _FLOAT: Final = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?")
+_DATE: Final = re.compile(r"[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}(?:[Tt ].*)?")
 _WORDS: Final[dict[str, Scalar]] = {
     **dict.fromkeys(("", "~", "null", "Null", "NULL"), None),
     **dict.fromkeys(("y", "Y", "yes", "Yes", "YES", "true", "True", "TRUE", "on", "On", "ON"), True),
@@ -236,29 +240,64 @@ _WORDS: Final[dict[str, Scalar]] = {
     **dict.fromkeys((".inf", ".Inf", ".INF", "+.inf", "+.Inf", "+.INF"), math.inf),
     **dict.fromkeys(("-.inf", "-.Inf", "-.INF"), -math.inf),
 }
-_TAGS: Final = {"tag:yaml.org,2002:" + name: name for name in ("str", "int", "float", "bool", "null", "binary")}
+_PREFIX: Final = "tag:yaml.org,2002:"
+_RESOLVED_TAGS: Final = ("bool", "int", "float", "null", "timestamp")
+_LONGEST_NUMBER: Final = 400  # more digits than any number of 64 bits can be written with
 
 
 def _scalar(event: Any, mark: Mark) -> Node:
     text: str = event.value
-    tag = _TAGS.get(event.tag) if event.tag not in (None, "!") else None
+    tag = (event.tag or "").removeprefix(_PREFIX)
     if tag == "binary":
         return Node(_binary(text, mark), mark, text)
-    if tag == "str" or (event.style and tag is None) or event.tag == "!":
+    if tag not in _RESOLVED_TAGS and (tag or not event.implicit[0]):
         return Node(text, mark, text)
     value = resolve_scalar(text)
-    if tag == "int" and not (isinstance(value, int) and not isinstance(value, bool)):
-        raise SourceError(f"yaml: cannot decode `{text}` as a !!int", mark)
-    if tag == "float" and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
-    if isinstance(value, float) and not math.isfinite(value):
-        raise SourceError(f"json: unsupported value: {text}", mark)
-    return Node(value, mark, text)
+    if tag:
+        _check_tag(tag, text, value, mark)
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise SourceError(f"json: unsupported value: {text}", mark)
+        value = _as_json(value)
+    # A number is kept as JSON writes it: that is what Kubernetes reads quantities from.
+    return Node(value, mark, text if isinstance(value, str | bool | None) else json_number(value))
+
+
+def _check_tag(tag: str, text: str, value: Scalar, mark: Mark) -> None:
+    fits = {
+        "bool": isinstance(value, bool),
+        "int": isinstance(value, int) and not isinstance(value, bool),
+        "float": isinstance(value, int | float) and not isinstance(value, bool),
+        "null": value is None,
+        "timestamp": isinstance(value, str) and _DATE.fullmatch(text) is not None,
+    }
+    if not fits[tag]:
+        raise SourceError(f"yaml: cannot decode `{text}` as a !!{tag}", mark)
+
+
+def _as_json(value: float) -> int | float:
+    """Return a number as it is after it was written as JSON, where whole ones have neither point nor exponent."""
+    if value.is_integer() and abs(value) < _FIRST_EXPONENT:
+        return int(Decimal(repr(value)))
+    return value
+
+
+_FIRST_EXPONENT: Final = 1e21
+
+
+def json_number(value: float) -> str:
+    """Return a number as Go writes it in JSON."""
+    if isinstance(value, int):
+        return str(value)
+    if value and not 1e-6 <= abs(value) < _FIRST_EXPONENT:
+        mantissa, _, exponent = f"{Decimal(repr(value)).normalize():e}".partition("e")
+        return f"{mantissa}e{exponent}"
+    return f"{Decimal(repr(value)):f}"
 
 
 def _binary(text: str, mark: Mark) -> str:
     try:
-        return base64.b64decode(text, validate=False).decode()
+        return base64.b64decode("".join(text.split()), validate=True).decode()
     except ValueError as error:
         raise SourceError(f"yaml: !!binary value contains invalid base64 data: {error}", mark) from error
 
@@ -267,39 +306,21 @@ def resolve_scalar(text: str) -> Scalar:
     """Return what a plain scalar stands for."""
     if text in _WORDS:
         return _WORDS[text]
-    if text[:1] not in "+-.0123456789":
+    if text[:1] not in "+-.0123456789" or len(text) > _LONGEST_NUMBER:
         return text
-    integer = _integer(text)
-    if integer is not None:
-        return integer
-    if _FLOAT.fullmatch(text):
-        return float(text)
+    plain = text if text[0] == "." else text.replace("_", "")
+    if _INTEGER.fullmatch(plain):
+        whole = _integer(plain)
+        if -(2**63) <= whole < 2**64:
+            return whole
+    if _FLOAT.fullmatch(plain):
+        number = float(plain)
+        return number if math.isfinite(number) else text
     return text
 
 
-def _integer(text: str) -> int | float | None:
-    plain = text.replace("_", "")
-    sign, digits = (plain[0], plain[1:]) if plain[:1] in ("+", "-") else ("", plain)
-    lowered = digits.lower()
-    number: int | None = None
-    for prefix, base in (("0x", 16), ("0o", 8), ("0b", 2)):
-        if lowered.startswith(prefix):
-            number = _int(lowered[2:], base)
-            break
-    else:
-        if digits.isascii() and digits.isdigit():
-            octal = len(digits) > 1 and digits[0] == "0"
-            number = _int(digits, 8) if octal else int(digits)
-            if number is None:
-                return int(digits)  # 08 and 09 are no octal numbers
-    if number is None:
-        return None
-    value = -number if sign == "-" else number
-    return value if -(2**63) <= value < 2**64 else float(value)
-
-
-def _int(digits: str, base: int) -> int | None:
-    try:
-        return int(digits, base) if digits and digits[0] not in "+-_" else None
-    except ValueError:
-        return None
+def _integer(plain: str) -> int:
+    digits = plain.lstrip("+-").lower()
+    base = {"0b": 2, "0o": 8, "0x": 16}.get(digits[:2], 8 if digits[0] == "0" else 10)
+    number = int(digits[2:] if digits[1:2] in ("b", "o", "x") else digits, base)
+    return -number if plain[0] == "-" else number

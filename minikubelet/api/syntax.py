@@ -10,6 +10,8 @@ from typing import Final
 
 _LABEL: Final = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"
 _SUBDOMAIN: Final = rf"{_LABEL}(\.{_LABEL})*"
+_SEARCH_LABEL: Final = r"_?[a-z0-9]([-_a-z0-9]*[a-z0-9])?"
+_SEARCH: Final = rf"{_SEARCH_LABEL}(\.{_SEARCH_LABEL})*"
 _NAME: Final = r"([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]"
 _CONFIG_KEY: Final = r"[-._a-zA-Z0-9]+"
 _HEADER: Final = r"[-A-Za-z0-9]+"
@@ -34,6 +36,12 @@ _SUBDOMAIN_RULE: Final = _regex(
     "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and "
     "end with an alphanumeric character",
     _SUBDOMAIN,
+    "example.com",
+)
+_SEARCH_RULE: Final = _regex(
+    "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '_', '-' or '.', and must "
+    "start and end with an alphanumeric character",
+    _SEARCH,
     "example.com",
 )
 _QUALIFIED_RULE: Final = _regex(
@@ -78,24 +86,46 @@ def _full(pattern: str, text: str) -> bool:
     return re.fullmatch(pattern, text, re.ASCII) is not None
 
 
+def _size(text: str) -> int:
+    """Return a text's length as Go counts it, in bytes."""
+    return len(text.encode())
+
+
 def dns_label(text: str) -> list[str]:
     """Check an RFC 1123 label."""
-    errors = [max_length(63)] if len(text.encode()) > 63 else []
+    errors = [max_length(63)] if _size(text) > 63 else []
     if not _full(_LABEL, text):
-        errors.append(_LABEL_RULE)
+        # What would be a subdomain has dots and nothing else wrong with it.
+        errors.append("must not contain dots" if _full(_SUBDOMAIN, text) else _LABEL_RULE)
     return errors
-
-
-def dns_label_no_dots(text: str) -> list[str]:
-    """Check an RFC 1123 label, with a word of its own for dots, which people try."""
-    return ["must not contain dots"] if "." in text else dns_label(text)
 
 
 def dns_subdomain(text: str) -> list[str]:
     """Check an RFC 1123 subdomain."""
-    errors = [max_length(253)] if len(text.encode()) > 253 else []
+    errors = [max_length(253)] if _size(text) > 253 else []
     if not _full(_SUBDOMAIN, text):
         errors.append(_SUBDOMAIN_RULE)
+    return errors
+
+
+def name_prefix(text: str) -> list[str]:
+    """Check what a name may be made from by appending: a subdomain that may end in a dash."""
+    return dns_subdomain(text[:-2] + "a" if len(text) > 1 and text.endswith("-") else text)
+
+
+def search_domain(text: str) -> list[str]:
+    """Check a DNS search domain: a subdomain whose labels may hold underscores."""
+    errors = [max_length(253)] if _size(text) > 253 else []
+    if not _full(_SEARCH, text):
+        errors.append(_SEARCH_RULE)
+    return errors
+
+
+def domain_prefixed_key(text: str) -> list[str]:
+    """Check a label key that must have a domain, `example.com/name`; "" is not seen here."""
+    errors = qualified_name(text)
+    if not errors and "/" not in text:
+        errors.append('must be a domain-prefixed key (such as "acme.io/foo")')
     return errors
 
 
@@ -119,7 +149,7 @@ def qualified_name(text: str) -> list[str]:
         return [f"a valid label key {rule} with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')"]
     if not name:
         errors.append("name part must be non-empty")
-    elif len(name) > 63:
+    elif _size(name) > 63:
         errors.append("name part must be no more than 63 bytes")
     if not _full(_NAME, name):
         errors.append(_QUALIFIED_RULE)
@@ -128,7 +158,7 @@ def qualified_name(text: str) -> list[str]:
 
 def label_value(text: str) -> list[str]:
     """Check a label's value."""
-    errors = [max_length(63)] if len(text) > 63 else []
+    errors = [max_length(63)] if _size(text) > 63 else []
     if not _full(rf"({_NAME})?", text):
         errors.append(_VALUE_RULE)
     return errors
@@ -137,7 +167,7 @@ def label_value(text: str) -> list[str]:
 def port_name(text: str) -> list[str]:
     """Check an IANA service name."""
     errors: list[str] = []
-    if len(text) > 15:
+    if _size(text) > 15:
         errors.append("must be no more than 15 characters")
     if not _full(r"[-a-z0-9]+", text):
         errors.append("must contain only alpha-numeric characters (a-z, 0-9), and hyphens (-)")
@@ -164,7 +194,7 @@ def env_name(text: str) -> list[str]:
 
 def config_key(text: str) -> list[str]:
     """Check a key of a ConfigMap or Secret."""
-    errors = [max_length(253)] if len(text) > 253 else []
+    errors = [max_length(253)] if _size(text) > 253 else []
     if not _full(_CONFIG_KEY, text):
         errors.append(_CONFIG_KEY_RULE)
     if text == ".":

@@ -12,8 +12,14 @@ from typing import Annotated, Any, Final
 
 import msgspec
 
-IntOrString = int | str
+# Numbers that Kubernetes holds in 32 bits: what does not fit is refused when it is read.
+Int32 = Annotated[int, msgspec.Meta(extra={"kind": "int32"})]
+# RFC 3339 text, as Kubernetes prints it: in UTC, without fractions.
+Time = Annotated[str, msgspec.Meta(extra={"kind": "time"})]
+# Bytes, in base64.
+Base64 = Annotated[str, msgspec.Meta(extra={"kind": "base64"})]
 StringMap = dict[str, str]
+IntOrString = Int32 | str
 # Canonical text of a quantity; `api.quantity` has the number.
 QuantityText = Annotated[str, msgspec.Meta(extra={"kind": "quantity"})]
 ResourceList = dict[str, QuantityText]
@@ -26,6 +32,7 @@ _WIRE_NAMES: Final = {
     "host_ips": "hostIPs",
     "host_ipc": "hostIPC",
     "host_pid": "hostPID",
+    "fields_v1": "fieldsV1",
     "ip": "ip",
     "ips": "ips",
     "container_id": "containerID",
@@ -74,6 +81,16 @@ class OwnerReference(Object, frozen=True, kw_only=True):
     block_owner_deletion: bool | None = None
 
 
+class ManagedFieldsEntry(Object, frozen=True, kw_only=True):
+    manager: str = ""
+    operation: str = ""
+    api_version: str = ""
+    time: Time | None = None
+    fields_type: str = ""
+    fields_v1: Any = None
+    subresource: str = ""
+
+
 class ObjectMeta(Object, frozen=True, kw_only=True):
     name: str = ""
     generate_name: str = ""
@@ -82,14 +99,14 @@ class ObjectMeta(Object, frozen=True, kw_only=True):
     uid: str = ""
     resource_version: str = ""
     generation: int = 0
-    creation_timestamp: str | None = None
-    deletion_timestamp: str | None = None
+    creation_timestamp: Time | None = None
+    deletion_timestamp: Time | None = None
     deletion_grace_period_seconds: int | None = None
     labels: StringMap | None = None
     annotations: StringMap | None = None
     owner_references: list[OwnerReference] | None = None
     finalizers: list[str] | None = None
-    managed_fields: list[dict[str, Any]] | None = None
+    managed_fields: list[ManagedFieldsEntry] | None = None
 
 
 class LabelSelectorRequirement(Object, frozen=True, kw_only=True):
@@ -149,7 +166,7 @@ class TCPSocketAction(Object, frozen=True, kw_only=True):
 
 
 class GRPCAction(Object, frozen=True, kw_only=True):
-    port: int
+    port: Int32
     service: str | None = None
 
 
@@ -162,11 +179,11 @@ class Probe(Object, frozen=True, kw_only=True):
     http_get: HTTPGetAction | None = None
     tcp_socket: TCPSocketAction | None = None
     grpc: GRPCAction | None = None
-    initial_delay_seconds: int = 0
-    timeout_seconds: int = 0
-    period_seconds: int = 0
-    success_threshold: int = 0
-    failure_threshold: int = 0
+    initial_delay_seconds: Int32 = 0
+    timeout_seconds: Int32 = 0
+    period_seconds: Int32 = 0
+    success_threshold: Int32 = 0
+    failure_threshold: Int32 = 0
     termination_grace_period_seconds: int | None = None
 
 
@@ -319,8 +336,8 @@ class PodSecurityContext(Object, frozen=True, kw_only=True):
 
 class ContainerPort(Object, frozen=True, kw_only=True):
     name: str = ""
-    host_port: int = 0
-    container_port: int
+    host_port: Int32 = 0
+    container_port: Int32
     protocol: str = ""
     host_ip: str = ""
 
@@ -358,7 +375,7 @@ class ContainerResizePolicy(Object, frozen=True, kw_only=True):
 
 class ContainerRestartRuleOnExitCodes(Object, frozen=True, kw_only=True):
     operator: str
-    values: list[int] | None = None
+    values: list[Int32] | None = None
 
 
 class ContainerRestartRule(Object, frozen=True, kw_only=True):
@@ -404,7 +421,7 @@ class EphemeralContainer(Container, frozen=True, kw_only=True):
 class KeyToPath(Object, frozen=True, kw_only=True):
     key: str
     path: str
-    mode: int | None = None
+    mode: Int32 | None = None
 
 
 class HostPathVolumeSource(Object, frozen=True, kw_only=True):
@@ -420,14 +437,14 @@ class EmptyDirVolumeSource(Object, frozen=True, kw_only=True):
 class ConfigMapVolumeSource(Object, frozen=True, kw_only=True):
     name: str = ""
     items: list[KeyToPath] | None = None
-    default_mode: int | None = None
+    default_mode: Int32 | None = None
     optional: bool | None = None
 
 
 class SecretVolumeSource(Object, frozen=True, kw_only=True):
     secret_name: str = ""
     items: list[KeyToPath] | None = None
-    default_mode: int | None = None
+    default_mode: Int32 | None = None
     optional: bool | None = None
 
 
@@ -435,12 +452,12 @@ class DownwardAPIVolumeFile(Object, frozen=True, kw_only=True):
     path: str
     field_ref: ObjectFieldSelector | None = None
     resource_field_ref: ResourceFieldSelector | None = None
-    mode: int | None = None
+    mode: Int32 | None = None
 
 
 class DownwardAPIVolumeSource(Object, frozen=True, kw_only=True):
     items: list[DownwardAPIVolumeFile] | None = None
-    default_mode: int | None = None
+    default_mode: Int32 | None = None
 
 
 class ConfigMapProjection(Object, frozen=True, kw_only=True):
@@ -476,7 +493,7 @@ class ClusterTrustBundleProjection(Object, frozen=True, kw_only=True):
 class PodCertificateProjection(Object, frozen=True, kw_only=True):
     signer_name: str = ""
     key_type: str = ""
-    max_expiration_seconds: int | None = None
+    max_expiration_seconds: Int32 | None = None
     credential_bundle_path: str = ""
     key_path: str = ""
     certificate_chain_path: str = ""
@@ -494,7 +511,7 @@ class VolumeProjection(Object, frozen=True, kw_only=True):
 
 class ProjectedVolumeSource(Object, frozen=True, kw_only=True):
     sources: list[VolumeProjection] | None
-    default_mode: int | None = None
+    default_mode: Int32 | None = None
 
 
 class ImageVolumeSource(Object, frozen=True, kw_only=True):
@@ -505,7 +522,7 @@ class ImageVolumeSource(Object, frozen=True, kw_only=True):
 class AWSElasticBlockStoreVolumeSource(Object, frozen=True, kw_only=True):
     volume_id: str
     fs_type: str = ""
-    partition: int = 0
+    partition: Int32 = 0
     read_only: bool = False
 
 
@@ -583,7 +600,7 @@ class EphemeralVolumeSource(Object, frozen=True, kw_only=True):
 
 class FCVolumeSource(Object, frozen=True, kw_only=True):
     target_ww_ns: list[str] | None = None
-    lun: int | None = None
+    lun: Int32 | None = None
     fs_type: str = ""
     read_only: bool = False
     wwids: list[str] | None = None
@@ -605,7 +622,7 @@ class FlockerVolumeSource(Object, frozen=True, kw_only=True):
 class GCEPersistentDiskVolumeSource(Object, frozen=True, kw_only=True):
     pd_name: str
     fs_type: str = ""
-    partition: int = 0
+    partition: Int32 = 0
     read_only: bool = False
 
 
@@ -624,7 +641,7 @@ class GlusterfsVolumeSource(Object, frozen=True, kw_only=True):
 class ISCSIVolumeSource(Object, frozen=True, kw_only=True):
     target_portal: str
     iqn: str
-    lun: int
+    lun: Int32
     iscsi_interface: str = ""
     fs_type: str = ""
     read_only: bool = False
@@ -758,7 +775,7 @@ class NodeSelector(Object, frozen=True, kw_only=True):
 
 
 class PreferredSchedulingTerm(Object, frozen=True, kw_only=True):
-    weight: int
+    weight: Int32
     preference: NodeSelectorTerm
 
 
@@ -777,7 +794,7 @@ class PodAffinityTerm(Object, frozen=True, kw_only=True):
 
 
 class WeightedPodAffinityTerm(Object, frozen=True, kw_only=True):
-    weight: int
+    weight: Int32
     pod_affinity_term: PodAffinityTerm
 
 
@@ -821,11 +838,11 @@ class PodReadinessGate(Object, frozen=True, kw_only=True):
 
 
 class TopologySpreadConstraint(Object, frozen=True, kw_only=True):
-    max_skew: int
+    max_skew: Int32
     topology_key: str
     when_unsatisfiable: str
     label_selector: LabelSelector | None = None
-    min_domains: int | None = None
+    min_domains: Int32 | None = None
     node_affinity_policy: str | None = None
     node_taints_policy: str | None = None
     match_label_keys: list[str] | None = None
@@ -845,10 +862,8 @@ class PodResourceClaim(Object, frozen=True, kw_only=True):
     resource_claim_template_name: str | None = None
 
 
-class WorkloadReference(Object, frozen=True, kw_only=True):
-    name: str = ""
-    pod_group: str = ""
-    pod_group_replica_key: str = ""
+class PodSchedulingGroup(Object, frozen=True, kw_only=True):
+    pod_group_name: str | None = None
 
 
 class PodSpec(Object, frozen=True, kw_only=True):
@@ -878,7 +893,7 @@ class PodSpec(Object, frozen=True, kw_only=True):
     tolerations: list[Toleration] | None = None
     host_aliases: list[HostAlias] | None = None
     priority_class_name: str = ""
-    priority: int | None = None
+    priority: Int32 | None = None
     dns_config: PodDNSConfig | None = None
     readiness_gates: list[PodReadinessGate] | None = None
     runtime_class_name: str | None = None
@@ -893,7 +908,7 @@ class PodSpec(Object, frozen=True, kw_only=True):
     resource_claims: list[PodResourceClaim] | None = None
     resources: ResourceRequirements | None = None
     hostname_override: str | None = None
-    workload_ref: WorkloadReference | None = None
+    scheduling_group: PodSchedulingGroup | None = None
 
 
 # Status
@@ -911,8 +926,8 @@ class PodCondition(Object, frozen=True, kw_only=True):
     type: str
     observed_generation: int = 0
     status: str
-    last_probe_time: str | None
-    last_transition_time: str | None
+    last_probe_time: Time | None
+    last_transition_time: Time | None
     reason: str = ""
     message: str = ""
 
@@ -923,16 +938,16 @@ class ContainerStateWaiting(Object, frozen=True, kw_only=True):
 
 
 class ContainerStateRunning(Object, frozen=True, kw_only=True):
-    started_at: str | None = None
+    started_at: Time | None = None
 
 
 class ContainerStateTerminated(Object, frozen=True, kw_only=True):
-    exit_code: int
-    signal: int = 0
+    exit_code: Int32
+    signal: Int32 = 0
     reason: str = ""
     message: str = ""
-    started_at: str | None
-    finished_at: str | None
+    started_at: Time | None
+    finished_at: Time | None
     container_id: str = ""
 
 
@@ -964,7 +979,7 @@ class ContainerStatus(Object, frozen=True, kw_only=True):
     state: ContainerState = msgspec.field(default_factory=ContainerState)
     last_state: ContainerState = msgspec.field(default_factory=ContainerState)
     ready: bool
-    restart_count: int
+    restart_count: Int32
     image: str
     image_id: str
     container_id: str = ""
@@ -987,7 +1002,7 @@ class PodStatus(Object, frozen=True, kw_only=True):
     host_ips: list[HostIP] | None = None
     pod_ip: str = ""
     pod_ips: list[PodIP] | None = None
-    start_time: str | None = None
+    start_time: Time | None = None
     init_container_statuses: list[ContainerStatus] | None = None
     container_statuses: list[ContainerStatus] | None = None
     qos_class: str = ""
@@ -1012,7 +1027,7 @@ class ConfigMap(Object, frozen=True, kw_only=True):
     metadata: ObjectMeta = msgspec.field(default_factory=ObjectMeta)
     immutable: bool | None = None
     data: StringMap | None = None
-    binary_data: StringMap | None = None
+    binary_data: dict[str, Base64] | None = None
 
 
 class Secret(Object, frozen=True, kw_only=True):
@@ -1020,6 +1035,6 @@ class Secret(Object, frozen=True, kw_only=True):
     kind: str
     metadata: ObjectMeta = msgspec.field(default_factory=ObjectMeta)
     immutable: bool | None = None
-    data: StringMap | None = None
+    data: dict[str, Base64] | None = None
     string_data: StringMap | None = None
     type: str = ""

@@ -48,25 +48,25 @@ def _node_affinity(affinity: NodeAffinity, path: str) -> list[FieldError]:
         if not needed.node_selector_terms:
             errors.append(required(here, "must have at least one node selector term"))
         for index, term in enumerate(needed.node_selector_terms):
-            errors += _node_term(term, f"{here}[{index}]")
+            errors += _node_term(term, f"{here}[{index}]", values=True)
     for index, one in enumerate(affinity.preferred_during_scheduling_ignored_during_execution or ()):
         here = f"{path}.{_PREFERRED}[{index}]"
         if not 1 <= one.weight <= 100:
             errors.append(invalid(f"{here}.weight", one.weight, _RANGE))
-        errors += _node_term(one.preference, f"{here}.preference")
+        errors += _node_term(one.preference, f"{here}.preference", values=False)
     return errors
 
 
-def _node_term(term: NodeSelectorTerm, path: str) -> list[FieldError]:
+def _node_term(term: NodeSelectorTerm, path: str, *, values: bool) -> list[FieldError]:
     errors: list[FieldError] = []
     for index, one in enumerate(term.match_expressions or ()):
-        errors += _node_requirement(one, f"{path}.matchExpressions[{index}]")
+        errors += _node_requirement(one, f"{path}.matchExpressions[{index}]", check_values=values)
     for index, one in enumerate(term.match_fields or ()):
         errors += _node_field(one, f"{path}.matchFields[{index}]")
     return errors
 
 
-def _node_requirement(one: NodeSelectorRequirement, path: str) -> list[FieldError]:
+def _node_requirement(one: NodeSelectorRequirement, path: str, *, check_values: bool) -> list[FieldError]:
     errors: list[FieldError] = []
     values = one.values or []
     match one.operator:
@@ -84,7 +84,7 @@ def _node_requirement(one: NodeSelectorRequirement, path: str) -> list[FieldErro
         case _:
             errors.append(invalid(f"{path}.operator", one.operator, _NO_OPERATOR))
     errors += [invalid(f"{path}.key", one.key, detail) for detail in syntax.qualified_name(one.key)]
-    for index, value in enumerate(values):
+    for index, value in enumerate(values if check_values else ()):
         errors += [invalid(f"{path}.values[{index}]", value, detail) for detail in syntax.label_value(value)]
     return errors
 
@@ -121,10 +121,38 @@ def _pod_term(term: PodAffinityTerm, path: str) -> list[FieldError]:
     errors += validate_label_selector(term.namespace_selector, f"{path}.namespaceSelector")
     for name in term.namespaces or ():
         errors += [invalid(f"{path}.namespace", name, detail) for detail in syntax.dns_label(name)]
+    errors += validate_label_keys(term.label_selector, term.match_label_keys, term.mismatch_label_keys, path)
     if not term.topology_key:
         errors.append(required(f"{path}.topologyKey", "can not be empty"))
     wrong = syntax.qualified_name(term.topology_key)
     return errors + [invalid(f"{path}.topologyKey", term.topology_key, detail) for detail in wrong]
+
+
+def validate_label_keys(
+    selector: LabelSelector | None, match: list[str] | None, mismatch: list[str] | None, path: str
+) -> list[FieldError]:
+    """Check matchLabelKeys and mismatchLabelKeys, which add to a selector."""
+    errors: list[FieldError] = []
+    for name, keys in (("matchLabelKeys", match), ("mismatchLabelKeys", mismatch)):
+        if keys and selector is None:
+            errors.append(forbidden(f"{path}.{name}", "must not be specified when labelSelector is not set"))
+        elif keys:
+            for index, key in enumerate(keys):
+                wrong = syntax.qualified_name(key)
+                errors += [invalid(f"{path}.{name}[{index}]", key, detail) for detail in wrong]
+    if selector is not None:
+        places = {key: index for index, key in enumerate(match or ())}
+        seen = set(selector.match_labels or ())
+        for one in selector.match_expressions or ():
+            if one.key in places and one.key in seen:
+                detail = "exists in both matchLabelKeys and labelSelector"
+                errors.append(invalid(f"{path}[{places[one.key]}]", one.key, detail))
+            seen.add(one.key)
+    for index, key in enumerate(match or ()):
+        if key in (mismatch or ()):
+            detail = "exists in both matchLabelKeys and mismatchLabelKeys"
+            errors.append(invalid(f"{path}.matchLabelKeys[{index}]", key, detail))
+    return errors
 
 
 def validate_label_selector(selector: LabelSelector | None, path: str) -> list[FieldError]:
@@ -162,33 +190,27 @@ def validate_tolerations(tolerations: Sequence[Toleration], path: str) -> list[F
         if one.key:
             errors += [invalid(f"{here}.key", one.key, detail) for detail in syntax.qualified_name(one.key)]
         elif one.operator != "Exists":
-            errors.append(
-                invalid(
-                    f"{here}.operator",
-                    one.operator,
-                    'operator must be Exists when `key` is empty, which means "match all values and all keys"',
-                )
-            )
+            detail = 'operator must be Exists when `key` is empty, which means "match all values and all keys"'
+            errors.append(invalid(f"{here}.operator", one.operator, detail))
         if one.toleration_seconds is not None and one.effect != "NoExecute":
-            errors.append(
-                invalid(f"{here}.effect", one.effect, "effect must be 'NoExecute' when `tolerationSeconds` is set")
-            )
-        if one.operator in ("", "Equal"):
-            wrong = syntax.label_value(one.value)
-            if wrong:
-                errors.append(invalid(f"{here}.operator", one.value, ";".join(wrong)))
-        elif one.operator == "Exists":
-            if one.value:
-                errors.append(
-                    invalid(f"{here}.operator", _shown(one), "value must be empty when `operator` is 'Exists'")
-                )
-        else:
-            errors.append(unsupported(f"{here}.operator", one.operator, ("Equal", "Exists", "Lt", "Gt")))
+            detail = "effect must be 'NoExecute' when `tolerationSeconds` is set"
+            errors.append(invalid(f"{here}.effect", one.effect, detail))
+        errors += _toleration_operator(one, f"{here}.operator")
         allowed = ("NoSchedule", "PreferNoSchedule", "NoExecute")
         if one.effect and one.effect not in allowed:
             errors.append(unsupported(f"{here}.effect", one.effect, allowed))
     return errors
 
 
-def _shown(one: Toleration) -> str:
-    return one.value
+def _toleration_operator(one: Toleration, path: str) -> list[FieldError]:
+    match one.operator:
+        case "" | "Equal":
+            wrong = syntax.label_value(one.value)
+            return [invalid(path, one.value, ";".join(wrong))] if wrong else []
+        case "Exists":
+            detail = "value must be empty when `operator` is 'Exists'"
+            return [invalid(path, one.value, detail)] if one.value else []
+        case "Lt" | "Gt":  # known, but behind a gate that is off
+            return [unsupported(path, one.operator, ("Equal", "Exists", "Lt", "Gt"))]
+        case _:
+            return [unsupported(path, one.operator, ("Equal", "Exists"))]

@@ -35,7 +35,7 @@ _ENV_FIELDS: Final = (
 _KNOWN_FIELDS: Final = frozenset(
     {*_VOLUME_FIELDS, *_ENV_FIELDS, "spec.restartPolicy", "spec.schedulerName", "status.phase"}
 )
-_SUBSCRIPT: Final = re.compile(r"(.*)\['(.*)'\]$", re.DOTALL)
+_SUBSCRIPT: Final = re.compile(r"(.+?)\['(.*)'\]", re.DOTALL)
 _RESOURCES: Final = (
     "limits.cpu",
     "limits.ephemeral-storage",
@@ -44,8 +44,8 @@ _RESOURCES: Final = (
     "requests.ephemeral-storage",
     "requests.memory",
 )
-_CPU_DIVISORS: Final = ("1m", "1")
-_SIZE_DIVISORS: Final = ("1", "1k", "1M", "1G", "1T", "1P", "1E", "1Ki", "1Mi", "1Gi", "1Ti", "1Pi", "1Ei")
+_CPU_DIVISORS: Final[tuple[str, ...]] = ("1m", "1")
+_SIZE_DIVISORS: Final[tuple[str, ...]] = tuple("1 1k 1M 1G 1T 1P 1E 1Ki 1Mi 1Gi 1Ti 1Pi 1Ei".split())
 
 
 def validate_env_field(selector: ObjectFieldSelector, path: str) -> list[FieldError]:
@@ -78,6 +78,8 @@ def _validate_field(selector: ObjectFieldSelector, path: str, supported: tuple[s
             return refused(f"field label does not support subscript: {field}")
         name = key.lower() if base == "metadata.annotations" else key
         return [invalid(path, key, one) for one in syntax.qualified_name(name)]
+    if field == "spec.host":  # its name in the first version of the API
+        field = "spec.nodeName"
     if field not in _KNOWN_FIELDS:
         return refused(f"field label not supported: {field}")
     if field not in supported:
@@ -88,26 +90,37 @@ def _validate_field(selector: ObjectFieldSelector, path: str, supported: tuple[s
 def validate_volume_resource(selector: ResourceFieldSelector, path: str) -> list[FieldError]:
     """Check a resourceFieldRef of a volume, which must name its container."""
     if not selector.container_name:
-        return [required(f"{path}.containerName")]
+        return [required(f"{path}.containerName"), *_divisor(selector, path)]
     return validate_env_resource(selector, path)
 
 
 def validate_env_resource(selector: ResourceFieldSelector, path: str) -> list[FieldError]:
     """Check a resourceFieldRef of an environment variable."""
-    if not selector.resource:
-        return [required(f"{path}.resource")]
     name = selector.resource
-    huge = name.startswith(("limits.hugepages-", "requests.hugepages-"))
-    if name not in _RESOURCES and not huge:
-        return [unsupported(f"{path}.resource", name, _RESOURCES)]
-    divisor = parse_quantity(selector.divisor or "0")
-    if divisor.nanos == 0:
+    errors: list[FieldError] = []
+    if not name:
+        errors.append(required(f"{path}.resource"))
+    elif name not in _RESOURCES and not name.startswith(_HUGE):
+        errors.append(unsupported(f"{path}.resource", name, _RESOURCES))
+    return errors + _divisor(selector, path)
+
+
+_HUGE: Final = ("limits.hugepages-", "requests.hugepages-")
+_SIZES: Final = {"memory": "memory", "ephemeral-storage": "local ephemeral storage"}
+
+
+def _divisor(selector: ResourceFieldSelector, path: str) -> list[FieldError]:
+    """Check what the amount is divided by; Kubernetes shows the resource where the divisor should stand."""
+    name, divisor = selector.resource, selector.divisor or "0"
+    if parse_quantity(divisor).nanos == 0:
         return []
-    allowed = _CPU_DIVISORS if name.endswith(".cpu") else _SIZE_DIVISORS
-    if divisor.nanos in {parse_quantity(one).nanos for one in allowed}:
+    if name in ("limits.cpu", "requests.cpu"):
+        what, shown, allowed = "cpu", "1m and 1", _CPU_DIVISORS
+    elif name in _RESOURCES or name.startswith(_HUGE):
+        what = "hugepages" if name.startswith(_HUGE) else _SIZES[name.partition(".")[2]]
+        shown, allowed = ", ".join(_SIZE_DIVISORS), _SIZE_DIVISORS
+    else:
         return []
-    what = "cpu" if name.endswith(".cpu") else name.partition(".")[2]
-    shown = "1m and 1" if what == "cpu" else "1, 1k, 1M, 1G, 1T, 1P, 1E, 1Ki, 1Mi, 1Gi, 1Ti, 1Pi, 1Ei"
-    listed = "memory" if what == "memory" else what
-    detail = f"only divisor's values {shown} are supported with the {listed} resource"
-    return [invalid(f"{path}.divisor", selector.divisor, detail)]
+    if divisor in allowed:
+        return []
+    return [invalid(f"{path}.divisor", name, f"only divisor's values {shown} are supported with the {what} resource")]

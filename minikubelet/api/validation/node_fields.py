@@ -19,8 +19,7 @@ from minikubelet.api.field_errors import (
     unsupported,
 )
 from minikubelet.api.types import PodSpec, TopologySpreadConstraint
-from minikubelet.api.validation.affinity import validate_label_selector
-from minikubelet.api.validation.containers import validate_resources
+from minikubelet.api.validation.affinity import validate_label_keys, validate_label_selector
 
 _NO_ADDRESS: Final = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"
 _MAX_SEARCH: Final = 2048
@@ -48,18 +47,6 @@ def _parses(text: str) -> bool:
     return "%" not in text
 
 
-def validate_names(spec: PodSpec, path: str) -> list[FieldError]:
-    """Check the Pod's own names and those it refers to."""
-    errors: list[FieldError] = []
-    for name, value in (
-        ("nodeName", spec.node_name),
-        ("serviceAccountName", spec.service_account_name),
-    ):
-        if value:
-            errors += [invalid(f"{path}.{name}", value, one) for one in syntax.dns_subdomain(value)]
-    return errors
-
-
 def validate_dns(spec: PodSpec, path: str) -> list[FieldError]:
     """Check dnsConfig."""
     config = spec.dns_config
@@ -80,13 +67,13 @@ def validate_dns(spec: PodSpec, path: str) -> list[FieldError]:
         errors += validate_ip(one, f"{path}.nameservers[{index}]")
     if len(searches) > 32:
         errors.append(invalid(f"{path}.searches", searches, "must not have more than 32 search paths"))
-    if len(" ".join(searches)) > _MAX_SEARCH:
+    if len(" ".join(searches).encode()) > _MAX_SEARCH:
         detail = f"must not have more than {_MAX_SEARCH} characters (including spaces) in the search list"
         errors.append(invalid(f"{path}.searches", searches, detail))
     for index, one in enumerate(searches):
-        name = one if one == "." else one.removesuffix(".")
-        if name != ".":
-            errors += [invalid(f"{path}.searches[{index}]", name, detail) for detail in syntax.dns_subdomain(name)]
+        name = one.removesuffix(".")
+        if one != ".":
+            errors += [invalid(f"{path}.searches[{index}]", name, detail) for detail in syntax.search_domain(name)]
     for index, option in enumerate(config.options or ()):
         if not option.name:
             errors.append(required(f"{path}.options[{index}]", "must not be empty"))
@@ -105,17 +92,17 @@ def validate_host_aliases(spec: PodSpec, path: str) -> list[FieldError]:
     return errors
 
 
-def validate_selectors(spec: PodSpec, path: str) -> list[FieldError]:
-    """Check nodeSelector and readinessGates."""
+def validate_node_selector(spec: PodSpec, path: str) -> list[FieldError]:
+    """Check nodeSelector."""
     errors: list[FieldError] = []
     for key, value in (spec.node_selector or {}).items():
-        errors += [invalid(f"{path}.nodeSelector", key, one) for one in syntax.qualified_name(key)]
-        errors += [invalid(f"{path}.nodeSelector", value, one) for one in syntax.label_value(value)]
+        errors += [invalid(path, key, one) for one in syntax.qualified_name(key)]
+        errors += [invalid(path, value, one) for one in syntax.label_value(value)]
     return errors
 
 
 def validate_gates(spec: PodSpec, path: str) -> list[FieldError]:
-    """Check readiness and scheduling gates; a Pod that has its node may not be gated."""
+    """Check readiness and scheduling gates."""
     errors: list[FieldError] = []
     for index, gate in enumerate(spec.readiness_gates or ()):
         where = f"{path}.readinessGates[{index}].conditionType"
@@ -128,8 +115,6 @@ def validate_gates(spec: PodSpec, path: str) -> list[FieldError]:
         if one.name in names:
             errors.append(duplicate(where, one.name))
         names.add(one.name)
-    if spec.scheduling_gates:
-        errors.append(forbidden(f"{path}.nodeName", "cannot be set until all schedulingGates have been cleared"))
     return errors
 
 
@@ -137,26 +122,27 @@ def validate_spread(spec: PodSpec, path: str) -> list[FieldError]:
     """Check topologySpreadConstraints."""
     errors: list[FieldError] = []
     for index, one in enumerate(spec.topology_spread_constraints or ()):
-        errors += _spread(one, f"{path}[{index}]")
+        others = (spec.topology_spread_constraints or [])[index + 1 :]
+        errors += _spread(one, others, f"{path}[{index}]")
     return errors
 
 
-def _spread(one: TopologySpreadConstraint, path: str) -> list[FieldError]:
+def _spread(one: TopologySpreadConstraint, others: list[TopologySpreadConstraint], path: str) -> list[FieldError]:
     errors: list[FieldError] = []
     if one.max_skew <= 0:
         errors.append(invalid(f"{path}.maxSkew", one.max_skew, "must be greater than zero"))
     if not one.topology_key:
         errors.append(required(f"{path}.topologyKey", "can not be empty"))
-    else:
-        wrong = syntax.qualified_name(one.topology_key)
-        errors += [invalid(f"{path}.topologyKey", one.topology_key, detail) for detail in wrong]
     actions = ("DoNotSchedule", "ScheduleAnyway")
     if one.when_unsatisfiable not in actions:
         errors.append(unsupported(f"{path}.whenUnsatisfiable", one.when_unsatisfiable, actions))
+    pair = (one.topology_key, one.when_unsatisfiable)
+    if any((other.topology_key, other.when_unsatisfiable) == pair for other in others):
+        errors.append(duplicate(f"{path}.{{topologyKey, whenUnsatisfiable}}", f"{{{pair[0]}, {pair[1]}}}"))
     if one.min_domains is not None:
         if one.min_domains <= 0:
             errors.append(invalid(f"{path}.minDomains", one.min_domains, "must be greater than zero"))
-        elif one.when_unsatisfiable != "DoNotSchedule":
+        if one.when_unsatisfiable != "DoNotSchedule":
             detail = f"can only use minDomains if whenUnsatisfiable=DoNotSchedule, not {one.when_unsatisfiable}"
             errors.append(invalid(f"{path}.minDomains", one.min_domains, detail))
     for name, value in (
@@ -165,21 +151,8 @@ def _spread(one: TopologySpreadConstraint, path: str) -> list[FieldError]:
     ):
         if value is not None and value not in ("Honor", "Ignore"):
             errors.append(unsupported(f"{path}.{name}", value, ("Honor", "Ignore")))
-    for index, key in enumerate(one.match_label_keys or ()):
-        wrong = syntax.qualified_name(key)
-        errors += [invalid(f"{path}.matchLabelKeys[{index}]", key, detail) for detail in wrong]
+    errors += validate_label_keys(one.label_selector, one.match_label_keys, None, path)
     return errors + validate_label_selector(one.label_selector, f"{path}.labelSelector")
-
-
-def validate_host_name(spec: PodSpec, path: str) -> list[FieldError]:
-    """Check hostname, subdomain and hostnameOverride."""
-    errors: list[FieldError] = []
-    if spec.hostname:
-        errors += [invalid(f"{path}.hostname", spec.hostname, one) for one in syntax.dns_label_no_dots(spec.hostname)]
-    if spec.subdomain:
-        wrong = syntax.dns_label_no_dots(spec.subdomain)
-        errors += [invalid(f"{path}.subdomain", spec.subdomain, one) for one in wrong]
-    return errors
 
 
 def validate_host_name_override(spec: PodSpec, path: str) -> list[FieldError]:
@@ -188,36 +161,23 @@ def validate_host_name_override(spec: PodSpec, path: str) -> list[FieldError]:
     if name is None:
         return []
     errors: list[FieldError] = []
-    if len(name) > 64:
-        errors.append(too_long(path, 64))
-    else:
-        errors += [invalid(path, name, one) for one in syntax.dns_subdomain(name)]
     if spec.set_hostname_as_fqdn:
         errors.append(forbidden(path, "may not be specified when setHostnameAsFQDN is true"))
     if spec.host_network:
         errors.append(forbidden(path, "may not be specified when hostNetwork is true"))
-    return errors
+    if len(name.encode()) > 64:
+        errors.append(too_long(path, 64))
+    return errors + [invalid(path, name, one) for one in syntax.dns_subdomain(name)]
 
 
-def validate_priority(spec: PodSpec, path: str) -> list[FieldError]:
-    """Check priorityClassName, runtimeClassName, preemptionPolicy and overhead."""
-    errors: list[FieldError] = []
-    if spec.priority_class_name:
-        wrong = syntax.dns_subdomain(spec.priority_class_name)
-        errors += [invalid(f"{path}.priorityClassName", spec.priority_class_name, one) for one in wrong]
-    if spec.runtime_class_name is not None:
-        wrong = syntax.dns_subdomain(spec.runtime_class_name)
-        errors += [invalid(f"{path}.runtimeClassName", spec.runtime_class_name, one) for one in wrong]
-    if spec.preemption_policy == "":
-        errors.append(required(f"{path}.preemptionPolicy"))
-    elif spec.preemption_policy is not None and spec.preemption_policy not in ("Never", "PreemptLowerPriority"):
-        allowed = ("Never", "PreemptLowerPriority")
-        errors.append(unsupported(f"{path}.preemptionPolicy", spec.preemption_policy, allowed))
-    if spec.overhead is not None:
-        from minikubelet.api.types import ResourceRequirements
-
-        errors += validate_resources(ResourceRequirements(limits=spec.overhead), f"{path}.overhead")
-    return errors
+def validate_scheduling_group(spec: PodSpec, path: str) -> list[FieldError]:
+    """Check schedulingGroup."""
+    if spec.scheduling_group is None:
+        return []
+    name, where = spec.scheduling_group.pod_group_name, f"{path}.podGroupName"
+    if name is None:
+        return [invalid(where, None, "must specify one of: `podGroupName`")]
+    return [invalid(where, name, one) for one in syntax.dns_subdomain(name)]
 
 
 def validate_claims(spec: PodSpec, path: str) -> list[FieldError]:
@@ -232,7 +192,7 @@ def validate_claims(spec: PodSpec, path: str) -> list[FieldError]:
             errors.append(duplicate(f"{here}.name", one.name))
         else:
             errors += [invalid(f"{here}.name", one.name, detail) for detail in syntax.dns_label(one.name)]
-        names.add(one.name)
+            names.add(one.name)
         given = [one.resource_claim_name, one.resource_claim_template_name]
         shown = {
             "Name": one.name,
@@ -248,24 +208,4 @@ def validate_claims(spec: PodSpec, path: str) -> list[FieldError]:
         for name, value in zip(("resourceClaimName", "resourceClaimTemplateName"), given, strict=True):
             if value is not None:
                 errors += [invalid(f"{here}.{name}", value, detail) for detail in syntax.dns_subdomain(value)]
-    return errors
-
-
-def validate_os(spec: PodSpec, path: str) -> list[FieldError]:
-    """Check os, and that a Linux Pod has no Windows options."""
-    errors: list[FieldError] = []
-    if spec.os is not None:
-        if not spec.os.name:
-            errors.append(required(f"{path}.os.name"))
-        elif spec.os.name not in ("linux", "windows"):
-            errors.append(unsupported(f"{path}.os", spec.os.name, ("linux", "windows")))
-    if spec.os is None or spec.os.name != "linux":
-        return errors
-    detail = "windows options cannot be set for a linux pod"
-    if spec.security_context is not None and spec.security_context.windows_options is not None:
-        errors.append(forbidden(f"{path}.securityContext.windowsOptions", detail))
-    for group, containers in (("containers", spec.containers), ("initContainers", spec.init_containers or [])):
-        for index, one in enumerate(containers):
-            if one.security_context is not None and one.security_context.windows_options is not None:
-                errors.append(forbidden(f"{path}.{group}[{index}].securityContext.windowsOptions", detail))
     return errors

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from minikubelet.api import syntax
-from minikubelet.api.field_errors import FieldError, duplicate, invalid, required, unsupported
+from minikubelet.api.field_errors import FieldError, duplicate, invalid, required, too_long, unsupported
 from minikubelet.api.types import (
     AppArmorProfile,
     Container,
@@ -20,7 +20,8 @@ from minikubelet.api.types import (
     SeccompProfile,
     SecurityContext,
 )
-from minikubelet.api.validation.volumes import local_path
+from minikubelet.api.validation.paths import local_path
+from minikubelet.api.validation.windows import validate_options
 
 _MAX_ID: Final = 2**31 - 1
 _PROFILES: Final = ("Localhost", "RuntimeDefault", "Unconfined")
@@ -31,6 +32,7 @@ _SYSCTL_RULE: Final = (
 )
 _IPC_SYSCTLS: Final = ("kernel.sem",)
 _IPC_PREFIXES: Final = ("kernel.shm", "kernel.msg", "fs.mqueue.")
+_PATH_MAX: Final = 4095
 
 
 def validate_pod_security(spec: PodSpec, path: str) -> list[FieldError]:
@@ -47,16 +49,20 @@ def validate_pod_security(spec: PodSpec, path: str) -> list[FieldError]:
         ),
         path,
     )
+    if spec.share_process_namespace and spec.host_pid:
+        detail = "ShareProcessNamespace and HostPID cannot both be enabled"
+        errors.append(invalid(f"{path}.shareProcessNamespace", True, detail))
     errors += _sysctls(spec, context, f"{path}.sysctls")
-    for name, value, allowed in (
-        ("fsGroupChangePolicy", context.fs_group_change_policy, ("Always", "OnRootMismatch")),
-        ("supplementalGroupsPolicy", context.supplemental_groups_policy, ("Merge", "Strict")),
-    ):
-        if value is not None and value not in allowed:
-            errors.append(unsupported(f"{path}.{name}", value, allowed))
+    errors += _one_of(context.fs_group_change_policy, ("Always", "OnRootMismatch"), f"{path}.fsGroupChangePolicy")
     errors += _seccomp(context.seccomp_profile, f"{path}.seccompProfile")
-    errors += _windows(context, path)
-    return errors + _apparmor(context.app_armor_profile, f"{path}.appArmorProfile")
+    errors += validate_options(context.windows_options, f"{path}.windowsOptions")
+    errors += _apparmor(context.app_armor_profile, f"{path}.appArmorProfile")
+    errors += _one_of(context.supplemental_groups_policy, ("Merge", "Strict"), f"{path}.supplementalGroupsPolicy")
+    return errors + _one_of(context.se_linux_change_policy, ("MountOption", "Recursive"), f"{path}.seLinuxChangePolicy")
+
+
+def _one_of(value: str | None, allowed: tuple[str, ...], path: str) -> list[FieldError]:
+    return [unsupported(path, value, allowed)] if value is not None and value not in allowed else []
 
 
 def _ids(values: Iterable[tuple[str, int | None]], path: str) -> list[FieldError]:
@@ -73,10 +79,10 @@ def _sysctls(spec: PodSpec, context: PodSecurityContext, path: str) -> list[Fiel
     names: set[str] = set()
     for index, one in enumerate(context.sysctls or ()):
         where = f"{path}[{index}].name"
-        plain = one.name.replace("/", ".")
+        plain = _dotted(one.name)
         if not one.name:
             errors.append(required(where))
-        elif len(one.name) > 253 or not _SYSCTL.fullmatch(one.name):
+        elif len(one.name.encode()) > 253 or not _SYSCTL.fullmatch(one.name):
             errors.append(invalid(where, one.name, _SYSCTL_RULE))
         elif one.name in names:
             errors.append(duplicate(where, one.name))
@@ -86,6 +92,14 @@ def _sysctls(spec: PodSpec, context: PodSecurityContext, path: str) -> list[Fiel
             errors.append(invalid(where, one.name, "may not be specified when 'hostIPC' is true"))
         names.add(one.name)
     return errors
+
+
+def _dotted(name: str) -> str:
+    """Return a sysctl's name with dots between its parts: with slashes, a dot stands for a slash in a part."""
+    first = re.search(r"[./]", name)
+    if first is None or first[0] == ".":
+        return name
+    return name.translate({ord("."): "/", ord("/"): "."})
 
 
 def _seccomp(profile: SeccompProfile | None, path: str) -> list[FieldError]:
@@ -101,7 +115,7 @@ def _seccomp(profile: SeccompProfile | None, path: str) -> list[FieldError]:
         if profile.localhost_profile is None:
             errors.append(required(where, "must be set when seccomp type is Localhost"))
         else:
-            errors += local_path(profile.localhost_profile, where, non_descending=True)
+            errors += local_path(profile.localhost_profile, where)
     elif profile.localhost_profile is not None:
         shown = {"Type": profile.type, "LocalhostProfile": profile.localhost_profile}
         errors.append(invalid(where, shown, "can only be set when seccomp type is Localhost"))
@@ -113,28 +127,22 @@ def _apparmor(profile: AppArmorProfile | None, path: str) -> list[FieldError]:
         return []
     where = f"{path}.localhostProfile"
     name = profile.localhost_profile
-    if profile.type == "Localhost":
-        if name is None or not name.strip():
-            return [required(where, "must be set when AppArmor type is Localhost")]
-        if name != name.strip():
-            return [invalid(where, name, "must not be padded with whitespace")]
-        return []
     errors: list[FieldError] = []
     if not profile.type:
         errors.append(required(f"{path}.type", "type is required when appArmorProfile is set"))
     elif profile.type not in _PROFILES:
         errors.append(unsupported(f"{path}.type", profile.type, _PROFILES))
-    if name is not None:
-        errors.append(invalid(where, name, "can only be set when AppArmor type is Localhost"))
+    elif profile.type != "Localhost":
+        if name is not None:
+            errors.append(invalid(where, name, "can only be set when AppArmor type is Localhost"))
+    elif not name:
+        errors.append(required(where, "must be set when AppArmor type is Localhost"))
+    else:
+        if name != name.strip():
+            errors.append(invalid(where, name, "must not be padded with whitespace"))
+        if len(name.encode()) > _PATH_MAX:
+            errors.append(too_long(where, _PATH_MAX))
     return errors
-
-
-def _windows(context: PodSecurityContext | SecurityContext, path: str) -> list[FieldError]:
-    options = context.windows_options
-    if options is None or options.gmsa_credential_spec != "":
-        return []
-    detail = "gmsaCredentialSpec cannot be an empty string"
-    return [invalid(f"{path}.windowsOptions.gmsaCredentialSpec", "", detail)]
 
 
 def validate_container_security(container: Container, spec: PodSpec, path: str) -> list[FieldError]:
@@ -146,36 +154,46 @@ def validate_container_security(container: Container, spec: PodSpec, path: str) 
     if context.proc_mount is not None:
         if context.proc_mount not in ("Default", "Unmasked"):
             errors.append(unsupported(f"{path}.procMount", context.proc_mount, ("Default", "Unmasked")))
-        elif context.proc_mount == "Unmasked" and spec.host_users is not False:
+        if context.proc_mount == "Unmasked" and spec.host_users is not False:
             detail = "`hostUsers` must be false to use `Unmasked`"
             errors.append(invalid(f"{path}.procMount", context.proc_mount, detail))
     errors += _seccomp(context.seccomp_profile, f"{path}.seccompProfile")
     if context.allow_privilege_escalation is False:
         errors += _escalation(context, path)
-    errors += _windows(context, path)
+    errors += validate_options(context.windows_options, f"{path}.windowsOptions")
     return errors + _apparmor(context.app_armor_profile, f"{path}.appArmorProfile")
 
 
 def _escalation(context: SecurityContext, path: str) -> list[FieldError]:
+    errors: list[FieldError] = []
     if context.privileged:
         detail = "cannot set `allowPrivilegeEscalation` to false and `privileged` to true"
-        return [invalid(path, _go_value(context), detail)]
-    added = (context.capabilities.add if context.capabilities else None) or ()
-    if "CAP_SYS_ADMIN" in added:
-        detail = "cannot set `allowPrivilegeEscalation` to false and `capabilities.Add` CAP_SYS_ADMIN"
-        return [invalid(path, _go_value(context), detail)]
-    return []
+        errors.append(invalid(path, _go_value(context), detail))
+    for one in (context.capabilities.add if context.capabilities else None) or ():
+        if one == "CAP_SYS_ADMIN":
+            detail = "cannot set `allowPrivilegeEscalation` to false and `capabilities.Add` CAP_SYS_ADMIN"
+            errors.append(invalid(path, _go_value(context), detail))
+    return errors
 
 
 def _go_value(context: SecurityContext) -> dict[str, Any]:
     """Return a context as Go shows its struct."""
-    capabilities = context.capabilities
+    capabilities, selinux, windows = context.capabilities, context.se_linux_options, context.windows_options
     seccomp, apparmor = context.seccomp_profile, context.app_armor_profile
     return {
         "Capabilities": None if capabilities is None else {"Add": capabilities.add, "Drop": capabilities.drop},
         "Privileged": context.privileged,
-        "SELinuxOptions": None,
-        "WindowsOptions": None,
+        "SELinuxOptions": None
+        if selinux is None
+        else {"User": selinux.user, "Role": selinux.role, "Type": selinux.type, "Level": selinux.level},
+        "WindowsOptions": None
+        if windows is None
+        else {
+            "GMSACredentialSpecName": windows.gmsa_credential_spec_name,
+            "GMSACredentialSpec": windows.gmsa_credential_spec,
+            "RunAsUserName": windows.run_as_user_name,
+            "HostProcess": windows.host_process,
+        },
         "RunAsUser": context.run_as_user,
         "RunAsGroup": context.run_as_group,
         "RunAsNonRoot": context.run_as_non_root,

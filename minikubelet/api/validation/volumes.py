@@ -6,23 +6,38 @@ Source: kubernetes pkg/apis/core/validation/validation.go `ValidateVolumes` (v1.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from minikubelet.api import syntax
-from minikubelet.api.field_errors import FieldError, duplicate, forbidden, invalid, required, too_long, unsupported
+from minikubelet.api.field_errors import (
+    FieldError,
+    duplicate,
+    forbidden,
+    invalid,
+    quote,
+    required,
+    too_long,
+    unsupported,
+)
 from minikubelet.api.quantity import parse_quantity
 from minikubelet.api.types import (
-    DownwardAPIVolumeFile,
+    AzureDiskVolumeSource,
+    CinderVolumeSource,
+    CSIVolumeSource,
     EphemeralVolumeSource,
     FCVolumeSource,
+    FlockerVolumeSource,
     ISCSIVolumeSource,
-    KeyToPath,
+    LocalObjectReference,
+    NFSVolumeSource,
+    StorageOSVolumeSource,
     Volume,
-    VolumeProjection,
     wire_name,
 )
-from minikubelet.api.validation.fields import validate_volume_field, validate_volume_resource
+from minikubelet.api.validation.claim_template import validate_claim_template
+from minikubelet.api.validation.paths import local_path, no_backsteps, validate_items, validate_mode
+from minikubelet.api.validation.projected import validate_downward_file, validate_projected
 
 _HOST_PATH_TYPES: Final = (
     "",
@@ -34,51 +49,69 @@ _HOST_PATH_TYPES: Final = (
     "FileOrCreate",
     "Socket",
 )
-_ACCESS_MODES: Final = ("ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod")
 _PULL_POLICIES: Final = ("Always", "IfNotPresent", "Never")
-_MODE_RULE: Final = "must be a number between 0 and 0777 (octal), both inclusive"
-_PORTAL: Final = re.compile(
-    r"iqn\.\d{4}-\d{2}\.[a-z0-9.-]+(?::[^,;*&$|\s]+)?$|eui\.[a-zA-Z0-9]{16}$|naa\.[a-zA-Z0-9]{32}$"
-)
-_MINIMUM_TOKEN_S: Final = 600
+_IQN: Final = re.compile(r"iqn\.[0-9]{4}-[0-9]{2}\.([a-zA-Z0-9.-]+)(:[^,;*&$|\s]+)\Z")
+_EUI: Final = re.compile(r"eui.[a-zA-Z0-9]{16}")
+_NAA: Final = re.compile(r"naa.[a-zA-Z0-9]{32}")
+_LONGEST_TARGET: Final = 64
 
 
-def validate_volumes(volumes: Sequence[Volume], path: str) -> tuple[list[FieldError], set[str]]:
-    """Return what is wrong with a Pod's volumes, and the names of those that are in order, which mounts may use."""
+def validate_volumes(volumes: Sequence[Volume], pod: str, path: str) -> tuple[list[FieldError], dict[str, Volume]]:
+    """Return what is wrong with a Pod's volumes, and by name those that are in order, which containers may use."""
     errors: list[FieldError] = []
-    names: set[str] = set()
+    known: dict[str, Volume] = {}
+    created = {f"{pod}-{one.name}" for one in volumes if one.ephemeral is not None}
     for index, volume in enumerate(volumes):
         here = f"{path}[{index}]"
-        found = _validate_source(volume, here)
+        found = _validate_source(volume, pod, here)
         if not volume.name:
             found.append(required(f"{here}.name"))
         else:
-            found += [invalid(f"{here}.name", volume.name, one) for one in syntax.dns_label_no_dots(volume.name)]
-        if volume.name in names:
+            found += [invalid(f"{here}.name", volume.name, one) for one in syntax.dns_label(volume.name)]
+        if volume.name in known:
             found.append(duplicate(f"{here}.name", volume.name))
         if not found:
-            names.add(volume.name)
+            known[volume.name] = volume
         errors += found
-    return errors, names
+        claim = volume.persistent_volume_claim
+        if claim is not None and claim.claim_name in created:
+            detail = "must not reference a PVC that gets created for an ephemeral volume"
+            errors.append(invalid(f"{here}.persistentVolumeClaim.claimName", claim.claim_name, detail))
+    return errors, known
 
 
-def _validate_source(volume: Volume, path: str) -> list[FieldError]:
+def _validate_source(volume: Volume, pod: str, path: str) -> list[FieldError]:
     errors: list[FieldError] = []
     count = 0
     for name in _ORDER:
         source = getattr(volume, name)
         if source is None:
             continue
-        here = f"{path}.{_PATHS.get(name, wire_name(name))}"
         count += 1
         if count > 1:
-            where = "downwarAPI" if name == "downward_api" else wire_name(name)  # spelled so there
-            errors.append(forbidden(f"{path}.{where}", "may not specify more than 1 volume type"))
-            continue
-        errors += _CHECKS[name](source, here)
+            where = f"{path}.{_MISSPELLED.get(name, wire_name(name))}"
+            errors.append(forbidden(where, "may not specify more than 1 volume type"))
+        else:
+            errors += _CHECKS[name](source, f"{path}.{_PATHS.get(name, wire_name(name))}")
+        if name == "iscsi" and source.initiator_name is not None:
+            errors += _iscsi_length(volume.name, source, path)
+        if name == "ephemeral" and count == 1 and pod and volume.name:
+            claim = f"{pod}-{volume.name}"
+            for one in syntax.dns_subdomain(claim):
+                errors.append(invalid(f"{path}.name", volume.name, f"PVC name {quote(claim)}: {one}"))
     if count == 0:
         errors.append(required(path, "must specify a volume type"))
     return errors
+
+
+def _iscsi_length(name: str, source: ISCSIVolumeSource, path: str) -> list[FieldError]:
+    if len(f"{name}:{source.target_portal}".encode()) <= _LONGEST_TARGET:
+        return []
+    detail = (
+        "Total length of <volume name>:<iscsi.targetPortal> must be under 64 characters if iscsi.initiatorName is "
+        "specified."
+    )
+    return [invalid(f"{path}.name", name, detail)]
 
 
 def _required(*names: str) -> Callable[[Any, str], list[FieldError]]:
@@ -94,8 +127,7 @@ def _host_path(source: Any, path: str) -> list[FieldError]:
     if not source.path:
         return [required(f"{path}.path")]
     errors: list[FieldError] = []
-    if ".." in source.path.split("/"):
-        errors.append(invalid(f"{path}.path", source.path, "must not contain '..'"))
+    errors += no_backsteps(source.path, f"{path}.path")
     if (source.type or "") not in _HOST_PATH_TYPES:
         errors.append(unsupported(f"{path}.type", source.type, _HOST_PATH_TYPES))
     return errors
@@ -109,12 +141,14 @@ def _empty_dir(source: Any, path: str) -> list[FieldError]:
 
 def _config_map(source: Any, path: str) -> list[FieldError]:
     errors = [] if source.name else [required(f"{path}.name")]
-    return [*errors, *_mode(source.default_mode, f"{path}.defaultMode"), *_items(source.items, f"{path}.items")]
+    errors += validate_mode(source.default_mode, f"{path}.defaultMode")
+    return errors + validate_items(source.items, f"{path}.items")
 
 
 def _secret(source: Any, path: str) -> list[FieldError]:
     errors = [] if source.secret_name else [required(f"{path}.secretName")]
-    return [*errors, *_mode(source.default_mode, f"{path}.defaultMode"), *_items(source.items, f"{path}.items")]
+    errors += validate_mode(source.default_mode, f"{path}.defaultMode")
+    return errors + validate_items(source.items, f"{path}.items")
 
 
 def _git_repo(source: Any, path: str) -> list[FieldError]:
@@ -134,15 +168,52 @@ def _iscsi(source: ISCSIVolumeSource, path: str) -> list[FieldError]:
     errors = [] if source.target_portal else [required(f"{path}.targetPortal")]
     if not source.iqn:
         errors.append(required(f"{path}.iqn"))
-    elif not source.iqn.startswith(("iqn", "eui", "naa")):
-        errors.append(invalid(f"{path}.iqn", source.iqn, "must be valid format starting with iqn, eui, or naa"))
-    elif not _PORTAL.match(source.iqn):
-        errors.append(invalid(f"{path}.iqn", source.iqn, "must be valid format"))
+    else:
+        errors += _iscsi_name(source.iqn, f"{path}.iqn")
     if not 0 <= source.lun <= 255:
         errors.append(invalid(f"{path}.lun", source.lun, syntax.between(0, 255)))
     if (source.chap_auth_discovery or source.chap_auth_session) and source.secret_ref is None:
         errors.append(required(f"{path}.secretRef"))
+    if source.initiator_name is not None:
+        errors += _iscsi_name(source.initiator_name, f"{path}.initiatorname")
     return errors
+
+
+def _iscsi_name(name: str, path: str) -> list[FieldError]:
+    fits = {"iqn": _IQN.search(name), "eui": _EUI.fullmatch(name), "naa": _NAA.fullmatch(name)}
+    if name[:3] not in fits:
+        return [invalid(path, name, "must be valid format starting with iqn, eui, or naa")]
+    return [] if fits[name[:3]] else [invalid(path, name, "must be valid format")]
+
+
+def _nfs(source: NFSVolumeSource, path: str) -> list[FieldError]:
+    errors = _required("server", "path")(source, path)
+    if not source.path.startswith("/"):
+        errors.append(invalid(f"{path}.path", source.path, "must be an absolute path"))
+    return errors
+
+
+def _cinder(source: CinderVolumeSource, path: str) -> list[FieldError]:
+    errors = _required("volume_id")(source, path)
+    return errors + _secret_name(source.secret_ref, f"{path}.secretRef")
+
+
+def _secret_name(reference: LocalObjectReference | None, path: str) -> list[FieldError]:
+    return [required(f"{path}.name")] if reference is not None and not reference.name else []
+
+
+def _storageos(source: StorageOSVolumeSource, path: str) -> list[FieldError]:
+    name, namespace = source.volume_name, source.volume_namespace
+    errors = [] if name else [required(f"{path}.volumeName")]
+    if name:
+        errors += [invalid(f"{path}.volumeName", name, one) for one in syntax.dns_label(name)]
+    if namespace:
+        errors += [invalid(f"{path}.volumeNamespace", namespace, one) for one in syntax.dns_label(namespace)]
+    return errors + _secret_name(source.secret_ref, f"{path}.secretRef")
+
+
+# As Go's net.SplitHostPort takes it: an IPv6 address stands in brackets, and both may be empty.
+_HOST_AND_PORT: Final = re.compile(r"(\[[^\[\]]*\]|[^:\[\]]*):[^:\[\]]*")
 
 
 def _quobyte(source: Any, path: str) -> list[FieldError]:
@@ -150,86 +221,95 @@ def _quobyte(source: Any, path: str) -> list[FieldError]:
     pair = "must be a host:port pair or multiple pairs separated by commas"
     if not source.registry:
         errors.append(required(f"{path}.registry", pair))
-    elif len(source.tenant) >= 65:
+    elif len(source.tenant.encode()) >= 65:
         errors.append(required(f"{path}.tenant", "must be a UUID and may not exceed a length of 64 characters"))
     else:
-        wrong = [one for one in source.registry.split(",") if one.count(":") != 1 or one.endswith(":")]
+        wrong = [one for one in source.registry.split(",") if not _HOST_AND_PORT.fullmatch(one)]
         errors += [invalid(f"{path}.registry", source.registry, pair) for _ in wrong]
     if not source.volume:
         errors.append(required(f"{path}.volume"))
     return errors
 
 
-def _flocker(source: Any, path: str) -> list[FieldError]:
+def _flocker(source: FlockerVolumeSource, path: str) -> list[FieldError]:
+    errors: list[FieldError] = []
     if not source.dataset_name and not source.dataset_uuid:
-        return [required(path, "one of datasetName and datasetUUID is required")]
+        errors.append(required(path, "one of datasetName and datasetUUID is required"))
     if source.dataset_name and source.dataset_uuid:
-        return [invalid(path, "resource", "datasetName and datasetUUID can not be specified simultaneously")]
+        errors.append(invalid(path, "resource", "datasetName and datasetUUID can not be specified simultaneously"))
     if "/" in source.dataset_name:
-        return [invalid(f"{path}.datasetName", source.dataset_name, "must not contain '/'")]
-    return []
+        errors.append(invalid(f"{path}.datasetName", source.dataset_name, "must not contain '/'"))
+    return errors
 
 
 def _fc(source: FCVolumeSource, path: str) -> list[FieldError]:
     names, wwids = source.target_ww_ns or [], source.wwids or []
+    errors: list[FieldError] = []
     if not names and not wwids:
-        return [required(f"{path}.targetWWNs", "must specify either targetWWNs or wwids, but not both")]
+        errors.append(required(f"{path}.targetWWNs", "must specify either targetWWNs or wwids, but not both"))
     if names and wwids:
         detail = "targetWWNs and wwids can not be specified simultaneously"
-        return [invalid(f"{path}.targetWWNs", names, detail)]
-    if names:
-        if source.lun is None:
-            return [required(f"{path}.lun", "lun is required if targetWWNs is specified")]
-        if not 0 <= source.lun <= 255:
-            return [invalid(f"{path}.lun", source.lun, syntax.between(0, 255))]
-    return []
+        errors.append(invalid(f"{path}.targetWWNs", names, detail))
+    if names and source.lun is None:
+        errors.append(required(f"{path}.lun", "lun is required if targetWWNs is specified"))
+    elif names and source.lun is not None and not 0 <= source.lun <= 255:
+        errors.append(invalid(f"{path}.lun", source.lun, syntax.between(0, 255)))
+    return errors
 
 
 def _flex(source: Any, path: str) -> list[FieldError]:
     errors = [] if source.driver else [required(f"{path}.driver")]
     for key in source.options or {}:
-        prefix = key.partition("/")[0] if "/" in key else ""
-        reserved = ("kubernetes.io", "k8s.io")
-        if prefix in reserved or prefix.endswith(tuple("." + one for one in reserved)):
+        space = "." + key.partition("/")[0].lower()
+        if space.endswith((".kubernetes.io", ".k8s.io")):
             detail = "kubernetes.io and k8s.io namespaces are reserved"
             errors.append(invalid(f"{path}.options[{key}]", key, detail))
     return errors
 
 
-def _csi(source: Any, path: str) -> list[FieldError]:
-    errors = csi_driver(source.driver, f"{path}.driver")
-    if source.node_publish_secret_ref is not None and not source.node_publish_secret_ref.name:
+def _csi(source: CSIVolumeSource, path: str) -> list[FieldError]:
+    errors: list[FieldError] = []
+    if not source.driver:
+        errors.append(required(f"{path}.driver"))
+    else:
+        if len(source.driver.encode()) > 63:
+            errors.append(too_long(f"{path}.driver", 63))
+        wrong = syntax.dns_subdomain(source.driver.lower())
+        errors += [invalid(f"{path}.driver", source.driver, one) for one in wrong]
+    reference = source.node_publish_secret_ref
+    if reference is not None and not reference.name:
         errors.append(required(f"{path}.nodePublishSecretRef.name"))
+    elif reference is not None:
+        errors += [invalid(f"{path}.name", reference.name, one) for one in syntax.dns_subdomain(reference.name)]
     return errors
 
 
-def csi_driver(name: str, path: str) -> list[FieldError]:
-    """Check a CSI driver's name."""
-    if not name:
-        return [required(path)]
-    if len(name) > 63:
-        return [too_long(path, 63)]
-    return [invalid(path, name, one) for one in syntax.dns_subdomain(name)]
+_MANAGED_DISK: Final = (
+    "/subscriptions/{sub-id}/resourcegroups/{group-name}/providers/microsoft.compute/disks/{disk-id}",
+)
+_BLOB_DISK: Final = ("https://{account-name}.blob.core.windows.net/{container-name}/{disk-name}.vhd",)
 
 
-def _azure_disk(source: Any, path: str) -> list[FieldError]:
-    errors: list[FieldError] = []
-    if not source.disk_name:
-        errors.append(required(f"{path}.diskName"))
-    if not source.disk_uri:
-        errors.append(required(f"{path}.diskURI"))
+def _azure_disk(source: AzureDiskVolumeSource, path: str) -> list[FieldError]:
+    errors = _required("disk_name", "disk_uri")(source, path)
     modes = ("None", "ReadOnly", "ReadWrite")
     if source.caching_mode is not None and source.caching_mode not in modes:
         errors.append(unsupported(f"{path}.cachingMode", source.caching_mode, modes))
     kinds = ("Dedicated", "Managed", "Shared")
     if source.kind is not None and source.kind not in kinds:
         errors.append(unsupported(f"{path}.kind", source.kind, kinds))
+    if source.kind == "Managed" and not source.disk_uri.startswith("/subscriptions/"):
+        errors.append(unsupported(f"{path}.diskURI", source.disk_uri, _MANAGED_DISK))
+    if source.kind not in (None, "Managed") and not source.disk_uri.startswith("https://"):
+        errors.append(unsupported(f"{path}.diskURI", source.disk_uri, _BLOB_DISK))
     return errors
 
 
 def _image(source: Any, path: str) -> list[FieldError]:
     errors = [] if source.reference else [required(f"{path}.reference")]
-    if source.pull_policy and source.pull_policy not in _PULL_POLICIES:
+    if not source.pull_policy:
+        errors.append(required(f"{path}.pullPolicy"))
+    elif source.pull_policy not in _PULL_POLICIES:
         errors.append(unsupported(f"{path}.pullPolicy", source.pull_policy, _PULL_POLICIES))
     return errors
 
@@ -238,161 +318,19 @@ def _ephemeral(source: EphemeralVolumeSource, path: str) -> list[FieldError]:
     template = source.volume_claim_template
     if template is None:
         return [required(f"{path}.volumeClaimTemplate")]
-    here = f"{path}.volumeClaimTemplate.spec"
-    spec = template.spec
-    errors: list[FieldError] = []
-    if not spec.access_modes:
-        errors.append(required(f"{here}.accessModes", "at least 1 access mode is required"))
-    for mode in spec.access_modes or ():
-        if mode not in _ACCESS_MODES:
-            errors.append(unsupported(f"{here}.accessModes", mode, _ACCESS_MODES))
-    size = (spec.resources.requests or {}).get("storage")
-    if size is None:
-        errors.append(required(f"{here}.resources[storage]"))
-    elif parse_quantity(size).nanos <= 0:
-        errors.append(invalid(f"{here}.resources[storage]", size, "must be greater than zero"))
-    return errors
+    return validate_claim_template(template, f"{path}.volumeClaimTemplate")
 
 
 def _downward(source: Any, path: str) -> list[FieldError]:
-    errors = _mode(source.default_mode, f"{path}.defaultMode")
+    errors = validate_mode(source.default_mode, f"{path}.defaultMode")
     for one in source.items or ():
-        errors += _downward_file(one, path)
+        errors += validate_downward_file(one, path)
     return errors
 
 
-def _downward_file(one: DownwardAPIVolumeFile, path: str) -> list[FieldError]:
-    errors: list[FieldError] = []
-    if not one.path:
-        errors.append(required(f"{path}.path"))
-    errors += local_path(one.path, f"{path}.path", non_descending=True)
-    if one.field_ref is not None:
-        errors += validate_volume_field(one.field_ref, f"{path}.fieldRef")
-        if one.resource_field_ref is not None:
-            detail = "fieldRef and resourceFieldRef can not be specified simultaneously"
-            errors.append(invalid(path, "resource", detail))
-    elif one.resource_field_ref is not None:
-        errors += validate_volume_resource(one.resource_field_ref, f"{path}.resourceFieldRef")
-    else:
-        errors.append(required(path, "one of fieldRef and resourceFieldRef is required"))
-    return [*errors, *_mode(one.mode, f"{path}.mode")]
-
-
-def _projected(source: Any, path: str) -> list[FieldError]:
-    errors = _mode(source.default_mode, f"{path}.defaultMode")
-    paths: set[str] = set()
-    for index, one in enumerate(source.sources or ()):
-        errors += _projection(one, f"{path}.sources[{index}]", path, paths)
-    return errors
-
-
-def _projection(one: VolumeProjection, path: str, top: str, paths: set[str]) -> list[FieldError]:
-    errors: list[FieldError] = []
-    count = 0
-
-    def begin() -> bool:
-        nonlocal count
-        count += 1
-        if count > 1:
-            errors.append(forbidden(path, "may not specify more than 1 volume type per source"))
-        return count == 1
-
-    def take(name: str) -> None:
-        if name:
-            if name in paths:
-                errors.append(invalid(top, name, "conflicting duplicate paths"))
-            paths.add(name)
-
-    if one.secret is not None and begin():
-        if not one.secret.name:
-            errors.append(required(f"{path}.secret.name"))
-        errors += _items(one.secret.items, f"{path}.secret.items")
-        for item in one.secret.items or ():
-            take(item.path)
-    if one.config_map is not None and begin():
-        if not one.config_map.name:
-            errors.append(required(f"{path}.configMap.name"))
-        errors += _items(one.config_map.items, f"{path}.configMap.items")
-        for item in one.config_map.items or ():
-            take(item.path)
-    if one.downward_api is not None and begin():
-        for file in one.downward_api.items or ():
-            errors += _downward_file(file, f"{path}.downwardAPI")
-            take(file.path)
-    if one.service_account_token is not None and begin():
-        errors += _token(one, path, top)
-        take(one.service_account_token.path)
-    if one.cluster_trust_bundle is not None and begin():
-        errors += _trust_bundle(one.cluster_trust_bundle, f"{path}.clusterTrustBundle")
-        take(one.cluster_trust_bundle.path)
-    return errors
-
-
-def _token(one: VolumeProjection, path: str, top: str) -> list[FieldError]:
-    token = one.service_account_token
-    if token is None:
-        return []
-    errors: list[FieldError] = []
-    seconds = token.expiration_seconds
-    where = f"{path}.serviceAccountToken.expirationSeconds"
-    if seconds is not None and seconds < _MINIMUM_TOKEN_S:
-        errors.append(invalid(where, seconds, "may not specify a duration less than 10 minutes"))
-    if seconds is not None and seconds > 1 << 32:
-        errors.append(invalid(where, seconds, "may not specify a duration larger than 2^32 seconds"))
-    if not token.path:
-        return [*errors, required(f"{path}.serviceAccountToken.path")]
-    return errors + local_path(token.path, f"{top}.path", non_descending=True)
-
-
-def _trust_bundle(bundle: Any, path: str) -> list[FieldError]:
-    errors: list[FieldError] = []
-    if bundle.name is not None and bundle.signer_name is not None:
-        shown = {
-            "Name": bundle.name,
-            "SignerName": bundle.signer_name,
-            "LabelSelector": None,
-            "Optional": bundle.optional,
-            "Path": bundle.path,
-        }
-        errors.append(invalid(path, shown, "only one of name and signerName may be used"))
-    elif bundle.name is None and bundle.signer_name is None:
-        errors.append(required(path, "either name or signerName must be specified"))
-    if not bundle.path:
-        errors.append(required(f"{path}.path"))
-    return errors
-
-
-def _mode(mode: int | None, path: str) -> list[FieldError]:
-    return [invalid(path, mode, _MODE_RULE)] if mode is not None and not 0 <= mode <= 0o777 else []
-
-
-def _items(items: Iterable[KeyToPath] | None, path: str) -> list[FieldError]:
-    errors: list[FieldError] = []
-    for index, one in enumerate(items or ()):
-        here = f"{path}[{index}]"
-        if not one.key:
-            errors.append(required(f"{here}.key"))
-        if not one.path:
-            errors.append(required(f"{here}.path"))
-        errors += local_path(one.path, f"{here}.path", non_descending=True)
-        errors += _mode(one.mode, f"{here}.mode")
-    return errors
-
-
-def local_path(text: str, path: str, *, non_descending: bool = False) -> list[FieldError]:
-    """Check a path that must stay below a volume."""
-    errors: list[FieldError] = []
-    if text.startswith("/"):
-        errors.append(invalid(path, text, "must be a relative path"))
-    if ".." in text.split("/"):
-        errors.append(invalid(path, text, "must not contain '..'"))
-    if non_descending and text.startswith("..") and not text.startswith("../"):
-        errors.append(invalid(path, text, "must not start with '..'"))
-    return errors
-
-
-# Where Kubernetes' own paths are not the field's name.
+# Where Kubernetes' own paths are not the field's name: what is wrong in it, and that there is another beside it.
 _PATHS: Final = {"gce_persistent_disk": "persistentDisk"}
+_MISSPELLED: Final = {"downward_api": "downwarAPI", "cephfs": "cephFS"}
 _CHECKS: Final[dict[str, Callable[[Any, str], list[FieldError]]]] = {
     "empty_dir": _empty_dir,
     "host_path": _host_path,
@@ -400,13 +338,13 @@ _CHECKS: Final[dict[str, Callable[[Any, str], list[FieldError]]]] = {
     "gce_persistent_disk": _disk,
     "aws_elastic_block_store": _disk,
     "secret": _secret,
-    "nfs": _required("server", "path"),
+    "nfs": _nfs,
     "iscsi": _iscsi,
     "glusterfs": _required("endpoints", "path"),
     "flocker": _flocker,
     "persistent_volume_claim": _required("claim_name"),
     "rbd": _required("monitors", "image"),
-    "cinder": _required("volume_id"),
+    "cinder": _cinder,
     "cephfs": _required("monitors"),
     "quobyte": _quobyte,
     "downward_api": _downward,
@@ -418,8 +356,8 @@ _CHECKS: Final[dict[str, Callable[[Any, str], list[FieldError]]]] = {
     "photon_persistent_disk": _required("pd_id"),
     "portworx_volume": _required("volume_id"),
     "azure_disk": _azure_disk,
-    "storageos": _required("volume_name"),
-    "projected": _projected,
+    "storageos": _storageos,
+    "projected": validate_projected,
     "scale_io": _required("gateway", "system", "volume_name"),
     "csi": _csi,
     "ephemeral": _ephemeral,

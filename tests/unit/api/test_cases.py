@@ -1,8 +1,4 @@
-"""What Kubernetes 1.36.2's own code says of a thousand manifests, line by line (tests/data/cases/README.md).
-
-Lines that do not hold yet are listed by id in tests/data/cases_open.txt and expected to fail: one that begins to hold
-makes the suite fail until it is taken off the list.
-"""
+"""What Kubernetes 1.36.2's own code says of a thousand manifests, line by line (tests/data/cases/README.md)."""
 
 from __future__ import annotations
 
@@ -19,14 +15,12 @@ from minikubelet.api.quantity import QuantityError, parse_quantity
 from minikubelet.api.source import SourceError, decode_text, read_documents
 
 DATA = Path(__file__).parents[2] / "data"
-OPEN = set((DATA / "cases_open.txt").read_text().split())
 
 
 def cases(name: str) -> list[Any]:
     """Return the lines of a file as parameters."""
     lines = [json.loads(line) for line in (DATA / "cases" / f"{name}.jsonl").read_text().splitlines()]
-    marks = pytest.mark.xfail(strict=True, reason="not there yet")
-    return [pytest.param(one, id=one["id"], marks=[marks] if f"{name}/{one['id']}" in OPEN else []) for one in lines]
+    return [pytest.param(one, id=one["id"]) for one in lines]
 
 
 def text_of(case: dict[str, Any]) -> bytes:

@@ -1,0 +1,119 @@
+"""The rules for annotations that Kubernetes itself reads from Pods.
+
+Source: kubernetes pkg/apis/core/validation/validation.go `ValidatePodSpecificAnnotations`,
+`validateSeccompAnnotationsAndFields`, `validateAppArmorAnnotationsAndFieldsMatchOnCreate` (v1.36).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Final
+
+import msgspec
+
+from minikubelet.api.field_errors import FieldError, forbidden, invalid, quote
+from minikubelet.api.types import AppArmorProfile, Container, Pod, PodSpec, SeccompProfile, Toleration
+from minikubelet.api.validation.affinity import validate_tolerations
+from minikubelet.api.validation.paths import local_path
+
+_TOLERATIONS: Final = "scheduler.alpha.kubernetes.io/tolerations"
+_DELETION_COST: Final = "controller.kubernetes.io/pod-deletion-cost"
+_SECCOMP_POD: Final = "seccomp.security.alpha.kubernetes.io/pod"
+_SECCOMP_CONTAINER: Final = "container.seccomp.security.alpha.kubernetes.io/"
+_APPARMOR: Final = "container.apparmor.security.beta.kubernetes.io/"
+_LOCALHOST: Final = "localhost/"
+_INT32: Final = range(-(2**31), 2**31)
+
+
+def validate_annotations(pod: Pod, path: str) -> list[FieldError]:
+    """Return what is wrong with the annotations that mean something."""
+    found = pod.metadata.annotations or {}
+    errors: list[FieldError] = []
+    if found.get(_TOLERATIONS):
+        errors += _tolerations(found[_TOLERATIONS], path)
+    cost = found.get(_DELETION_COST)
+    if cost is not None and not (re.fullmatch(r"0|-?[1-9][0-9]{0,9}", cost) and int(cost) in _INT32):
+        errors.append(invalid(f"{path}[{_DELETION_COST}]", cost, "must be a 32bit integer"))
+    if _SECCOMP_POD in found:
+        errors += _seccomp(found[_SECCOMP_POD], f"{path}.{_SECCOMP_POD}")
+    for key, value in found.items():
+        if key.startswith(_SECCOMP_CONTAINER):
+            errors += _seccomp(value, f"{path}.{key}")
+    names = {one.name for _, one in _containers(pod.spec, "")}
+    for key, value in found.items():
+        if key.startswith(_APPARMOR):
+            errors += _apparmor(key.removeprefix(_APPARMOR), value, names, f"{path}[{key}]")
+    return errors
+
+
+def _containers(spec: PodSpec, path: str) -> Iterator[tuple[str, Container]]:
+    for name, group in (
+        ("initContainers", spec.init_containers),
+        ("containers", spec.containers),
+        ("ephemeralContainers", spec.ephemeral_containers),
+    ):
+        for index, one in enumerate(group or ()):
+            yield f"{path}.{name}[{index}]", one
+
+
+def _tolerations(text: str, path: str) -> list[FieldError]:
+    try:
+        found = msgspec.json.decode(text.encode(), type=list[Toleration] | None)
+    except msgspec.MsgspecError as error:
+        return [invalid(path, _TOLERATIONS, str(error))]
+    return validate_tolerations(found or (), f"{path}.{_TOLERATIONS}")
+
+
+def _seccomp(profile: str, path: str) -> list[FieldError]:
+    if profile in ("runtime/default", "docker/default", "unconfined"):
+        return []
+    if profile.startswith(_LOCALHOST):
+        return local_path(profile.removeprefix(_LOCALHOST), path)
+    return [invalid(path, profile, "must be a valid seccomp profile")]
+
+
+def _apparmor(container: str, profile: str, names: set[str], path: str) -> list[FieldError]:
+    errors = [] if container in names else [invalid(path, container, "container not found")]
+    if profile not in ("", "runtime/default", "unconfined") and not profile.startswith(_LOCALHOST):
+        errors.append(invalid(path, profile, f"invalid AppArmor profile name: {quote(profile)}"))
+    return errors
+
+
+def validate_profiles_match(pod: Pod, path: str) -> list[FieldError]:
+    """Check that fields and the older annotations ask for the same profiles."""
+    found = pod.metadata.annotations or {}
+    spec, context = pod.spec, pod.spec.security_context
+    errors: list[FieldError] = []
+    if context is not None and context.seccomp_profile is not None and _SECCOMP_POD in found:
+        where = f"{path}.securityContext.seccompProfile"
+        errors += _match("seccomp", found[_SECCOMP_POD], context.seccomp_profile, where)
+    for here, one in _containers(spec, path):
+        own = one.security_context.seccomp_profile if one.security_context is not None else None
+        annotation = found.get(_SECCOMP_CONTAINER + one.name)
+        if own is not None and annotation is not None:
+            errors += _match("seccomp", annotation, own, f"{here}.securityContext.seccompProfile")
+    if spec.os is not None and spec.os.name == "windows":
+        return errors
+    for here, one in _containers(spec, path):
+        profile = one.security_context.app_armor_profile if one.security_context is not None else None
+        profile = profile or (context.app_armor_profile if context is not None else None)
+        annotation = found.get(_APPARMOR + one.name)
+        if profile is not None and annotation is not None:
+            errors += _match("apparmor", annotation, profile, f"{here}.securityContext.appArmorProfile")
+    return errors
+
+
+def _match(what: str, annotation: str, profile: SeccompProfile | AppArmorProfile, path: str) -> list[FieldError]:
+    match profile.type:
+        case "Unconfined":
+            fits = annotation == "unconfined"
+        case "RuntimeDefault":
+            fits = annotation == "runtime/default" or (what == "seccomp" and annotation == "docker/default")
+        case "Localhost":
+            fits = annotation.startswith(_LOCALHOST)
+            if fits and annotation.removeprefix(_LOCALHOST) != profile.localhost_profile:
+                return [forbidden(f"{path}.localhostProfile", f"{what} profile in annotation and field must match")]
+        case _:
+            return []
+    return [] if fits else [forbidden(f"{path}.type", f"{what} type in annotation and field must match")]
