@@ -36,6 +36,7 @@ PR_SET_DUMPABLE: Final = 4
 PR_SET_NAME: Final = 15
 PR_CAPBSET_DROP: Final = 24
 PR_SET_NO_NEW_PRIVS: Final = 38
+_PR_GET_NO_NEW_PRIVS: Final = 39
 PR_SET_CHILD_SUBREAPER: Final = 36
 PR_SET_SECCOMP: Final = 22
 PR_SET_KEEPCAPS: Final = 8
@@ -83,6 +84,7 @@ _mount: Final = _function("mount", _text, _text, _text, _ulong, _text)
 _umount2: Final = _function("umount2", _text, _int)
 _prctl: Final = _function("prctl", _int, _ulong, _ulong, _ulong, _ulong)
 _prctl_text: Final = _function("prctl", _int, _text, _ulong, _ulong, _ulong)
+_signal: Final = _function("signal", _int, ctypes.c_void_p)
 _memmove: Final = _function("memmove", ctypes.c_void_p, _text, _size)
 # Through `syscall` every argument is a long; a pointer is given as the address or the bytes themselves.
 _syscall: Final = _libc.syscall
@@ -146,6 +148,16 @@ def pivot_root(new_root: str, put_old: str) -> None:
 def prctl(option: int, argument: int = 0, argument3: int = 0) -> None:
     """See prctl(2)."""
     _check(_prctl(option, argument, argument3, 0, 0))
+
+
+def has_no_new_privs() -> bool:
+    """Tell whether this process can gain no privileges any more."""
+    return bool(_prctl(_PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0))
+
+
+def reset_signal(number: int) -> None:
+    """Give a signal its default action, past Python's own handling: for a process about to execute a program."""
+    _signal(number, None)
 
 
 def set_process_name(name: str) -> None:

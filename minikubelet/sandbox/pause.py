@@ -47,6 +47,8 @@ _LOCK_LIMIT_S: Final = 10.0
 # After a handler's failure the loop rests, so that one that fails again and again cannot take a whole processor.
 _FAILURE_PAUSE_S: Final = 0.05
 _RETRY_S: Final = 1.0
+# A family that forks faster than it is killed is given up after this many rounds; its container's end ends it.
+_KILL_ROUNDS: Final = 20
 
 
 def boot_time() -> float:
@@ -82,12 +84,12 @@ class Running:
 class Execution:
     """One command that was started inside a running container."""
 
-    def __init__(self, connection: Connection, number: int, pid: int, output: int, limit: int) -> None:
+    def __init__(self, connection: Connection, number: int, limit: int, *, status: int, output: int) -> None:
         self.connection = connection
         self.number = number
-        self.pid = pid
-        self.output = output
         self.limit = limit
+        self.status = status  # where the process reports why it could not become the command
+        self.output = output  # what it prints; -1 with streams of the client's own
         self.data = bytearray()
         self.deadline: float | None = None
         self.timed_out = False
@@ -137,6 +139,7 @@ class Pause:
         """Take up work: signals, socket, sandbox record; tell the daemon that made us."""
         reading, writing = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(writing, warn_on_full_buffer=False)  # the handlers are there since the fork server
+        spawn.look_up()
         self.watch(reading, self.on_signal)
         listener = self.listen()
         self.watch(listener.fileno(), lambda _: self.on_connect(listener))
@@ -790,6 +793,8 @@ class Pause:
         """Fork into a container's namespaces and run a command.
 
         Given descriptors become its standard streams; with `console` the only one is where its terminal is sent.
+        Nothing here waits for the new process: it may hang on its way to the command (a dead network file system), and
+        the pod with it. What it reports is read when it has ended.
         """
         spec = running.spec
         if message.get("env"):
@@ -797,25 +802,27 @@ class Pause:
         point("exec.fork")
         console = descriptors[0] if message.get("console") else -1
         given = [] if console >= 0 else descriptors
-        pid, output, reports = self.fork_execution(spec, message["command"], running.pid, given, console)
-        failure = next((one for one in reports if "failed" in one), None)
-        if failure is not None:
-            os.waitpid(pid, 0)
-            if output >= 0:
-                os.close(output)
-            raise OSError(0, failure["message"])
-        execution = Execution(connection, message["id"], pid, output, int(message.get("limit", 10240)))
-        execution.streams = bool(descriptors)
         timeout = message.get("timeout")
-        execution.deadline = boot_time() + timeout if timeout is not None else None
+        deadline = boot_time() + timeout if timeout is not None else None
+        adopts = timeout is not None
+        pid, status, output = self.fork_execution(spec, message["command"], running.pid, given, console, adopts)
+        execution = Execution(connection, message["id"], int(message.get("limit", 10240)), status=status, output=output)
+        execution.streams = bool(descriptors)
+        execution.deadline = deadline
         self.executions[pid] = execution
         if output >= 0:
             self.watch(output, lambda _: self.on_execution_output(execution))
 
     def fork_execution(
-        self, spec: ContainerSpec, command: list[str], target: int, descriptors: list[int], console: int
-    ) -> tuple[int, int, list[Message]]:
-        """Fork the command's process; return its pid, its output (-1: given descriptors) and what it reports."""
+        self,
+        spec: ContainerSpec,
+        command: list[str],
+        target: int,
+        descriptors: list[int],
+        console: int,
+        adopts: bool,
+    ) -> tuple[int, int, int]:
+        """Fork the command's process; return its pid, where it reports, and its output (-1: given descriptors)."""
         ours: list[int] = []
         kept: list[int] = []
         try:
@@ -842,7 +849,7 @@ class Pause:
             ours.append(pidfd)
             pid = self.fork_into(None if self.spec.share_pid or self.spec.host_pid else pidfd)
             if pid == 0:
-                self.become_execution(spec, command, status, streams, pidfd, console)
+                self.become_execution(spec, command, status, streams, pidfd, console, adopts)
         except OSError:
             for descriptor in kept:
                 os.close(descriptor)
@@ -850,10 +857,17 @@ class Pause:
         finally:
             for descriptor in ours:
                 os.close(descriptor)
-        return pid, output, read_reports(reading, pid)
+        return pid, reading, output
 
     def become_execution(
-        self, spec: ContainerSpec, command: list[str], status: int, streams: list[int], pidfd: int, console: int
+        self,
+        spec: ContainerSpec,
+        command: list[str],
+        status: int,
+        streams: list[int],
+        pidfd: int,
+        console: int,
+        adopts: bool,
     ) -> NoReturn:
         """Run in the child: connect the streams, then enter the container and execute the command."""
         try:
@@ -869,6 +883,7 @@ class Pause:
                 user_namespace=self.user_namespace,
                 id_map=self.spec.user_namespace,
                 console=console,
+                adopts=adopts,
             )
         finally:
             os._exit(128)
@@ -892,6 +907,10 @@ class Pause:
             os.close(execution.output)
             execution.output = -1
 
+    def close_execution(self, execution: Execution) -> None:
+        self.close_output(execution)
+        os.close(execution.status)
+
     def end_execution(self, execution: Execution, status: int) -> None:
         """Answer the request: the command has ended, whoever still holds its output open."""
         while execution.output >= 0 and len(execution.data) < execution.limit:
@@ -902,7 +921,13 @@ class Pause:
             if not data:
                 break
             execution.data += data[: execution.limit - len(execution.data)]
-        self.close_output(execution)
+        report = os.read(execution.status, 65536)  # at its end, but for what the process wrote
+        self.close_execution(execution)
+        if report:
+            cause = from_line(report.splitlines()[-1])["message"]
+            error = f"OCI runtime exec failed: exec failed: unable to start container process: {cause}: unknown"
+            self.send(execution.connection, {"re": execution.number, "error": error})
+            return
         code = os.waitstatus_to_exitcode(status)
         self.answer(execution, code if code >= 0 else 128 - code)
 
@@ -925,11 +950,10 @@ class Pause:
         now = boot_time()
         for pid, execution in list(self.executions.items()):
             if execution.deadline is not None and execution.deadline <= now:
-                execution.deadline = None
                 execution.timed_out = True
-                kill_tree(pid)
-                self.close_output(execution)
                 del self.executions[pid]
+                kill_family(pid)
+                self.close_execution(execution)
                 self.answer(execution, 137)
 
 
@@ -1100,15 +1124,37 @@ def replace_spec(spec: ContainerSpec, changes: dict[str, Any]) -> ContainerSpec:
     return replace(spec, **changes)
 
 
+def kill_family(pid: int) -> None:
+    """Kill a process that adopts its orphans, with all that it and they have begun, however they hide from it."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGSTOP)  # so that it begins nothing more, and stays to adopt
+    killed = {pid}
+    for _ in range(_KILL_ROUNDS):
+        victims = set(family(pid)) - killed
+        if not victims:
+            break
+        killed |= victims
+        for one in victims:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(one, signal.SIGKILL)
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+
+
 def kill_tree(pid: int) -> None:
     """Kill a process and its descendants; for the first process of a PID namespace the kernel does the rest."""
-    victims = [pid]
-    for one in victims:
-        with contextlib.suppress(OSError):
-            victims.extend(int(child) for child in read_small(f"/proc/{one}/task/{one}/children").split())
-    for one in victims:
+    for one in family(pid):
         with contextlib.suppress(OSError):
             os.kill(one, signal.SIGKILL)
+
+
+def family(pid: int) -> list[int]:
+    """Return a process and its descendants."""
+    found = [pid]
+    for one in found:
+        with contextlib.suppress(OSError):
+            found.extend(int(child) for child in read_small(f"/proc/{one}/task/{one}/children").split())
+    return found
 
 
 def oom_kills(cgroup: str) -> int:

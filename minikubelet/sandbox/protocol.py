@@ -17,7 +17,8 @@ from typing import Any, Final
 VERSION: Final = 2  # since 2: attach, cancel, terminals made in the container
 MAX_MESSAGE: Final = 16 * 1024 * 1024
 _MAX_DESCRIPTORS: Final = 8
-_READ_SIZE: Final = 256 * 1024
+# Below what malloc maps anew for each read.
+_READ_SIZE: Final = 64 * 1024
 
 Message = dict[str, Any]
 

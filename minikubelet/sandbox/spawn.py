@@ -31,6 +31,7 @@ import errno
 import json
 import os
 import signal
+from functools import cache
 from typing import Any, Final, NoReturn
 
 from minikubelet.linux import libc
@@ -41,8 +42,6 @@ from minikubelet.sandbox.spec import ContainerSpec, IdMap
 from minikubelet.sandbox.terminal import connect_terminal
 
 DEFAULT_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-_LAST_CAPABILITY: Final = 63
-_RESET_SIGNALS: Final = tuple(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP})
 
 
 class Reporter:
@@ -120,6 +119,7 @@ def run_container(
         if user_namespace >= 0:
             reporter.step("enter user namespace")
             libc.setns(user_namespace, libc.CLONE_NEWUSER)
+            own_capabilities.cache_clear()  # all of them, over what belongs to that namespace
             libc.unshare(libc.CLONE_NEWNS)
         become(spec, reporter)
         reporter.step("set death signal")
@@ -143,8 +143,20 @@ def run_exec(
     user_namespace: int,
     id_map: IdMap | None,
     console: int = -1,
+    adopts: bool = False,
 ) -> NoReturn:
-    """Become a further process inside a running container, with a terminal if `console` is a socket; never returns."""
+    """Become a further process inside a running container; never returns.
+
+    Args:
+        spec: The container.
+        argv: The command.
+        reporter: Where failures go.
+        pidfd: The container's main process, whose mount and control group namespaces it joins.
+        user_namespace: The pod's, -1 without one.
+        id_map: Of that namespace.
+        console: A socket that its terminal is sent to, -1 for no terminal.
+        adopts: Orphans of the command become its children, not the container's, so that they can be found and ended.
+    """
     try:
         shield(reporter)
         reporter.step("session")
@@ -161,8 +173,11 @@ def run_exec(
         if user_namespace >= 0:
             reporter.step("enter user namespace")
             libc.setns(user_namespace, libc.CLONE_NEWUSER)
+            own_capabilities.cache_clear()  # all of them, over what belongs to that namespace
         become(spec, reporter)
         libc.prctl(libc.PR_SET_PDEATHSIG, signal.SIGKILL)
+        if adopts:
+            libc.prctl(libc.PR_SET_CHILD_SUBREAPER, 1)
         reporter.step("change directory")
         os.chdir(spec.cwd)
         reporter.step("exec")
@@ -178,12 +193,47 @@ def shield(reporter: Reporter) -> None:
     libc.prctl(libc.PR_SET_DUMPABLE, 0)
 
 
+def look_up() -> None:
+    """Look up, in the pause, what all its children need to know: in a new process each page touched costs."""
+    ignored_signals()
+    blocks_signals()
+    own_capabilities()
+    last_capability()
+
+
+@cache
+def ignored_signals() -> tuple[int, ...]:
+    """Return the signals that a pause ignores: an exec resets handlers, but a program inherits what is ignored."""
+    return tuple(one for one in signal.valid_signals() if signal.getsignal(one) is signal.SIG_IGN)
+
+
+@cache
+def blocks_signals() -> bool:
+    """Tell whether a pause blocks signals, which it may have from whoever started the daemon."""
+    return bool(signal.pthread_sigmask(signal.SIG_BLOCK, ()))
+
+
+@cache
+def own_capabilities() -> int:
+    """Return the capabilities that a pause has to give, as a bit mask."""
+    for line in read_small("/proc/self/status").splitlines():
+        if line.startswith(b"CapPrm:"):
+            return int(line.split()[1], 16)
+    return 0
+
+
+@cache
+def last_capability() -> int:
+    """Return the highest number of a capability that this kernel knows."""
+    return int(read_small("/proc/sys/kernel/cap_last_cap"))
+
+
 def reset_signals() -> None:
-    """Undo the handlers and the mask that a pause has."""
-    for number in _RESET_SIGNALS:
-        with contextlib.suppress(OSError, ValueError):
-            signal.signal(number, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    """Undo what a pause ignores or blocks."""
+    for number in ignored_signals():
+        libc.reset_signal(number)
+    if blocks_signals():
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
 def join_cgroups(directories: list[str]) -> None:
@@ -216,14 +266,9 @@ def become(spec: ContainerSpec, reporter: Reporter) -> None:
         reporter.step("set AppArmor profile")
         write_small("/proc/self/attr/apparmor/exec", f"exec {spec.apparmor}".encode())
     reporter.step("drop bounding capabilities")
-    for number in range(_LAST_CAPABILITY + 1):
+    for number in range(last_capability() + 1):
         if not spec.capabilities >> number & 1:
-            try:
-                libc.prctl(libc.PR_CAPBSET_DROP, number)
-            except OSError as error:
-                if error.errno != errno.EINVAL:
-                    raise
-                break  # past the last one that this kernel knows
+            libc.prctl(libc.PR_CAPBSET_DROP, number)
     if spec.no_new_privs:
         reporter.step("set no_new_privs")
         libc.prctl(libc.PR_SET_NO_NEW_PRIVS, 1)
@@ -239,15 +284,8 @@ def become(spec: ContainerSpec, reporter: Reporter) -> None:
     os.setresuid(spec.uid, spec.uid, spec.uid)
     libc.prctl(libc.PR_SET_KEEPCAPS, 0)
     reporter.step("set capabilities")
-    wanted = spec.capabilities & _possible_capabilities()
-    libc.set_capabilities(wanted if spec.uid == 0 else 0, wanted if spec.uid == 0 else 0, 0)
-
-
-def _possible_capabilities() -> int:
-    for line in read_small("/proc/self/status").splitlines():
-        if line.startswith(b"CapPrm:"):
-            return int(line.split()[1], 16)
-    return 0
+    wanted = spec.capabilities & own_capabilities() if spec.uid == 0 else 0
+    libc.set_capabilities(wanted, wanted, 0)
 
 
 def execute(argv: list[str], env: list[str], seccomp: str) -> NoReturn:
@@ -258,7 +296,7 @@ def execute(argv: list[str], env: list[str], seccomp: str) -> NoReturn:
     """
     environment = dict(entry.split("=", 1) for entry in env)
     path = find_command(argv[0], environment.get("PATH", DEFAULT_PATH))
-    if seccomp and _has_no_new_privs():
+    if seccomp and libc.has_no_new_privs():
         libc.set_seccomp_filter(base64.b64decode(seccomp))
     try:
         os.execve(path, argv, environment)
@@ -270,32 +308,27 @@ def execute(argv: list[str], env: list[str], seccomp: str) -> NoReturn:
         raise CommandError(f"exec {path}: {os.strerror(error.errno or 0).lower()}") from error
 
 
-def _has_no_new_privs() -> bool:
-    return b"\nNoNewPrivs:\t1" in read_small("/proc/self/status")
-
-
 def find_command(name: str, search_path: str) -> str:
     """Return the path of a command, with the words of the usual container runtime when there is none.
 
     Raises:
         CommandError: Not found, or found but not executable.
     """
-    quoted = json.dumps(name)
     if "/" in name:
+        if _is_executable(name):
+            return name
         if not os.path.exists(name):
-            raise CommandError(f"exec: {quoted}: stat {name}: no such file or directory")
-        if os.path.isdir(name):
-            raise CommandError(f"exec: {quoted}: is a directory")
-        if not os.access(name, os.X_OK, effective_ids=True):
-            raise CommandError(f"exec: {quoted}: permission denied")
-        return name
-    denied = False
-    for directory in search_path.split(":"):
-        candidate = os.path.join(directory or ".", name)
-        if os.path.isfile(candidate):
-            if os.access(candidate, os.X_OK, effective_ids=True):
-                return candidate
-            denied = True
-    if denied:
-        raise CommandError(f"exec: {quoted}: permission denied")
-    raise CommandError(f"exec: {quoted}: executable file not found in $PATH")
+            raise CommandError(f"exec: {json.dumps(name)}: stat {name}: no such file or directory")
+        what = "is a directory" if os.path.isdir(name) else "permission denied"
+        raise CommandError(f"exec: {json.dumps(name)}: {what}")
+    candidates = [f"{directory or '.'}/{name}" for directory in search_path.split(":")]
+    for candidate in candidates:
+        if _is_executable(candidate):
+            return candidate
+    if any(os.path.isfile(one) for one in candidates):
+        raise CommandError(f"exec: {json.dumps(name)}: permission denied")
+    raise CommandError(f"exec: {json.dumps(name)}: executable file not found in $PATH")
+
+
+def _is_executable(path: str) -> bool:
+    return os.access(path, os.X_OK, effective_ids=True) and not os.path.isdir(path)

@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import json
 import os
-import re
 import socket
 from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass
@@ -307,9 +306,7 @@ def _exit_status(command: tuple[str, ...], code: int) -> Json:
 
 def _not_started(error: RuntimeFailure) -> Json:
     """Return the status of a command that could not be started, in the words of the usual runtime."""
-    cause = re.sub(r"^\w+: (\[Errno \d+\] )?", "", str(error))
-    runtime = f"OCI runtime exec failed: exec failed: unable to start container process: {cause}: unknown"
-    text = f"error executing command in container: failed to exec in container: {runtime}"
+    text = f"error executing command in container: failed to exec in container: {error}"
     return {
         "metadata": {},
         "status": "Failure",
