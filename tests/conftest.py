@@ -50,11 +50,17 @@ class Node:
         self.bridge = f"mkt{number:05}"  # of one length, so that no name begins another
         self.cidr = f"10.{200 + number // 250}.{number % 250}.0/24"
         self.pod_cidr = pod_cidr.format(network=self.cidr.removesuffix("/24"), number=number)
+        self.cni_dir = base / "net.d"
         self.process: subprocess.Popen[bytes] | None = None
         self.manifests.mkdir(parents=True)
         os.chmod(self.manifests, 0o755)
         if config:
             (base / "config" / "config.yaml").write_text(config)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Return the daemon's environment; plugins that the machine has configured are not for it."""
+        return {"MINIKUBELET_CNI_CONF_DIR": str(self.cni_dir), **os.environ}
 
     @property
     def roots(self) -> list[str]:
@@ -70,7 +76,7 @@ class Node:
         log = open(self.base / "daemon.log", "ab")
         arguments = ["--node-name=n1", f"--bridge={self.bridge}", f"--pod-cidr={self.pod_cidr}", "--remove-pods"]
         command = [sys.executable, "-m", "minikubelet", "run", *self.roots, *arguments]
-        self.process = subprocess.Popen(command, stdout=log, stderr=log)
+        self.process = subprocess.Popen(command, stdout=log, stderr=log, env=self.environment)
         self.wait(lambda: (self.run_dir / "minikubelet.sock").exists(), "the daemon's socket")
 
     def kill(self) -> None:

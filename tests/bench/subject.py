@@ -98,7 +98,7 @@ def restart(node: Node) -> float:
         with open(node.base / "daemon.log", "ab") as log:
             node.process = subprocess.Popen(
                 [sys.executable, "-m", "minikubelet", "run", *node.roots, *arguments],
-                env={**os.environ, "NOTIFY_SOCKET": path},
+                env={**node.environment, "NOTIFY_SOCKET": path},
                 stdout=log,
                 stderr=log,
             )

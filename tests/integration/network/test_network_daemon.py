@@ -163,7 +163,7 @@ PLUGINS = next((one for one in ("/usr/lib/cni", "/opt/cni/bin") if Path(one, "br
 @pytest.fixture
 def plugins(tmp_path: Path) -> Iterator[str]:
     """Write a configuration list as an operator would; the bridge that the plugins make is removed afterwards."""
-    bridge, conf = f"mkc{os.getpid()}", tmp_path / "net.d"
+    bridge, conf = f"mkc{os.getpid()}", tmp_path / "node" / "net.d"
     ipam = {
         "type": "host-local",
         "dataDir": str(tmp_path / "ipam"),
@@ -174,10 +174,10 @@ def plugins(tmp_path: Path) -> Iterator[str]:
         {"type": "bridge", "bridge": bridge, "isGateway": True, "ipMasq": True, "ipam": ipam},
         {"type": "portmap", "capabilities": {"portMappings": True}},
     ]
-    conf.mkdir()
+    conf.mkdir(parents=True)
     text = json.dumps({"cniVersion": "1.0.0", "name": bridge, "plugins": chain})
     (conf / "10-pods.conflist").write_text(text)
-    yield json.dumps({"cniConfDir": str(conf), "cniBinDir": [PLUGINS]})
+    yield json.dumps({"cniBinDir": [PLUGINS]})
     subprocess.run(["ip", "link", "delete", bridge], check=False, capture_output=True)
 
 
