@@ -22,7 +22,7 @@ import structlog
 
 from minikubelet.api.types import ConfigMap, Container, Pod, Secret
 from minikubelet.lifecycle import columns
-from minikubelet.lifecycle.observed import ObservedContainer, PodUID
+from minikubelet.lifecycle.observed import PodUID
 from minikubelet.lifecycle.resources import oom_score_adj, qos_class
 from minikubelet.linux import mounts
 from minikubelet.linux.files import write_atomic
@@ -32,9 +32,9 @@ from minikubelet.node.health import Health, describe
 from minikubelet.node.kept_results import KeptResults
 from minikubelet.node.pod_bells import PodBells
 from minikubelet.node.pod_manager import PodManager
-from minikubelet.node.pod_worker import Rejection, WorkerServices
 from minikubelet.node.pressure import PressureWatch
 from minikubelet.node.prober import NodeProber
+from minikubelet.node.services import Rejection, WorkerServices
 from minikubelet.node.settings import Settings
 from minikubelet.node.source import ManifestSource
 from minikubelet.node.status_manager import StatusManager, to_json
@@ -54,6 +54,7 @@ from minikubelet.runtime.pods import PodRuntime, RuntimeSettings
 from minikubelet.runtime.port import RuntimeFailure, VolumeFailure
 from minikubelet.runtime.probes.ask import Asker
 from minikubelet.runtime.stats import Stats
+from minikubelet.runtime.termination_messages import TerminationMessages
 from minikubelet.runtime.variables import Variables
 from minikubelet.runtime.volumes.manager import Volumes
 from minikubelet.sandbox.pause import boot_time
@@ -64,9 +65,6 @@ log = structlog.get_logger(__name__)
 STANDALONE_GRACE_S = 2.0
 # When volumes whose objects are missing, or that could not be written, are looked at again without being asked to.
 REFRESH_RETRY_S = 60.0
-_MESSAGE_LIMIT = 4096
-_FALLBACK_LIMIT = 2048
-_FALLBACK_LINES = 80
 # The kubelet's words for node conditions, where it has one.
 _PROBLEM_REASONS = {
     "state directory": "NodeHasDiskPressure",
@@ -232,6 +230,7 @@ class Daemon:
             clock=boot_time,
             started_at=boot_time(),
         )
+        messages = TerminationMessages(file_of=self.runtime.termination_message_file, log_of=self.runtime.log_path)
         self.pods = PodManager(
             WorkerServices(
                 runtime=self.runtime,
@@ -244,13 +243,13 @@ class Daemon:
                 ),
                 admit=self._admit,
                 host_ips=self.network.host_ips,
-                message_of=self._message_of,
+                remember=self._store_pod,
+                message_of=messages.of,
                 wanted_hash=container_hash,
                 wall_clock=time.time,
                 boot_clock=boot_time,
                 max_back_off_s=settings.max_container_restart_period,
             ),
-            on_start=self._store_pod,
             on_update=self._on_update,
             on_gone=self._on_gone,
         )
@@ -397,17 +396,20 @@ class Daemon:
         """Keep a pod for a daemon that comes when its manifest has gone."""
         directory = os.path.join(self.settings.state_dir, "pods", pod.metadata.uid)
         path = os.path.join(directory, "pod.json")
+        data = msgspec.json.encode(pod)
         problem = ""
         try:
+            with contextlib.suppress(FileNotFoundError), open(path, "rb") as file:
+                if file.read() == data:
+                    return
             os.makedirs(directory, mode=0o700, exist_ok=True)
-            write_atomic(path, msgspec.json.encode(pod), mode=0o600)
+            write_atomic(path, data, mode=0o600)
         except OSError as error:
             # The pod may run all the same; only a daemon that comes when its manifest has gone would miss this.
             problem = describe(error)
         self.health.set(f"record of {pod.metadata.namespace}/{pod.metadata.name}", problem)
 
     def _on_update(self, pod: Pod) -> None:
-        self._store_pod(pod)
         self._objects_changed.set()  # files of the downward API show labels and annotations
 
     async def _keep_volumes_fresh(self) -> None:
@@ -485,15 +487,6 @@ class Daemon:
             return Rejection(reason="OutOfpods", message=text + f"capacity: {self.settings.max_pods}")
         return None
 
-    def _message_of(self, pod: Pod, container: Container, one: ObservedContainer) -> str:
-        """Return an ended instance's termination message: its file, or the end of its log if the policy says so."""
-        text = self.runtime.termination_message(pod, container.name, one.id, _MESSAGE_LIMIT)
-        if text or container.termination_message_policy != "FallbackToLogsOnError":
-            return text
-        if one.exit is None or one.exit.exit_code == 0 or one.exit.reason == "StartError":
-            return text
-        return last_log_lines(self.runtime.log_path(pod, container.name, one.restart_count))
-
 
 def remove_state(directory: str) -> None:
     """Remove a pod's state directory, but nothing that is mounted below it. Raises OSError."""
@@ -510,23 +503,6 @@ def _disk_size(directory: str) -> int:
         directory = os.path.dirname(directory)
     found = os.statvfs(directory)
     return found.f_blocks * found.f_frsize
-
-
-def last_log_lines(path: str) -> str:
-    """Return the last lines of a log without their stamps, as the termination message."""
-    try:
-        with open(path, "rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            file.seek(max(0, size - 16 * _FALLBACK_LIMIT))
-            lines = file.read().splitlines()[-_FALLBACK_LINES:]
-    except OSError:
-        return ""
-    text = b""
-    for line in lines:
-        words = line.split(b" ", 3)
-        if len(words) == 4:
-            text += words[3] + (b"" if words[2] == b"P" else b"\n")
-    return text[-_FALLBACK_LIMIT:].decode("utf-8", "replace")
 
 
 def render_pods(pods: Sequence[Pod]) -> str:

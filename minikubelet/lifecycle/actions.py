@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from minikubelet.api.types import Container, Pod
-from minikubelet.lifecycle import restart
+from minikubelet.lifecycle import restart, termination
 from minikubelet.lifecycle.observed import (
     BackOff,
     ContainerID,
@@ -19,6 +19,7 @@ from minikubelet.lifecycle.observed import (
     ProbeOutcome,
     RunState,
 )
+from minikubelet.lifecycle.termination import Cause
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,12 +39,12 @@ class CreateSandbox:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KillContainer:
-    """End one running container. `grace_s` None means the pod's."""
+    """End one running container."""
 
     name: str
     id: ContainerID
     message: str
-    grace_s: float | None = None
+    grace_s: float
     run_pre_stop: bool = True
 
 
@@ -57,10 +58,13 @@ class RemoveContainer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StartContainer:
-    """Start one container. `back_off` is its entry from now on, None when it has not failed yet."""
+    """Start one container. `back_off` is its entry from now on, None when it has not failed yet.
+
+    `restart_count` is None when no earlier instance is known; log files may then tell of some.
+    """
 
     name: str
-    restart_count: int
+    restart_count: int | None
     back_off: BackOff | None = None
 
 
@@ -105,8 +109,10 @@ def compute_actions(pod: Pod, seen: ObservedPod, now: float, *, max_back_off_s: 
         now: Seconds on the boot clock, which stamped `seen`.
         max_back_off_s: Longest delay between an exit and the restart.
     """
+    if restart.is_restarting_all(pod, seen):
+        return _restart_all(pod, seen, now)
     changes = _compute_changes(pod, seen)
-    actions: list[Action] = []
+    actions: list[Action] = [*_strangers(pod, seen)]
     if changes.kill_pod:
         purge = _init_instances(pod, seen) if changes.create_sandbox else ()
         actions.append(KillPod(sandbox_changed=changes.create_sandbox and bool(seen.sandboxes), purge=purge))
@@ -120,6 +126,44 @@ def compute_actions(pod: Pod, seen: ObservedPod, now: float, *, max_back_off_s: 
     for container in names:
         _start(pod, container, seen, now, max_back_off_s, actions, waiting, due)
     return Plan(actions=tuple(actions), waiting=tuple(waiting), wake_at=min(due, default=None))
+
+
+def _restart_all(pod: Pod, seen: ObservedPod, now: float) -> Plan:
+    """Plan to restart the whole pod in its sandbox: end what runs, then forget all instances, the trigger's last.
+
+    So a daemon that comes back half-way sees the trigger and goes on, and one that finds nothing starts from the first
+    init container, as for a new pod.
+    """
+    every = (*(pod.spec.init_containers or ()), *pod.spec.containers)
+    kills: list[Action] = []
+    first: list[Action] = []
+    last: list[Action] = []
+    for container in every:
+        instances = seen.containers.get(container.name, ())
+        for one in instances[:1]:
+            if one.state is not RunState.EXITED:
+                message = f"Stopping container {container.name}"
+                kills.append(
+                    KillContainer(name=container.name, id=one.id, message=message, grace_s=0, run_pre_stop=False)
+                )
+        removals = last if restart.triggers_restart_all(container, seen.latest(container.name)) else first
+        removals.extend(RemoveContainer(name=container.name, id=one.id) for one in instances[::-1])
+    return Plan(actions=(*kills, *first, *last), wake_at=now)
+
+
+def _strangers(pod: Pod, seen: ObservedPod) -> list[KillContainer]:
+    """End containers that an edit under the same uid took out of the pod."""
+    wanted = {one.name for one in (*(pod.spec.init_containers or ()), *pod.spec.containers)}
+    return [
+        KillContainer(
+            name=name,
+            id=found[0].id,
+            message=f"Stopping container {name}",
+            grace_s=termination.container_grace_s(pod_s=pod.spec.termination_grace_period_seconds),
+        )
+        for name, found in seen.containers.items()
+        if name not in wanted and found and found[0].state is not RunState.EXITED
+    ]
 
 
 def _start(
@@ -145,7 +189,7 @@ def _start(
         entry = restart.next_back_off(entry, ended.finished_mono, now, maximum=maximum)
     # One dead instance is kept beside the one that runs, for lastState.
     actions.extend(RemoveContainer(name=one.name, id=one.id) for one in instances[1:] if one.state is RunState.EXITED)
-    count = instances[0].restart_count + 1 if instances else 0
+    count = instances[0].restart_count + 1 if instances else None
     actions.append(StartContainer(name=container.name, restart_count=count, back_off=entry))
 
 
@@ -224,7 +268,7 @@ def _plan_init_containers(pod: Pod, seen: ObservedPod, changes: _Changes) -> boo
         if found_progress and not sidecar:
             continue
         if sidecar:
-            started = _plan_sidecar(container, index, latest, seen, changes)
+            started = _plan_sidecar(pod, container, index, latest, seen, changes)
             if started and not found_progress:
                 if index == len(inits) - 1:
                     initialized = True
@@ -255,7 +299,7 @@ def _active(seen: ObservedPod, name: str) -> ObservedContainer | None:
 
 
 def _plan_sidecar(
-    container: Container, index: int, latest: ObservedContainer, seen: ObservedPod, changes: _Changes
+    pod: Pod, container: Container, index: int, latest: ObservedContainer, seen: ObservedPod, changes: _Changes
 ) -> bool:
     """Plan for one sidecar; return whether it has started, so that the next init container may."""
     if latest.state is not RunState.RUNNING:
@@ -263,22 +307,25 @@ def _plan_sidecar(
             message = (
                 f"Init container {container.name} is in {latest.state.value!r} state, try killing it before restart"
             )
-            _kill(changes, container, latest, message)
+            _kill(changes, pod, container, latest, message)
         changes.start_init.append(index)
         return False
+    outcome = ProbeOutcome.SUCCESS
     if container.startup_probe is not None:
         outcome = seen.startup.get(latest.id, ProbeOutcome.UNKNOWN)
-        if outcome is ProbeOutcome.FAILURE:
-            message = f"Init container {container.name} failed startup probe"
-            _kill(changes, container, latest, message, container.startup_probe.termination_grace_period_seconds)
-            changes.start_init.append(index)
-        if outcome is not ProbeOutcome.SUCCESS:
-            return False
-    if container.liveness_probe is not None and seen.liveness.get(latest.id) is ProbeOutcome.FAILURE:
+    message, cause = "", Cause.OTHER
+    if _definition_changed(latest, seen):
+        message = f"Init container {container.name} definition changed, will be restarted"
+    elif container.startup_probe is not None and outcome is ProbeOutcome.FAILURE:
+        message = f"Init container {container.name} failed startup probe"
+        cause = Cause.STARTUP
+    elif container.liveness_probe is not None and seen.liveness.get(latest.id) is ProbeOutcome.FAILURE:
         message = f"Init container {container.name} failed liveness probe"
-        _kill(changes, container, latest, message, container.liveness_probe.termination_grace_period_seconds)
+        cause = Cause.LIVENESS
+    if message:
+        _kill(changes, pod, container, latest, message, cause)
         changes.start_init.append(index)
-    return True
+    return outcome is ProbeOutcome.SUCCESS
 
 
 def _plan_regular_init(
@@ -298,7 +345,7 @@ def _plan_regular_init(
             message = (
                 f"Init container {container.name} is in {latest.state.value!r} state, try killing it before restart"
             )
-            _kill(changes, container, latest, message)
+            _kill(changes, pod, container, latest, message)
             changes.start_init.append(index)
             return False
         case RunState.EXITED:
@@ -322,36 +369,49 @@ def _plan_app_containers(pod: Pod, seen: ObservedPod, changes: _Changes) -> None
                 changes.start.append(index)
                 if latest is not None and latest.state is RunState.UNKNOWN:
                     message = f"Container {container.name} is in unknown state, try killing it before restart"
-                    _kill(changes, container, latest, message)
+                    _kill(changes, pod, container, latest, message)
             continue
         again = restart.restarts_on_failure(pod, container)
-        grace = None
-        if latest.spec_hash and latest.spec_hash != seen.wanted_hashes.get(container.name, latest.spec_hash):
+        cause = Cause.OTHER
+        if _definition_changed(latest, seen):
             message, again = f"Container {container.name} definition changed", True
         elif container.liveness_probe is not None and seen.liveness.get(latest.id) is ProbeOutcome.FAILURE:
             message = f"Container {container.name} failed liveness probe"
-            grace = container.liveness_probe.termination_grace_period_seconds
+            cause = Cause.LIVENESS
         elif container.startup_probe is not None and seen.startup.get(latest.id) is ProbeOutcome.FAILURE:
             message = f"Container {container.name} failed startup probe"
-            grace = container.startup_probe.termination_grace_period_seconds
+            cause = Cause.STARTUP
         else:
             kept += 1
             continue
         if again:
             message += ", will be restarted"
             changes.start.append(index)
-        _kill(changes, container, latest, message, grace)
+        _kill(changes, pod, container, latest, message, cause)
     if kept == 0 and not changes.start:
         changes.kill_pod = True
         # A sidecar does not keep a finished pod alive.
         changes.start_init.clear()
 
 
+def _definition_changed(latest: ObservedContainer, seen: ObservedPod) -> bool:
+    """Tell whether a running container is another than the one that is wanted: its image differs."""
+    return bool(latest.spec_hash) and latest.spec_hash != seen.wanted_hashes.get(latest.name, latest.spec_hash)
+
+
 def _kill(
-    changes: _Changes, container: Container, latest: ObservedContainer, message: str, grace: int | None = None
+    changes: _Changes,
+    pod: Pod,
+    container: Container,
+    latest: ObservedContainer,
+    message: str,
+    cause: Cause = Cause.OTHER,
 ) -> None:
     changes.kill[container.name] = KillContainer(
-        name=container.name, id=latest.id, message=message, grace_s=None if grace is None else float(grace)
+        name=container.name,
+        id=latest.id,
+        message=message,
+        grace_s=termination.kill_grace_s(pod, container, cause),
     )
 
 

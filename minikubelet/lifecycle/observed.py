@@ -51,6 +51,15 @@ class Exit:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class User:
+    """Who the processes of a container instance are."""
+
+    uid: int
+    gid: int
+    groups: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ObservedContainer:
     """One instance of a container. `exit` is set exactly when `state` is EXITED (or UNKNOWN with code 255)."""
 
@@ -67,6 +76,7 @@ class ObservedContainer:
     spec_hash: str = ""
     pid: int = 0
     sandbox_id: str = ""
+    user: User | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from minikubelet.api.types import Container, ContainerStatus, Pod
-from minikubelet.lifecycle.restart import wants_restart
+from minikubelet.api.types import Container, ContainerStateTerminated, ContainerStatus, Pod
+from minikubelet.lifecycle.restart import RESTARTING_ALL, wants_restart
 
 
 @dataclass(slots=True)
@@ -23,15 +23,19 @@ class _Counts:
     stopped: int = 0
     stopped_for_good: int = 0
     succeeded: int = 0
+    removed: int = 0
 
 
-def compute_phase(pod: Pod, statuses: Mapping[str, ContainerStatus], *, initialized: bool) -> str:
+def compute_phase(
+    pod: Pod, statuses: Mapping[str, ContainerStatus], *, initialized: bool, terminal: bool = False
+) -> str:
     """Return Pending, Running, Succeeded or Failed.
 
     Args:
         pod: The desired Pod.
         statuses: Init and app container statuses by name.
         initialized: An app container has been created in the current sandbox.
+        terminal: No container is started any more, whatever its policy says.
     """
     counts = _Counts()
     for container in pod.spec.init_containers or ():
@@ -43,12 +47,14 @@ def compute_phase(pod: Pod, statuses: Mapping[str, ContainerStatus], *, initiali
         _count_app(pod, container, statuses.get(container.name), counts)
     if counts.failed_init:
         return "Failed"
+    # An app container that was removed to restart the whole pod in place had been there.
+    initialized = initialized or counts.removed > 0
     if counts.pending_init or (counts.pending_sidecar and not initialized) or counts.waiting:
         return "Pending"
     if counts.running and not counts.unknown:
         return "Running"
     if not counts.running and counts.stopped and not counts.unknown:
-        if counts.stopped != counts.stopped_for_good:
+        if counts.stopped != counts.stopped_for_good and not terminal:
             return "Running"
         return "Succeeded" if counts.stopped == counts.succeeded else "Failed"
     return "Pending"
@@ -66,7 +72,7 @@ def _count_init(pod: Pod, container: Container, status: ContainerStatus | None, 
     if ended is None:
         counts.pending_init += 1
     elif ended.exit_code != 0:
-        if wants_restart(pod, container, ended.exit_code):
+        if _will_restart(pod, container, ended):
             counts.pending_init += 1
         else:
             counts.failed_init += 1
@@ -95,11 +101,16 @@ def _count_app(pod: Pod, container: Container, status: ContainerStatus | None, c
     elif (ended := status.state.terminated) is not None:
         counts.stopped += 1
         counts.succeeded += ended.exit_code == 0
-        counts.stopped_for_good += not wants_restart(pod, container, ended.exit_code)
+        counts.stopped_for_good += not _will_restart(pod, container, ended)
     elif status.state.waiting is not None and (last := status.last_state.terminated) is not None:
         counts.stopped += 1
-        counts.stopped_for_good += not wants_restart(pod, container, last.exit_code)
+        counts.stopped_for_good += not _will_restart(pod, container, last)
+        counts.removed += last.reason == RESTARTING_ALL
     elif status.state.waiting is not None:
         counts.waiting += 1
     else:
         counts.unknown += 1
+
+
+def _will_restart(pod: Pod, container: Container, ended: ContainerStateTerminated) -> bool:
+    return ended.reason == RESTARTING_ALL or wants_restart(pod, container, ended.exit_code)

@@ -6,25 +6,68 @@ flowcontrol/backoff.go (v1.36).
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from typing import Final
 
 from minikubelet.api.types import Container, Pod
-from minikubelet.lifecycle.observed import BackOff, ObservedContainer, RunState
+from minikubelet.lifecycle.observed import BackOff, ObservedContainer, ObservedPod, RunState
 
 INITIAL_DELAY_S: Final = 10.0
 MAX_DELAY_S: Final = 300.0
 # An instance that ran this long after its start begins with a fresh delay, whatever the maximum is.
 RESET_AFTER_S: Final = 600.0
+# Action of a rule, and reason of what it ended.
+RESTART_ALL: Final = "RestartAllContainers"
+RESTARTING_ALL: Final = "RestartingAllContainers"
+
+_LOG_NAME: Final = re.compile(r"(\d+)\.log(\..*)?", re.ASCII)
 
 
 def wants_restart(pod: Pod, container: Container, exit_code: int) -> bool:
     """Tell whether an exit with this code is followed by a restart: rules, container policy, pod policy."""
+    action = rule_action(container, exit_code)
+    if action is not None:
+        return action in ("Restart", RESTART_ALL)
+    policy = container.restart_policy or pod.spec.restart_policy
+    return policy == "Always" or (policy == "OnFailure" and exit_code != 0)
+
+
+def rule_action(container: Container, exit_code: int) -> str | None:
+    """Return the action of the first restart rule that an exit code meets, or None."""
     for rule in container.restart_policy_rules or ():
         codes = rule.exit_codes
         if codes is not None and (exit_code in (codes.values or ())) == (codes.operator == "In"):
-            return rule.action in ("Restart", "RestartAllContainers")
-    policy = container.restart_policy or pod.spec.restart_policy
-    return policy == "Always" or (policy == "OnFailure" and exit_code != 0)
+            return rule.action
+    return None
+
+
+def can_restart_all(pod: Pod) -> bool:
+    """Tell whether any container has a rule that restarts the whole pod in place."""
+    every = (*(pod.spec.init_containers or ()), *pod.spec.containers)
+    return any(rule.action == RESTART_ALL for one in every for rule in one.restart_policy_rules or ())
+
+
+def triggers_restart_all(container: Container, latest: ObservedContainer | None) -> bool:
+    """Tell whether the way in which a container has ended restarts the whole pod in place."""
+    if latest is None or latest.state is not RunState.EXITED or latest.exit is None:
+        return False
+    return rule_action(container, latest.exit.exit_code) == RESTART_ALL
+
+
+def is_restarting_all(pod: Pod, seen: ObservedPod) -> bool:
+    """Tell whether the pod is being restarted in place: the instance that triggered it is the last to be removed."""
+    every = (*(pod.spec.init_containers or ()), *pod.spec.containers)
+    return any(triggers_restart_all(one, seen.latest(one.name)) for one in every)
+
+
+def count_from_logs(names: Iterable[str]) -> int:
+    """Return the restart count that follows from the log files there are: one more than the highest, or 0.
+
+    For an instance of which the runtime knows no predecessor. Source: kubelet `calcRestartCountByLogDir` (v1.36).
+    """
+    found = (_LOG_NAME.fullmatch(name) for name in names)
+    return max((int(one[1]) + 1 for one in found if one is not None), default=0)
 
 
 def restarts_on_failure(pod: Pod, container: Container | None = None) -> bool:

@@ -1,8 +1,7 @@
-"""Ends running containers: preStop, the stop signal, the grace period, SIGKILL.
+"""Carries out the endings of one pod's containers, as `lifecycle.termination` says step by step.
 
 One task for each container that is being ended, whoever asked and however often: a second request joins the first and
 can only shorten its grace, so a preStop hook runs once and a deletion overtakes a slow liveness kill.
-Source: kubelet `killContainer`, `terminationOrdering` (v1.36).
 """
 
 from __future__ import annotations
@@ -14,10 +13,12 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
 from minikubelet.api.types import Container
+from minikubelet.lifecycle import termination
 from minikubelet.lifecycle.observed import ContainerID
+from minikubelet.lifecycle.termination import Ending, Event, Stage
 
-# Even a spent grace period leaves the main process this long between the stop signal and SIGKILL.
-MINIMUM_GRACE_S: Final = 2.0
+# A pause that does not take a request does not keep the next step from coming.
+_REQUEST_LIMIT_S: Final = 2.0
 
 
 class ContainerKiller:
@@ -31,11 +32,19 @@ class ContainerKiller:
         pre_stop: Callable[[Container, ContainerID], Awaitable[None]],
         clock: Callable[[], float],
     ) -> None:
+        """Create it.
+
+        Args:
+            send_signal: Sends a signal to a container's main process.
+            kill: Kills all processes of a container.
+            pre_stop: Runs a container's preStop hook; its failure is its own matter.
+            clock: A steady clock in seconds.
+        """
         self._send_signal = send_signal
         self._kill = kill
         self._pre_stop = pre_stop
         self._clock = clock
-        self._ongoing: dict[ContainerID, _Ending] = {}
+        self._ongoing: dict[ContainerID, _Ongoing] = {}
 
     def is_ending(self, container_id: ContainerID) -> bool:
         """Tell whether this container is being ended."""
@@ -56,24 +65,31 @@ class ContainerKiller:
         Args:
             container: Its spec.
             container_id: The running instance.
-            grace_s: Seconds from now for preStop and stop signal together.
+            grace_s: Seconds from now for preStop, turn and stop signal together.
             stop_signal: Sent to the main process before SIGKILL.
             run_pre_stop: False for restarts of the whole pod in place.
-            turn: What must have happened before the stop signal (a sidecar waits for its users); uses up the grace.
+            turn: What must have happened before the stop signal: a sidecar waits for its users.
         """
+        now = self._clock()
         ongoing = self._ongoing.get(container_id)
         if ongoing is not None:
-            ongoing.shorten(self._clock() + grace_s)
+            ongoing.shorten(now + grace_s)
             return ongoing.task
-        ending = _Ending(deadline=self._clock() + grace_s)
-        ending.task = asyncio.create_task(
-            self._run(container, container_id, ending, stop_signal, run_pre_stop and grace_s > 0, turn)
-        )
-        self._ongoing[container_id] = ending
-        return ending.task
+        has_hook = container.lifecycle is not None and container.lifecycle.pre_stop is not None
+        begun = termination.begin(now, grace_s, has_hook=has_hook and run_pre_stop, must_wait=turn is not None)
+        ongoing = _Ongoing(begun)
+        ongoing.task = asyncio.create_task(self._run(container, container_id, ongoing, stop_signal, turn))
+        self._ongoing[container_id] = ongoing
+        return ongoing.task
+
+    async def until_exited(self, container_id: ContainerID) -> None:
+        """Wait until a container that is being ended has exited; others are not waited for."""
+        ongoing = self._ongoing.get(container_id)
+        if ongoing is not None:
+            await ongoing.exited.wait()
 
     def exited(self, container_id: ContainerID) -> None:
-        """Note that a container has exited; endings that wait for it go on."""
+        """Note that a container has exited; its ending goes on."""
         ongoing = self._ongoing.get(container_id)
         if ongoing is not None:
             ongoing.exited.set()
@@ -87,47 +103,50 @@ class ContainerKiller:
         self,
         container: Container,
         container_id: ContainerID,
-        ending: _Ending,
+        ongoing: _Ongoing,
         stop_signal: int,
-        run_pre_stop: bool,
         turn: Callable[[], Awaitable[None]] | None,
     ) -> None:
-        exited = asyncio.create_task(ending.exited.wait())
+        exited = asyncio.create_task(ongoing.exited.wait())
         try:
-            if run_pre_stop:
-                await self._until(ending, exited, self._pre_stop(container, container_id))
-            if turn is not None and not exited.done():
-                await self._until(ending, exited, turn())
-            if not exited.done():
-                await self._send_signal(container_id, stop_signal)
-                minimum = self._clock() + MINIMUM_GRACE_S
-                await self._until(ending, exited, None, not_before=minimum)
-            while not exited.done():
-                await self._kill(container_id)
-                # A process in uninterruptible sleep dies later; ask again, in case the pause was not able to.
-                await asyncio.wait({exited}, timeout=MINIMUM_GRACE_S)
+            while ongoing.ending.stage is not Stage.ENDED:
+                work: Awaitable[None] | None = None
+                match ongoing.ending.stage:
+                    case Stage.PRE_STOP:
+                        work = self._pre_stop(container, container_id)
+                    case Stage.TURN:
+                        work = turn() if turn is not None else _nothing()
+                    case Stage.TERM if not exited.done():
+                        await self._ask(self._send_signal(container_id, stop_signal))
+                    case Stage.KILL if not exited.done():
+                        await self._ask(self._kill(container_id))
+                event = await self._next_event(ongoing, exited, work)
+                ongoing.ending = termination.after(ongoing.ending, event, self._clock())
         finally:
             exited.cancel()
             self._ongoing.pop(container_id, None)
 
-    async def _until(
-        self, ending: _Ending, exited: asyncio.Task[bool], work: Awaitable[None] | None, *, not_before: float = 0.0
-    ) -> None:
-        """Wait for `work`, the exit or the deadline, whichever comes first; the deadline may be moved meanwhile."""
+    async def _ask(self, request: Awaitable[None]) -> None:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(request, _REQUEST_LIMIT_S)
+
+    async def _next_event(self, ongoing: _Ongoing, exited: asyncio.Task[bool], work: Awaitable[None] | None) -> Event:
+        """Wait for the exit, the stage's work or the end of its time; a shortened grace moves that end."""
         task = asyncio.ensure_future(work) if work is not None else None
+        finished = Event.HOOK_DONE if ongoing.ending.stage is Stage.PRE_STOP else Event.TURN_CAME
         try:
-            while not exited.done() and not (task is not None and task.done()):
-                remaining = max(ending.deadline, not_before) - self._clock()
+            while not exited.done():
+                if task is not None and task.done():
+                    return finished
+                remaining = ongoing.ending.due - self._clock()
                 if remaining <= 0:
-                    return
-                moved = asyncio.create_task(ending.moved.wait())
-                await asyncio.wait(
-                    {exited, moved, *([task] if task is not None else [])},
-                    timeout=remaining,
-                    return_when=asyncio.FIRST_COMPLETED,
-                )
+                    return Event.TIME_OVER
+                moved = asyncio.create_task(ongoing.moved.wait())
+                awaited = {exited, moved, *([task] if task is not None else [])}
+                await asyncio.wait(awaited, timeout=remaining, return_when=asyncio.FIRST_COMPLETED)
                 moved.cancel()
-                ending.moved.clear()
+                ongoing.moved.clear()
+            return Event.EXITED
         finally:
             if task is not None and not task.done():
                 task.cancel()
@@ -135,19 +154,23 @@ class ContainerKiller:
                     await task
 
 
-class _Ending:
-    """One ongoing ending: when its grace is over, and what has happened."""
+async def _nothing() -> None:
+    return
 
-    __slots__ = ("deadline", "exited", "moved", "task")
+
+class _Ongoing:
+    """One ending that is being carried out, and what has happened meanwhile."""
+
+    __slots__ = ("ending", "exited", "moved", "task")
 
     task: asyncio.Task[None]
 
-    def __init__(self, deadline: float) -> None:
-        self.deadline = deadline
+    def __init__(self, ending: Ending) -> None:
+        self.ending = ending
         self.exited = asyncio.Event()
         self.moved = asyncio.Event()
 
     def shorten(self, deadline: float) -> None:
-        if deadline < self.deadline:
-            self.deadline = deadline
+        if deadline < self.ending.deadline:
+            self.ending = termination.shortened(self.ending, deadline)
             self.moved.set()

@@ -2,7 +2,7 @@
 
 Owner of the workers. Its memory is the manifest directory: given the wanted pods it starts the missing workers, tells
 the superfluous ones to end, and lets the successor of an edited pod begin as soon as its predecessor is gone.
-Source: kubelet pod workers, `allowPodStart` (v1.36); the immediate succession is ours (docs/differences.md).
+Source: kubelet pod workers (v1.36); the immediate succession is ours (docs/differences.md).
 """
 
 from __future__ import annotations
@@ -14,9 +14,11 @@ from typing import Final
 import structlog
 
 from minikubelet.api.types import Pod
+from minikubelet.lifecycle.exclusion import FullName, Names, Verdict, allow_start, released
 from minikubelet.lifecycle.observed import PodUID
 from minikubelet.lifecycle.status import PodEnd
-from minikubelet.node.pod_worker import PodWorker, WorkerServices
+from minikubelet.node.pod_worker import PodWorker
+from minikubelet.node.services import WorkerServices
 
 log = structlog.get_logger(__name__)
 
@@ -31,7 +33,6 @@ class PodManager:
         self,
         services: WorkerServices,
         *,
-        on_start: Callable[[Pod], None],
         on_update: Callable[[Pod], None],
         on_gone: Callable[[Pod], None],
     ) -> None:
@@ -39,67 +40,67 @@ class PodManager:
 
         Args:
             services: What the workers share.
-            on_start: Called before a pod starts, or is taken up.
-            on_update: Called when a pod that goes on has other labels or annotations.
+            on_update: Called when a pod that goes on has been edited under its uid.
             on_gone: Called when nothing of a pod is left any more.
         """
         self._services = services
-        self._on_start = on_start
         self._on_update = on_update
         self._on_gone = on_gone
+        self._wanted: dict[PodUID, Pod] = {}
         self._workers: dict[PodUID, PodWorker] = {}
         self._tasks: dict[PodUID, asyncio.Task[None]] = {}
-        self._waiting: dict[tuple[str, str], Pod] = {}
+        self._names = Names()
         self._adopted: tuple[Pod, ...] = ()
         self._idle = asyncio.Event()
         self._idle.set()
 
     def set_pods(self, pods: Sequence[Pod]) -> None:
         """Make these the wanted pods."""
-        wanted = {PodUID(pod.metadata.uid): pod for pod in pods}
+        self._wanted = {PodUID(pod.metadata.uid): pod for pod in pods}
         for uid, worker in self._workers.items():
-            if uid not in wanted and not worker.is_unwanted:
+            if uid not in self._wanted and not worker.is_unwanted:
                 log.info("pod no longer wanted", pod=_name(worker.pod))
                 worker.terminate()
         for pod in self._adopted:
             # Before any other pod starts, so that a successor waits for its predecessor here too.
-            if PodUID(pod.metadata.uid) not in wanted:
-                self._start(pod).terminate(grace_s=ORPHAN_GRACE_S)
+            self._take_up(pod)
         self._adopted = ()
-        self._waiting = {key: pod for key, pod in self._waiting.items() if PodUID(pod.metadata.uid) in wanted}
         for pod in pods:
-            self._admit(pod)
+            own = self._workers.get(PodUID(pod.metadata.uid))
+            if own is None or own.is_unwanted:
+                self._try_start(pod)
+            elif _key(own.pod) != _key(pod):
+                own.terminate()  # the uid goes to a pod of another name
+                self._try_start(pod)
+            elif own.update(pod):
+                self._on_update(pod)
 
     def adopt(self, pods: Sequence[Pod]) -> None:
         """Note what an earlier daemon started; the first `set_pods` ends those that no manifest describes any more."""
         self._adopted = tuple(pods)
 
-    def _admit(self, pod: Pod) -> None:
-        uid = PodUID(pod.metadata.uid)
-        own = self._workers.get(uid)
-        if own is not None and not own.is_unwanted:
-            if own.pod == pod:
-                return
-            if own.pod.spec == pod.spec and _key(own.pod) == _key(pod):
-                own.update(pod)
-                self._on_update(pod)
-                return
-            # A manifest that says its pod's uid itself was edited: that uid ends before it starts anew.
-            own.terminate()
-        if own is not None or self._holder(pod) is not None:
-            # Only the newest version waits; one that was itself replaced never starts.
-            self._waiting[_key(pod)] = pod
-            return
-        self._start(pod)
+    def _take_up(self, pod: Pod) -> None:
+        """Go on ending what an earlier daemon had begun to end, and end what is no longer wanted."""
+        if pod.metadata.deletion_timestamp is not None:
+            self._start(pod)
+        elif PodUID(pod.metadata.uid) not in self._wanted:
+            self._start(pod).terminate(grace_s=ORPHAN_GRACE_S)
 
-    def _holder(self, pod: Pod) -> PodWorker | None:
-        return next((worker for worker in self._workers.values() if _key(worker.pod) == _key(pod)), None)
+    def _try_start(self, pod: Pod) -> None:
+        """Start a worker, or let the pod wait until the one that has its name is gone."""
+        verdict, self._names = allow_start(_key(pod), pod.metadata.uid, self._names, self._is_wanted)
+        uid = PodUID(pod.metadata.uid)
+        if verdict is Verdict.NOW and uid not in self._workers:
+            self._start(pod)
+
+    def _is_wanted(self, uid: str) -> bool:
+        return uid in self._wanted
 
     def _start(self, pod: Pod) -> PodWorker:
         uid = PodUID(pod.metadata.uid)
-        self._on_start(pod)
         worker = PodWorker(pod, self._services)
         self._workers[uid] = worker
+        self._names = Names({**self._names.started, _key(pod): uid}, self._names.waiting)
         self._idle.clear()
         task = asyncio.create_task(worker.run(), name=f"pod {_name(pod)}")
         self._tasks[uid] = task
@@ -109,16 +110,21 @@ class PodManager:
     def _ended(self, worker: PodWorker, task: asyncio.Task[None]) -> None:
         self._workers.pop(worker.uid, None)
         self._tasks.pop(worker.uid, None)
+        self._names = released(_key(worker.pod), worker.uid, self._names)
         if not task.cancelled():
             if (error := task.exception()) is not None:
                 log.error("pod worker ended unexpectedly", pod=_name(worker.pod), exc_info=error)
             self._on_gone(worker.pod)
-            for key, successor in list(self._waiting.items()):
-                if key == _key(worker.pod) or successor.metadata.uid == worker.uid:
-                    del self._waiting[key]
-                    self._admit(successor)
+            self._start_next(worker)
         if not self._workers:
             self._idle.set()
+
+    def _start_next(self, gone: PodWorker) -> None:
+        """Start who waits for the name, or the very pod if it has been written back meanwhile."""
+        for uid in (*self._names.waiting.get(_key(gone.pod), ()), gone.uid):
+            pod = self._wanted.get(PodUID(uid))
+            if pod is not None and PodUID(uid) not in self._workers:
+                self._try_start(pod)
 
     def wake(self, uid: PodUID) -> None:
         """Tell one worker that something happened to its pod."""
@@ -142,7 +148,7 @@ class PodManager:
 
     async def drain(self, *, grace_s: float | None = None) -> None:
         """End every pod and wait until nothing is left of any."""
-        self._waiting.clear()
+        self._wanted.clear()
         for worker in self._workers.values():
             worker.terminate(grace_s=grace_s)
         await self._idle.wait()
@@ -155,7 +161,7 @@ class PodManager:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def _key(pod: Pod) -> tuple[str, str]:
+def _key(pod: Pod) -> FullName:
     return pod.metadata.namespace, pod.metadata.name
 
 

@@ -16,29 +16,32 @@ import asyncio
 import contextlib
 import random
 import signal
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Final
 
 import msgspec
 import structlog
 
 from minikubelet.api.types import Container, Pod, PodStatus
 from minikubelet.lifecycle import actions as act
+from minikubelet.lifecycle import termination
+from minikubelet.lifecycle.container_status import by_name
 from minikubelet.lifecycle.observed import (
     BackOff,
     ContainerID,
     ObservedContainer,
     ObservedPod,
     PodUID,
-    ProbeOutcome,
     RunState,
     StartFailure,
 )
 from minikubelet.lifecycle.resources import qos_class
-from minikubelet.lifecycle.status import NodeFacts, PodEnd, parse_rfc3339, pod_status, rfc3339
+from minikubelet.lifecycle.sameness import is_same_pod
+from minikubelet.lifecycle.status import TERMINAL, NodeFacts, PodEnd, parse_rfc3339, pod_status
 from minikubelet.node.container_killer import ContainerKiller
-from minikubelet.runtime.port import ContainerFailure, Runtime, RuntimeFailure, SandboxFailure, VolumeFailure
+from minikubelet.node.deletion import Deletion, with_deletion, without_deletion
+from minikubelet.node.services import WorkerServices
+from minikubelet.runtime.port import ContainerFailure, RuntimeFailure, SandboxFailure, VolumeFailure
 
 log = structlog.get_logger(__name__)
 
@@ -46,105 +49,43 @@ SYNC_ERROR_RETRY_S: Final = 10.0
 RESYNC_S: Final = 60.0
 
 
-class Recorder(Protocol):
-    """Records events about pods."""
-
-    def event(self, pod: Pod, kind: str, reason: str, message: str, *, container: str = "", init: bool = False) -> None:
-        """Record one event; `kind` is Normal or Warning, `container` makes the involved object's field path."""
-        ...
-
-
-class Hooks(Protocol):
-    """Runs lifecycle hooks."""
-
-    async def post_start(self, pod: Pod, container: Container, container_id: ContainerID) -> None:
-        """Run the postStart hook. Raises RuntimeFailure when it fails."""
-        ...
-
-    async def pre_stop(self, pod: Pod, container: Container, container_id: ContainerID) -> None:
-        """Run the preStop hook. Raises RuntimeFailure when it fails."""
-        ...
-
-
-class Prober(Protocol):
-    """Runs probes and holds their settled results."""
-
-    def update(
-        self, pod: Pod, latest: Mapping[str, ObservedContainer], *, terminating: bool, refresh: bool = False
-    ) -> None:
-        """Note the newest instances, so that probes start, stop and reset; with `refresh` a status was made of them."""
-        ...
-
-    def results(self, uid: PodUID) -> ProbeResults:
-        """Return the settled outcomes of one pod."""
-        ...
-
-    def remove(self, uid: PodUID) -> None:
-        """Stop all probes of one pod."""
-        ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProbeResults:
-    """Settled outcomes by container id; absent means no result yet."""
-
-    liveness: Mapping[ContainerID, ProbeOutcome]
-    readiness: Mapping[ContainerID, ProbeOutcome]
-    startup: Mapping[ContainerID, ProbeOutcome]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rejection:
-    """Why a pod may not run on this node."""
-
-    reason: str
-    message: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WorkerServices:
-    """What all workers of a node share."""
-
-    runtime: Runtime
-    recorder: Recorder
-    hooks: Hooks
-    prober: Prober
-    publish: Callable[[Pod], None]
-    previous_status: Callable[[Pod], PodStatus | None]
-    admit: Callable[[Pod], Rejection | None]
-    host_ips: Callable[[], tuple[str, ...]]
-    message_of: Callable[[Pod, Container, ObservedContainer], str]
-    wanted_hash: Callable[[Container], str]
-    wall_clock: Callable[[], float]
-    boot_clock: Callable[[], float]
-    max_back_off_s: float = 300.0
-
-
 class PodWorker:
     """Owner of one pod's progress: back-off, start failures, ongoing endings; everything else is observed."""
 
     def __init__(self, pod: Pod, services: WorkerServices) -> None:
-        """Create the worker of a validated, defaulted pod; `run` does the work."""
-        self.pod = pod
+        """Create the worker of a validated, defaulted pod; `run` does the work.
+
+        An earlier daemon told a pod with a deletion timestamp to end: it goes on ending in the time that is left.
+        """
         self.uid = PodUID(pod.metadata.uid)
         self._services = services
         self._runtime = services.runtime
         self._woken = asyncio.Event()
+        self._ending = asyncio.Event()
         self._unwanted = asyncio.Event()
-        self._interrupted = asyncio.Event()  # no more syncing: unwanted, or ended by the node
-        self._has_ended_all = asyncio.Event()
-        self._grace_override_s: float | None = None
+        self._deletion: Deletion | None = None
+        if pod.metadata.deletion_timestamp is not None:
+            self._deletion = Deletion.restored(pod.metadata, services.wall_clock(), services.boot_clock())
+            pod = without_deletion(pod)
+            self._unwanted.set()
+            self._ending.set()
+        self.pod = pod
+        self._grace_limit_s: float | None = None
+        self._dropped: dict[str, Container] = {}  # containers that an edit took out of the pod
+        self._is_prepared = False
+        self._is_remembered = False
         self._back_off: dict[str, BackOff] = {}
         self._start_failures: dict[str, StartFailure] = {}
         self._starting: set[str] = set()  # containers whose postStart hook is still running
+        self._messages: dict[ContainerID, str] = {}
         self._ips: tuple[str, ...] = ()
         self._end: PodEnd | None = None
-        self._deleted_at: float | None = None
-        self._start_time = ""
+        self._terminated = asyncio.Event()
+        self._forced_stop: asyncio.Task[None] | None = None
         self._status = services.previous_status(pod)
         self._killer = ContainerKiller(
             send_signal=lambda cid, number: self._runtime.signal(self.pod, cid, number),
-            kill=lambda cid: self._runtime.kill(self.pod, cid),
+            kill=self._kill,
             pre_stop=self._pre_stop,
             clock=services.boot_clock,
         )
@@ -162,29 +103,50 @@ class PodWorker:
         self._woken.set()
         self._publish()
 
-    def update(self, pod: Pod) -> None:
-        """Take up the pod with other labels or annotations; its spec is the same."""
+    def update(self, pod: Pod) -> bool:
+        """Take up an edit under the same uid: what runs is touched only where the image is another.
+
+        Returns:
+            Whether the edit changes anything.
+        """
+        if is_same_pod(self.pod, pod):
+            return False
+        old = {one.name: one for one in _containers(self.pod)}
+        new = {one.name: one for one in _containers(pod)}
+        self._dropped.update({name: one for name, one in old.items() if name not in new})
+        for name, one in new.items():
+            before = old.get(name)
+            if before is None or (before.image, before.resources) != (one.image, one.resources):
+                self._back_off.pop(name, None)
+                self._start_failures.pop(name, None)
         self.pod = pod
+        self._is_prepared = False
+        if self._is_remembered:
+            self._services.remember(pod)
         self.wake()
+        return True
 
     def terminate(self, *, grace_s: float | None = None) -> None:
         """Say that the pod is no longer wanted; a second call can only shorten the grace."""
-        if grace_s is not None:
-            self._grace_override_s = min(grace_s, self._grace_override_s or grace_s)
-        if self._deleted_at is None:
-            self._deleted_at = self._services.wall_clock()
+        now = self._services.boot_clock()
+        if self._deletion is None:
+            self._deletion = Deletion.begun(self._services.wall_clock(), now, self._pod_grace_s(grace_s))
+        elif grace_s is not None:
+            self._deletion = self._deletion.shortened(now, max(1.0, grace_s))
+        if self._is_remembered:
+            self._services.remember(with_deletion(self.pod, self._deletion))
         self._unwanted.set()
-        self._interrupted.set()
+        self._ending.set()
         self._woken.set()
 
     async def end(self, end: PodEnd, *, grace_s: float) -> None:
         """End the pod for a cause of the node's; it stays listed. Returns when nothing of it runs any more."""
         if not self._has_ended():
             self._end = end
-            self._grace_override_s = min(grace_s, self._grace_override_s or grace_s)
-            self._interrupted.set()
+            self._grace_limit_s = grace_s
+            self._ending.set()
             self._woken.set()
-        await self._has_ended_all.wait()
+        await self._terminated.wait()
 
     @property
     def is_unwanted(self) -> bool:
@@ -195,11 +157,10 @@ class PodWorker:
         """Bring the pod up, keep it so, end it; returns when nothing of it is left."""
         with structlog.contextvars.bound_contextvars(pod=self._key, uid=self.uid):
             if not self._reject():
+                self._remember()
                 await self._sync_until_ended()
             await self._insist("error killing pod", "FailedKillPod", self._terminate)
-            self._has_ended_all.set()
             if not self.is_unwanted:
-                self._publish()
                 await self._unwanted.wait()
             await self._insist("error removing pod", "FailedKillPod", self._remove)
             self.is_gone = True
@@ -211,8 +172,8 @@ class PodWorker:
     # Bringing up
 
     def _reject(self) -> bool:
-        """Ask admission once, unless the pod already has something running; True when it was turned away."""
-        if self._runtime.view(self.uid).sandboxes:
+        """Ask admission once, unless the pod has begun to run already; True when it was turned away."""
+        if self.is_unwanted or self._runtime.view(self.uid).sandboxes:
             return False
         rejection = self._services.admit(self.pod)
         if rejection is None:
@@ -222,34 +183,42 @@ class PodWorker:
         self._publish()
         return True
 
+    def _remember(self) -> None:
+        """Keep the pod for a daemon that comes when its manifest has gone, with its deletion if it is to end."""
+        self._is_remembered = True
+        deletion = self._deletion
+        self._services.remember(self.pod if deletion is None else with_deletion(self.pod, deletion))
+
     async def _sync_until_ended(self) -> None:
-        while not self._interrupted.is_set():
+        while not self._ending.is_set() and not self._has_ended():
             self._woken.clear()
             sync = asyncio.create_task(self._sync())
-            interrupted = asyncio.create_task(self._interrupted.wait())
-            await asyncio.wait({sync, interrupted}, return_when=asyncio.FIRST_COMPLETED)
-            interrupted.cancel()
-            if not sync.done():
-                sync.cancel()  # a removal does not wait for a hook or a slow volume
+            ending = asyncio.create_task(self._ending.wait())
+            try:
+                await asyncio.wait({sync, ending}, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                ending.cancel()
+                if not sync.done():
+                    sync.cancel()  # a removal does not wait for a hook or a slow volume
             try:
                 wake_at = await sync
             except asyncio.CancelledError:
-                if not self._interrupted.is_set():
+                if not self._ending.is_set():
                     raise
                 return
             except Exception as error:
                 log.exception("sync failed")
                 self._event("Warning", "FailedSync", f"error determining status: {error}")
                 wake_at = self._services.boot_clock() + SYNC_ERROR_RETRY_S * random.uniform(1.0, 1.5)
-            if self._has_ended():
-                return
             await self._wait(wake_at)
 
     def _has_ended(self) -> bool:
-        return self._end is not None or (self._status is not None and self._status.phase in ("Succeeded", "Failed"))
+        return self._end is not None or (self._status is not None and self._status.phase in TERMINAL)
 
     async def _wait(self, wake_at: float | None) -> None:
         """Wait until woken, but at most until `wake_at`, and never longer than the resync period."""
+        if self._has_ended():
+            return
         now = self._services.boot_clock()
         delay = RESYNC_S * random.uniform(1.0, 1.5)
         if wake_at is not None:
@@ -263,6 +232,9 @@ class PodWorker:
         now = self._services.boot_clock()
         if self._deadline_exceeded():
             return None
+        if not self._runtime.view(self.uid).responsive:
+            self._publish()
+            return self._deadline()  # what is there cannot be known: nothing is decided until the pause answers
         seen = self._observe()
         plan = act.compute_actions(self.pod, seen, now, max_back_off_s=self._services.max_back_off_s)
         self._publish()
@@ -296,6 +268,7 @@ class PodWorker:
     async def _perform(self, actions: tuple[act.Action, ...]) -> bool:
         """Carry out one plan in order; True when something failed that a later sync must try again."""
         failed = False
+        kills = [one for one in actions if isinstance(one, act.KillContainer)]
         for action in actions:
             match action:
                 case act.KillPod():
@@ -304,15 +277,22 @@ class PodWorker:
                     if not await self._create_sandbox(action.attempt):
                         return True
                 case act.KillContainer():
-                    await self._kill_container(action)
+                    # Containers that are to be ended are ended side by side.
+                    await asyncio.gather(*(self._kill_container(one) for one in kills))
+                    kills = []
                 case act.RemoveContainer():
                     await self._runtime.remove_container(self.pod, action.id)
                 case act.StartContainer():
+                    if not await self._prepare():
+                        return True
                     # One container's failure does not keep the others from starting.
                     failed = not await self._start_container(action) or failed
         return failed
 
-    async def _create_sandbox(self, attempt: int) -> bool:
+    async def _prepare(self) -> bool:
+        """Make what containers stand on, once for each version of the pod; False when it must be tried again."""
+        if self._is_prepared:
+            return True
         try:
             await self._runtime.prepare(self.pod)
         except VolumeFailure as failure:
@@ -321,6 +301,13 @@ class PodWorker:
             return False
         except OSError as error:
             self._event("Warning", "Failed", f"error making pod data directories: {error}")
+            return False
+        self._is_prepared = True
+        return True
+
+    async def _create_sandbox(self, attempt: int) -> bool:
+        self._is_prepared = False
+        if not await self._prepare():
             return False
         try:
             await self._runtime.create_sandbox(self.pod, attempt)
@@ -344,8 +331,13 @@ class PodWorker:
         has_hook = container.lifecycle is not None and container.lifecycle.post_start is not None
         if has_hook:
             self._starting.add(action.name)
+        count = action.restart_count
+        if count is None:
+            # Nothing is known of an earlier instance, but it may have left a log, or was shown before it got lost.
+            logged = self._runtime.next_restart_count(self.pod, action.name)
+            count = max(logged, self._shown_restarts(action.name))
         try:
-            started = await self._runtime.start_container(self.pod, container, action.restart_count)
+            started = await self._runtime.start_container(self.pod, container, count)
         except ContainerFailure as failure:
             if failure.reason == "RunContainerError":
                 self._event("Normal", "Created", "Container created", container=action.name)
@@ -363,7 +355,8 @@ class PodWorker:
             await self._services.hooks.post_start(self.pod, container, started.id)
         except RuntimeFailure as failure:
             self._event("Warning", "FailedPostStartHook", "PostStartHook failed", container=action.name)
-            await self._end_container(started, "FailedPostStartHook", grace_s=None)
+            grace = termination.kill_grace_s(self.pod, container, termination.Cause.OTHER)
+            await self._end_container(started, "FailedPostStartHook", grace_s=grace)
             self._start_failures[action.name] = StartFailure(reason="PostStartHookError", message=str(failure))
             return True
         else:
@@ -374,13 +367,28 @@ class PodWorker:
             self._probe()
             self._publish()
 
+    def _shown_restarts(self, name: str) -> int:
+        shown = by_name(self._status).get(name)
+        return shown.restart_count if shown is not None else 0
+
     # Ending
+
+    async def _kill(self, container_id: ContainerID) -> None:
+        """Kill a container; where the pause does not answer, it goes with everything that it holds."""
+        if self._runtime.view(self.uid).responsive:
+            await self._runtime.kill(self.pod, container_id)
+            return
+        if self._forced_stop is None or self._forced_stop.done():
+            # The asker's patience is shorter than what this may take.
+            self._forced_stop = asyncio.create_task(self._runtime.stop_sandbox(self.pod))
+            self._forced_stop.add_done_callback(lambda task: self.wake())
+        await asyncio.shield(self._forced_stop)
 
     async def _kill_pod(self, action: act.KillPod) -> None:
         """End every container and the sandbox, within a sync: a new sandbox may follow, or the pod is finished."""
         if action.sandbox_changed:
             self._event("Normal", "SandboxChanged", "Pod sandbox changed, it will be killed and re-created.")
-        await self._end_all(grace_s=None)
+        await self._end_all(grace_s=self._pod_grace_s(None))
         await self._runtime.stop_sandbox(self.pod)
         for container_id in action.purge:
             await self._runtime.remove_container(self.pod, container_id)
@@ -396,19 +404,18 @@ class PodWorker:
         found: ObservedContainer,
         message: str,
         *,
-        grace_s: float | None,
+        grace_s: float,
         run_pre_stop: bool = True,
         turn: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         container = self._container(found.name)
         if not self._killer.is_ending(found.id):
             self._event("Normal", "Killing", message, container=found.name)
-        grace = float(self.pod.spec.termination_grace_period_seconds or 0) if grace_s is None else grace_s
         await asyncio.shield(
             self._killer.end(
                 container,
                 found.id,
-                grace_s=grace,
+                grace_s=grace_s,
                 stop_signal=_stop_signal(container),
                 run_pre_stop=run_pre_stop,
                 turn=turn,
@@ -416,59 +423,54 @@ class PodWorker:
         )
         self._probe()
 
-    async def _end_all(self, *, grace_s: float | None) -> None:
+    async def _end_all(self, *, grace_s: float) -> None:
         """End all running containers in parallel; sidecars wait for their turn, last first."""
         running = self._running()
-        exits = {name: asyncio.Event() for name in running}
-        sidecars = [
-            c.name for c in self.pod.spec.init_containers or () if c.restart_policy == "Always" and c.name in running
-        ]
-        apps = [c.name for c in self.pod.spec.containers if c.name in running]
 
-        async def end(name: str) -> None:
-            turn = None
-            if name in sidecars:
-                users = apps + sidecars[sidecars.index(name) + 1 :]
+        async def end(name: str, found: ObservedContainer) -> None:
+            users = [running[one].id for one in termination.needed_by(self.pod, name, running)]
 
-                async def turn_of_sidecar() -> None:
-                    for user in users:
-                        await exits[user].wait()
+            async def turn() -> None:
+                for user in users:
+                    await self._killer.until_exited(user)
 
-                turn = turn_of_sidecar
-            try:
-                await self._end_container(running[name], f"Stopping container {name}", grace_s=grace_s, turn=turn)
-            finally:
-                exits[name].set()
+            message = f"Stopping container {name}"
+            await self._end_container(found, message, grace_s=grace_s, turn=turn if users else None)
 
-        await asyncio.gather(*(end(name) for name in running))
+        await asyncio.gather(*(end(name, found) for name, found in running.items()))
 
     async def _terminate(self) -> None:
         """End everything that runs; joined by a later, shorter request while it is under way."""
         self._publish()
         self._probe(terminating=True)
         while self._running():
-            ending = asyncio.create_task(self._end_all(grace_s=self._termination_grace_s()))
+            ending = asyncio.create_task(self._end_all(grace_s=self._remaining_grace_s()))
             while not ending.done():
                 self._woken.clear()
                 woken = asyncio.create_task(self._woken.wait())
                 await asyncio.wait({ending, woken}, return_when=asyncio.FIRST_COMPLETED)
                 woken.cancel()
-                if not ending.done() and self._grace_override_s is not None:
+                if not ending.done() and self._deletion is not None:
+                    grace = self._remaining_grace_s()
                     for found in self._running().values():
-                        self._killer.end(self._container(found.name), found.id, grace_s=self._grace_override_s)
+                        if self._killer.is_ending(found.id):
+                            self._killer.end(self._container(found.name), found.id, grace_s=grace)
             await ending
         await self._runtime.stop_sandbox(self.pod)
         self._services.prober.remove(self.uid)
+        self._terminated.set()
         self._publish()
         await self._runtime.clean_up(self.pod)
 
-    def _termination_grace_s(self) -> float:
-        """Return the grace of the whole pod: at least 1 s, as short as anybody asked for."""
-        own = self.pod.spec.termination_grace_period_seconds
-        grace = float(30 if own is None else own)
-        if self._grace_override_s is not None:
-            grace = min(grace, self._grace_override_s)
-        return max(1.0, grace)
+    def _pod_grace_s(self, override_s: float | None) -> float:
+        spec = self.pod.spec.termination_grace_period_seconds
+        return termination.pod_grace_s(spec_s=None if spec is None else float(spec), override_s=override_s)
+
+    def _remaining_grace_s(self) -> float:
+        """Return what is left of the whole pod's grace, in seconds."""
+        if self._deletion is not None:
+            return max(1.0, self._deletion.deadline - self._services.boot_clock())
+        return self._pod_grace_s(self._grace_limit_s)
 
     async def _remove(self) -> None:
         await self._runtime.stop_sandbox(self.pod)
@@ -492,7 +494,7 @@ class PodWorker:
             return
         try:
             await self._services.hooks.pre_stop(self.pod, pod_container, container_id)
-        except RuntimeFailure:
+        except (RuntimeFailure, OSError):
             self._event("Warning", "FailedPreStopHook", "PreStopHook failed", container=pod_container.name)
 
     # Seeing and showing
@@ -511,7 +513,7 @@ class PodWorker:
             startup=probes.startup,
             start_failures=dict(self._start_failures),
             back_off=dict(self._back_off),
-            wanted_hashes={one.name: self._services.wanted_hash(one) for one in self.pod.spec.containers},
+            wanted_hashes={one.name: self._services.wanted_hash(one) for one in _containers(self.pod)},
         )
 
     def _running(self) -> dict[str, ObservedContainer]:
@@ -546,27 +548,29 @@ class PodWorker:
                 now=self._services.wall_clock(),
                 qos_class=qos_class(self.pod),
                 host_ips=self._services.host_ips(),
-                message_of=lambda container, one: self._services.message_of(self.pod, container, one),
+                message_of=self._message_of,
                 pod_ips=self._ips,
                 starting=frozenset(self._starting),
                 end=self._end,
-                terminating=self._deleted_at is not None,
+                terminating=self._deletion is not None,
+                ended=self._terminated.is_set(),
                 responsive=view.responsive,
             ),
         )
         self._status = status
+        shown = {one.id for found in view.containers.values() for one in found}
+        self._messages = {one: text for one, text in self._messages.items() if one in shown}
         self._services.publish(self._with_status(status))
 
     def _with_status(self, status: PodStatus) -> Pod:
         pod = msgspec.structs.replace(self.pod, status=status)
-        if self._deleted_at is None:
-            return pod
-        meta = msgspec.structs.replace(
-            pod.metadata,
-            deletion_timestamp=rfc3339(self._deleted_at + self._termination_grace_s()),
-            deletion_grace_period_seconds=int(self._termination_grace_s()),
-        )
-        return msgspec.structs.replace(pod, metadata=meta)
+        return pod if self._deletion is None else with_deletion(pod, self._deletion)
+
+    def _message_of(self, container: Container, one: ObservedContainer) -> str:
+        """Return the termination message of an instance, read once: nobody writes it any more."""
+        if one.id not in self._messages:
+            self._messages[one.id] = self._services.message_of(self.pod, container, one)
+        return self._messages[one.id]
 
     # The deadline
 
@@ -590,15 +594,16 @@ class PodWorker:
     # Small things
 
     def _container(self, name: str) -> Container:
-        every: list[Container] = [*(self.pod.spec.init_containers or []), *self.pod.spec.containers]
-        for container in every:
-            if container.name == name:
-                return container
-        raise LookupError(f"pod {self._key} has no container {name}")
+        found = {**self._dropped, **{one.name: one for one in _containers(self.pod)}}.get(name)
+        return found if found is not None else Container(name=name)  # taken out while no daemon ran
 
     def _event(self, kind: str, reason: str, message: str, *, container: str = "") -> None:
         init = any(c.name == container for c in self.pod.spec.init_containers or ())
         self._services.recorder.event(self.pod, kind, reason, message, container=container, init=init)
+
+
+def _containers(pod: Pod) -> list[Container]:
+    return [*(pod.spec.init_containers or ()), *pod.spec.containers]
 
 
 def _stop_signal(container: Container) -> int:

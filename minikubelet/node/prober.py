@@ -19,7 +19,7 @@ import structlog
 from minikubelet.api.types import Container, Pod, Probe
 from minikubelet.lifecycle.observed import ContainerID, ObservedContainer, PodUID, ProbeOutcome, RunState
 from minikubelet.lifecycle.probing import ProbeKind, ProbeState, Seen, Step, count, look, next_beat
-from minikubelet.node.pod_worker import ProbeResults, Recorder
+from minikubelet.node.services import ProbeResults, Recorder
 from minikubelet.runtime.port import RuntimeFailure
 from minikubelet.runtime.probes.ask import Ask
 from minikubelet.runtime.probes.result import ProbeReply, Verdict

@@ -27,6 +27,7 @@ from minikubelet.lifecycle.observed import (
     ObservedSandbox,
     PodUID,
     RunState,
+    User,
 )
 from minikubelet.linux.faults import point
 from minikubelet.runtime.port import ContainerFailure, ExecResult, RuntimeFailure, RuntimeView, SandboxFailure
@@ -836,7 +837,7 @@ def _view(pod: _Pod) -> RuntimeView:
 
 def observed_container(record: Message) -> ObservedContainer:
     """Return a container's record as the value that decisions are made from."""
-    ended = record.get("exit")
+    ended, user = record.get("exit"), record.get("user")
     return ObservedContainer(
         id=ContainerID(record["id"]),
         name=record["name"],
@@ -850,6 +851,7 @@ def observed_container(record: Message) -> ObservedContainer:
         spec_hash=record.get("spec_hash", ""),
         pid=record.get("pid", 0),
         sandbox_id=record.get("sandbox_id", ""),
+        user=User(uid=user["uid"], gid=user["gid"], groups=tuple(user["groups"])) if user else None,
     )
 
 

@@ -22,6 +22,7 @@ from minikubelet.api.expansion import expand
 from minikubelet.api.quantity import parse_quantity
 from minikubelet.api.types import Container, Pod, VolumeMount
 from minikubelet.lifecycle.observed import ContainerID, ObservedContainer, PodUID
+from minikubelet.lifecycle.restart import count_from_logs
 from minikubelet.linux import mounts
 from minikubelet.runtime import etc_files, launch
 from minikubelet.runtime.cgroups import CgroupPaths, Cgroups
@@ -128,6 +129,12 @@ class PodRuntime:
     def log_path(self, pod: Pod, container: str, restart_count: int) -> str:
         """Return the log file of one instance."""
         return os.path.join(self.log_dir(pod), container, f"{restart_count}.log")
+
+    def next_restart_count(self, pod: Pod, container: str) -> int:
+        """Return the restart count for a container of which no instance is known: by its logs, 0 without one."""
+        with contextlib.suppress(OSError):
+            return count_from_logs(os.listdir(os.path.join(self.log_dir(pod), container)))
+        return 0
 
     # Making
 
@@ -395,14 +402,9 @@ class PodRuntime:
             PodUID(pod.metadata.uid), container_id, command, timeout_s=timeout_s, limit=limit
         )
 
-    def termination_message(self, pod: Pod, container: str, container_id: ContainerID, limit: int) -> str:
-        """Return the last bytes of what an instance wrote to its termination message path."""
-        path = os.path.join(self.pod_dir(pod), "containers", container, container_id)
-        with contextlib.suppress(OSError), open(path, "rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            file.seek(max(0, size - limit))
-            return file.read(limit).decode("utf-8", "replace")
-        return ""
+    def termination_message_file(self, pod: Pod, container: str, container_id: ContainerID) -> str:
+        """Return the file on the host that an instance's termination message path is."""
+        return os.path.join(self.pod_dir(pod), "containers", container, container_id)
 
     # Removing
 

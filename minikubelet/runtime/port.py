@@ -62,6 +62,10 @@ class Runtime(Protocol):
         """Return what is there now; never blocks."""
         ...
 
+    def next_restart_count(self, pod: Pod, container: str) -> int:
+        """Return the restart count for a container of which no instance is known: by its logs, 0 without one."""
+        ...
+
     async def prepare(self, pod: Pod) -> None:
         """Make the pod's directories, control group and volumes. Raises VolumeFailure or OSError."""
         ...

@@ -468,6 +468,7 @@ class Pause:
             "restart_count": spec.restart_count,
             "spec_hash": spec.spec_hash,
             "sandbox_id": self.spec.id,
+            "user": {"uid": spec.uid, "gid": spec.gid, "groups": spec.groups},
             "created_at": time.time(),
             "created_mono": boot_time(),
             "state": "created",

@@ -373,14 +373,26 @@ def test_labels_and_annotations_change_in_files(cluster, number, edited, before,
     )
 
 
-def test_edited_spec_of_a_pod_with_a_uid_of_its_own_starts_it_anew(cluster):
+def test_edited_pod_with_a_uid_of_its_own_restarts_only_what_has_another_image(cluster):
+    def make(word: str, image: str) -> str:
+        one = pod("own-uid", f"echo {word}; sleep 1000", DISK, metadata={"uid": UID.format("00")})
+        one["spec"]["containers"][0]["image"] = image
+        return text(one)
+
     def says(word: str) -> bool:
         found = cluster.pod("own-uid")
-        return found is not None and cluster.output(found) == f"{word}\n"
+        if found is None or "running" not in found["status"]["containerStatuses"][0]["state"]:
+            return False
+        count = found["status"]["containerStatuses"][0]["restartCount"]
+        return cluster.log(found, found["spec"]["containers"][0]["name"], count).endswith(f" {word}\n")
 
-    uid = UID.format("00")
-    for word in ("one", "two"):
-        script = f"echo {word}; sleep 1000"
-        cluster.write("own-uid.yaml", text(pod("own-uid", script, DISK, metadata={"uid": uid})))
-        cluster.wait(lambda word=word: says(word), f"the output {word!r}")
-    assert cluster.pod("own-uid")["metadata"]["uid"] == uid
+    cluster.write("own-uid.yaml", make("one", "host"))
+    cluster.wait(lambda: says("one"), "the first output")
+    first = cluster.pod("own-uid")
+    cluster.write("own-uid.yaml", make("two", "host"))
+    cluster.wait_pod("own-uid", lambda p: "two" in json.dumps(p["spec"]), "the edit in the spec")
+    cluster.write("own-uid.yaml", make("three", "host:2"))
+    cluster.wait(lambda: says("three"), "the output of the new container")
+    last = cluster.pod("own-uid")["status"]
+    assert last["podIP"] == first["status"]["podIP"]
+    assert last["containerStatuses"][0]["restartCount"] == 1

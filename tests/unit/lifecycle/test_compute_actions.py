@@ -4,9 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import msgspec
 import pytest
+from _pytest.mark import ParameterSet
 
-from minikubelet.api.types import Container, ExecAction, ObjectMeta, Pod, PodSpec, Probe
+from minikubelet.api.types import (
+    Container,
+    ContainerRestartRule,
+    ContainerRestartRuleOnExitCodes,
+    ExecAction,
+    ObjectMeta,
+    Pod,
+    PodSpec,
+    Probe,
+)
 from minikubelet.lifecycle import actions as act
 from minikubelet.lifecycle.observed import (
     ContainerID,
@@ -67,6 +78,7 @@ class Row:
 
 
 R, D = ProbeOutcome.SUCCESS, ProbeOutcome.FAILURE
+NOT_RUN = ProbeOutcome.UNKNOWN
 UNKNOWN, CREATED = RunState.UNKNOWN, RunState.CREATED
 NONE: dict[int, object] = {}
 ALL_UP: dict[int, object] = {0: None, 1: None, 2: None}
@@ -127,6 +139,7 @@ ROWS = [
     Row(32, kind="init", inits={0: 0, 1: 0, 2: CREATED}, apps=NONE, init=(2,)),
     Row(33, kind="sidecar", inits=ALL_UP, apps=NONE, probes={f"startup init{i}": R for i in range(3)}, start=(0, 1, 2)),
     Row(34, kind="sidecar", apps=NONE, init=(0,)),
+    Row(35, kind="sidecar", inits={0: None, 1: None, 2: CREATED}, apps=NONE, init=(2,)),
     Row(36, kind="sidecar", inits={0: None}, apps=NONE, init=(1,)),
     Row(37, kind="sidecar", inits={0: None, 1: None}, apps=NONE, init=(2,)),
     Row(
@@ -155,6 +168,7 @@ ROWS = [
         apps=NONE,
         probes={"startup init0": R, "startup init1": ProbeOutcome.UNKNOWN},
     ),
+    Row(42, kind="sidecar", inits={0: None, 1: None}, apps=NONE, probes={"startup init1": NOT_RUN}),
     Row(
         43,
         kind="sidecar",
@@ -171,6 +185,16 @@ ROWS = [
         probes={"startup init0": R, "startup init1": R, "startup init2": D},
         kill=("init2",),
         init=(2,),
+    ),
+    Row(
+        45,
+        kind="sidecar",
+        inits=ALL_UP,
+        apps=NONE,
+        changed="init2",
+        kill=("init2",),
+        init=(2,),
+        start=(0, 1, 2),
     ),
     Row(46, kind="sidecar", inits={0: 0, 1: None, 2: 0}, apps=NONE, init=(0, 2)),
     Row(47, kind="sidecar", inits={0: 0, 1: None, 2: None}, apps=NONE, init=(0,), start=(0, 1, 2)),
@@ -258,7 +282,13 @@ def build(row: Row) -> tuple[Pod, ObservedPod]:
     return pod, ObservedPod(uid=PodUID("u"), sandboxes=sandboxes, containers=found, wanted_hashes=hashes, **outcomes)
 
 
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: f"U-CPA-{row.number}")
+def rows(table: str, found: list[Row]) -> list[ParameterSet]:
+    """Return rows as parameters that carry their ids."""
+    ids = [f"{table}-{row.number}" for row in found]
+    return [pytest.param(row, id=one, marks=pytest.mark.conformance(one)) for row, one in zip(found, ids, strict=True)]
+
+
+@pytest.mark.parametrize("row", rows("U-CPA", ROWS))
 def test_compute_actions(row: Row) -> None:
     pod, seen = build(row)
     plan = act.compute_actions(pod, seen, now=1000)
@@ -270,46 +300,6 @@ def test_compute_actions(row: Row) -> None:
         assert creates[0].attempt == row.new_attempt
     assert started == [f"init{i}" for i in row.init] + [f"app{i}" for i in row.start]
     assert [one.name for one in plan.actions if isinstance(one, act.KillContainer)] == list(row.kill)
-
-
-@pytest.mark.parametrize(
-    ("policy", "expected"),
-    [
-        ("Never", (True, False, False, False, True)),
-        ("OnFailure", (True, False, False, True, True)),
-        ("Always", (True, False, True, True, True)),
-    ],
-)
-def test_should_be_restarted(policy: str, expected: tuple[bool, ...]) -> None:
-    """U-SCBR: no history, running, exit 0, exit 1, unknown."""
-    from minikubelet.lifecycle.restart import should_be_restarted
-
-    pod, _ = build(Row(0, policy))
-    states = [
-        None,
-        instance("app0", None),
-        instance("app0", 0),
-        instance("app0", 1),
-        instance("app0", None, UNKNOWN),
-    ]
-    assert tuple(should_be_restarted(pod, pod.spec.containers[0], one) for one in states) == expected
-
-
-def test_back_off_sequence_and_reset() -> None:
-    """U-BOFF-1, NODE-33: delays 0, 10, 20, 40 … 300; fresh after 600 quiet seconds."""
-    from minikubelet.lifecycle.restart import is_in_back_off, next_back_off
-
-    now, entry, starts = 0.0, None, [0.0]
-    while len(starts) < 9:
-        finished = now
-        while is_in_back_off(entry, finished, now):
-            now += 1
-        entry = next_back_off(entry, finished, now)
-        starts.append(now)
-    assert starts == [0, 0, 10, 30, 70, 150, 310, 610, 910]
-    assert entry is not None
-    assert not is_in_back_off(entry, entry.updated_mono + 601, entry.updated_mono + 601)
-    assert next_back_off(entry, entry.updated_mono + 601, entry.updated_mono + 601).delay == 10
 
 
 def test_plan_waits_for_the_back_off_and_then_acts() -> None:
@@ -325,3 +315,48 @@ def test_plan_waits_for_the_back_off_and_then_acts() -> None:
     assert plan.waiting[0].message == "back-off 10s restarting failed container=app0 pod=p_n(u)"
     after = act.compute_actions(pod, seen, now=60)
     assert [one.name for one in after.actions if isinstance(one, act.StartContainer)] == ["app0"]
+
+
+def exits_with(rule_codes: list[int], action: str) -> list[ContainerRestartRule]:
+    return [
+        ContainerRestartRule(
+            action=action, exit_codes=ContainerRestartRuleOnExitCodes(operator="In", values=rule_codes)
+        )
+    ]
+
+
+def test_the_trigger_of_a_restart_in_place_is_removed_last() -> None:
+    pod, seen = build(Row(0, "Never", kind="sidecar", inits=ALL_UP, apps={0: 42, 1: None, 2: 0}))
+    rules = exits_with([42], "RestartAllContainers")
+    trigger = msgspec.structs.replace(pod.spec.containers[0], restart_policy="Never", restart_policy_rules=rules)
+    spec = msgspec.structs.replace(pod.spec, containers=[trigger, *pod.spec.containers[1:]])
+    plan = act.compute_actions(msgspec.structs.replace(pod, spec=spec), seen, now=7)
+    kills = [one for one in plan.actions if isinstance(one, act.KillContainer)]
+    removals = [one.name for one in plan.actions if isinstance(one, act.RemoveContainer)]
+    assert {one.name for one in kills} == {"init0", "init1", "init2", "app1"}
+    assert all(one.grace_s == 0 and not one.run_pre_stop for one in kills)
+    assert removals == ["init0", "init1", "init2", "app1", "app2", "app0"]
+    assert plan.actions == (*kills, *[one for one in plan.actions if isinstance(one, act.RemoveContainer)])
+    assert plan.wake_at == 7
+
+
+def test_another_exit_of_a_rule_holder_restarts_nothing_else() -> None:
+    pod, seen = build(Row(0, "Never", apps={0: 1, 1: None, 2: None}))
+    rules = exits_with([42], "RestartAllContainers")
+    holder = msgspec.structs.replace(pod.spec.containers[0], restart_policy="Never", restart_policy_rules=rules)
+    spec = msgspec.structs.replace(pod.spec, containers=[holder, *pod.spec.containers[1:]])
+    assert act.compute_actions(msgspec.structs.replace(pod, spec=spec), seen, now=7).actions == ()
+
+
+def test_a_container_that_an_edit_took_out_is_ended() -> None:
+    pod, seen = build(Row(0))
+    spec = msgspec.structs.replace(pod.spec, containers=pod.spec.containers[:2])
+    plan = act.compute_actions(msgspec.structs.replace(pod, spec=spec), seen, now=7)
+    assert [(one.name, type(one)) for one in plan.actions] == [("app2", act.KillContainer)]
+
+
+def test_an_instance_that_is_not_known_leaves_its_count_to_the_logs() -> None:
+    pod, seen = build(Row(0, apps={0: None, 1: 1}))
+    plan = act.compute_actions(pod, seen, now=1000)
+    counts = {one.name: one.restart_count for one in plan.actions if isinstance(one, act.StartContainer)}
+    assert counts == {"app1": 1, "app2": None}
