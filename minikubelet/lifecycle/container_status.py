@@ -137,15 +137,7 @@ class _Builder:
         if latest is None:
             return self._without_instance(container, old, is_init=is_init)
         state, last = self._states(container, latest, old)
-        made = self._status(container, latest, state, last, latest.restart_count, is_init=is_init)
-        return made if is_init or self._may_follow(container, old, made) else old or made
-
-    def _may_follow(self, container: Container, old: ContainerStatus | None, new: ContainerStatus) -> bool:
-        """Tell whether a container may be what it seems to be now: it leaves Terminated only to be restarted."""
-        ended = old.state.terminated if old is not None else None
-        if ended is None or new.state.terminated is not None or self._facts.restarting:
-            return True
-        return ended.reason == RESTARTING_ALL or wants_restart(self._pod, container, ended.exit_code)
+        return self._status(container, latest, state, last, latest.restart_count, is_init=is_init)
 
     def _states(
         self, container: Container, latest: ObservedContainer, old: ContainerStatus | None
@@ -182,7 +174,7 @@ class _Builder:
                 state = _waiting(RESTARTING_ALL, _REMOVED)
                 last = ContainerState(terminated=_killed(RESTARTING_ALL, _REMOVED))
                 count += not removed
-            elif is_init and old.state.terminated is not None:
+            elif old.state.terminated is not None and (is_init or not self._restarts_after(container, old)):
                 return old  # its record may have been removed at any time
             elif old.state.running is not None and not (is_init and self._app_exists):
                 last = ContainerState(terminated=_killed("ContainerStatusUnknown", _LOST))
@@ -193,6 +185,10 @@ class _Builder:
         if failure is not None and state.terminated is None:
             state = _waiting(failure.reason, failure.message)
         return self._status(container, None, state, last, count, is_init=is_init)
+
+    def _restarts_after(self, container: Container, old: ContainerStatus) -> bool:
+        ended = old.state.terminated
+        return ended is None or wants_restart(self._pod, container, ended.exit_code)
 
     def _status(
         self,
