@@ -45,7 +45,7 @@ from minikubelet.runtime.cgroups import Cgroups
 from minikubelet.runtime.hooks import HookRunner
 from minikubelet.runtime.id_ranges import IdRanges
 from minikubelet.runtime.launch import container_hash
-from minikubelet.runtime.limits import apply_limits
+from minikubelet.runtime.limits import apply_limits, unenforced
 from minikubelet.runtime.network.errors import NetworkError
 from minikubelet.runtime.network.hosts_files import HostsFiles
 from minikubelet.runtime.network.network import Network
@@ -192,8 +192,13 @@ class Daemon:
             variables=self.variables.environment,
             qos=qos_class,
             apply_limits=lambda pod, container, paths: apply_limits(
-                pod, container, paths, pids_limit=settings.pod_pids_limit
+                pod,
+                container,
+                paths,
+                pids_limit=settings.pod_pids_limit,
+                kill_group=not settings.single_process_oom_kill,
             ),
+            unenforced=lambda pod, paths: unenforced(pod, paths, pids_limit=settings.pod_pids_limit),
             oom_score=lambda pod, container: oom_score_adj(pod, container, memory),
             warn=lambda pod, reason, message: self.events.event(pod, "Warning", reason, message),
         )

@@ -17,15 +17,15 @@ from minikubelet.api.types import Container, Pod, ResourceRequirements
 PERIOD_US: Final = 100_000
 GUARANTEED_OOM_SCORE_ADJ: Final = -997
 _MIN_QUOTA_US: Final = 1000
-_MIN_SHARES: Final = 2
-_MAX_SHARES: Final = 262_144
+MIN_SHARES: Final = 2
+MAX_SHARES: Final = 262_144
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GroupLimits:
     """What is written into one control group; None means unlimited."""
 
-    shares: int = _MIN_SHARES
+    shares: int = MIN_SHARES
     quota_us: int | None = None
     memory: int | None = None
     huge_pages: Mapping[str, int] = field(default_factory=dict)  # page size ("2Mi") to bytes; other sizes get none
@@ -64,7 +64,7 @@ def milli_cpu(text: str | None) -> int:
 
 def cpu_shares(milli: int) -> int:
     """Return version 1 shares for a request."""
-    return max(_MIN_SHARES, min(_MAX_SHARES, milli * 1024 // 1000)) if milli else _MIN_SHARES
+    return max(MIN_SHARES, min(MAX_SHARES, milli * 1024 // 1000)) if milli else MIN_SHARES
 
 
 def cpu_quota(milli: int) -> int | None:
@@ -74,14 +74,14 @@ def cpu_quota(milli: int) -> int | None:
 
 def pod_weight(shares: int) -> int:
     """Return the version 2 weight of a pod's group."""
-    return 1 + (shares - _MIN_SHARES) * 9999 // 262_142
+    return 1 + (shares - MIN_SHARES) * 9999 // 262_142
 
 
 def container_weight(shares: int) -> int:
     """Return the version 2 weight of a container's group, as runc converts shares."""
-    if shares <= _MIN_SHARES:
+    if shares <= MIN_SHARES:
         return 1
-    if shares >= _MAX_SHARES:
+    if shares >= MAX_SHARES:
         return 10_000
     level = math.log2(shares)
     return math.ceil(10 ** ((level * level + 125 * level) / 612.0 - 7.0 / 34.0))
@@ -147,8 +147,12 @@ def pod_limits(pod: Pod) -> GroupLimits:
 
     quota = cpu_quota(-(-pod_total(pod, "cpu", limits=True) // 10**6)) if bounded("cpu") else None
     memory = pod_total(pod, "memory", limits=True) // 10**9 if bounded("memory") else 0
-    shares = cpu_shares(-(-pod_total(pod, "cpu") // 10**6))
-    return GroupLimits(shares=shares, quota_us=quota, memory=memory or None)
+    return GroupLimits(shares=pod_shares(pod), quota_us=quota, memory=memory or None)
+
+
+def pod_shares(pod: Pod) -> int:
+    """Return the version 1 shares of all that a pod requests."""
+    return cpu_shares(-(-pod_total(pod, "cpu") // 10**6))
 
 
 def oom_score_adj(pod: Pod, container: Container, node_memory: int) -> int:

@@ -50,6 +50,7 @@ class Settings:
     container_log_max_size: int = 10 * 1024 * 1024
     container_log_max_files: int = 5
     pod_pids_limit: int = -1
+    single_process_oom_kill: bool = False
     max_container_restart_period: float = 300.0
     strict_static: bool = False
     trusted_uid: int = 0  # who may write manifests besides root
@@ -80,6 +81,7 @@ _KEYS: Final = {
     "containerLogMaxSize": "container_log_max_size",
     "containerLogMaxFiles": "container_log_max_files",
     "podPidsLimit": "pod_pids_limit",
+    "singleProcessOOMKill": "single_process_oom_kill",
     "nodeName": "node_name",
     "bridge": "bridge",
     "strictStatic": "strict_static",

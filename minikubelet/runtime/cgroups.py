@@ -17,6 +17,7 @@ from typing import Final
 
 import structlog
 
+from minikubelet.lifecycle.resources import MAX_SHARES, MIN_SHARES, pod_weight
 from minikubelet.runtime.scope import Scope
 
 log = structlog.get_logger(__name__)
@@ -90,6 +91,7 @@ class Cgroups:
         self._name = name
         self._scope = Scope(f"minikubelet-{name}.scope")
         self._trees: list[CgroupTree] = []
+        self._burstable_shares: dict[str, int] = {}
         self.problem: str = ""
 
     @property
@@ -147,6 +149,25 @@ class Cgroups:
                         _enable(path, tree.controllers)
         return self._paths(relative)
 
+    def share(self, uid: str, qos: str, shares: int) -> None:
+        """Give the QoS classes their parts of the processors: Burstable what its pods request, BestEffort the least.
+
+        Source: kubelet pkg/kubelet/cm/qos_container_manager_linux.go (v1.36).
+        """
+        if qos == "Burstable":
+            self._burstable_shares[uid] = shares
+        self._write_shares()
+
+    def _write_shares(self) -> None:
+        total = max(MIN_SHARES, min(MAX_SHARES, sum(self._burstable_shares.values())))
+        for tree in self._trees:
+            if "cpu" not in tree.controllers:
+                continue
+            for name, shares in (("burstable", total), ("besteffort", MIN_SHARES)):
+                file, value = ("cpu.shares", shares) if tree.version == 1 else ("cpu.weight", pod_weight(shares))
+                with contextlib.suppress(FileNotFoundError):  # no pod of that class yet
+                    _write(os.path.join(tree.base, name, file), str(value))
+
     def make_child(self, uid: str, qos: str, name: str) -> CgroupPaths:
         """Make and return one leaf below the pod's group, for a container or the pause."""
         relative = os.path.join(_pod_path(uid, qos), name)
@@ -179,6 +200,8 @@ class Cgroups:
 
     async def remove_pod(self, uid: str) -> None:
         """Remove the pod's group with everything below it, under whichever QoS class it lies."""
+        if self._burstable_shares.pop(uid, None) is not None:
+            self._write_shares()
         for tree in self._trees:
             for qos in ("Guaranteed", "Burstable", "BestEffort"):
                 await _remove_tree(os.path.join(tree.base, _pod_path(uid, qos)))

@@ -11,17 +11,40 @@ from minikubelet.lifecycle.resources import PERIOD_US, GroupLimits
 from minikubelet.runtime.cgroups import CgroupPaths
 
 
-def apply_limits(pod: Pod, container: Container | None, paths: CgroupPaths, *, pids_limit: int = -1) -> None:
-    """Write a container's limits into its group, or (no container) the pod's into the pod's. Raises OSError."""
+def apply_limits(
+    pod: Pod, container: Container | None, paths: CgroupPaths, *, pids_limit: int = -1, kill_group: bool = True
+) -> None:
+    """Write a container's limits into its group, or (no container) the pod's into the pod's. Raises OSError.
+
+    Args:
+        pod: The pod.
+        container: One of its containers.
+        paths: The group.
+        pids_limit: The kubelet's podPidsLimit, -1 for none.
+        kill_group: Whether a container short of memory is killed as a whole (version 2; not singleProcessOOMKill).
+    """
     limits = resources.pod_limits(pod) if container is None else resources.container_limits(pod, container)
     if paths.version == 2:
-        _apply_v2(limits, paths, is_pod=container is None)
+        _apply_v2(limits, paths, is_pod=container is None, kill_group=kill_group)
     elif paths.version == 1:
         _apply_v1(limits, paths)
     if container is not None:
         _apply_huge_pages(limits, paths)
     if container is None and pids_limit > 0:
         _write(paths.controller("pids"), "pids.max", str(pids_limit))
+
+
+def unenforced(pod: Pod, paths: CgroupPaths, *, pids_limit: int = -1) -> list[str]:
+    """Return which limits of a pod nothing holds, because its group lacks the controller."""
+    every = (*(pod.spec.init_containers or ()), *pod.spec.containers)
+    limits = [resources.pod_limits(pod), *(resources.container_limits(pod, one) for one in every)]
+    asked = {
+        "cpu": any(one.quota_us is not None for one in limits),
+        "memory": any(one.memory is not None for one in limits),
+        "pids": pids_limit > 0,
+        "hugetlb": any(one.huge_pages for one in limits),
+    }
+    return [name for name, wanted in asked.items() if wanted and paths.controller(name) is None]
 
 
 def _apply_v1(limits: GroupLimits, paths: CgroupPaths) -> None:
@@ -36,7 +59,7 @@ def _apply_v1(limits: GroupLimits, paths: CgroupPaths) -> None:
             _write(memory, "memory.memsw.limit_in_bytes", str(limits.memory))
 
 
-def _apply_v2(limits: GroupLimits, paths: CgroupPaths, *, is_pod: bool) -> None:
+def _apply_v2(limits: GroupLimits, paths: CgroupPaths, *, is_pod: bool, kill_group: bool) -> None:
     cpu, memory = paths.controller("cpu"), paths.controller("memory")
     weight = resources.pod_weight(limits.shares) if is_pod else resources.container_weight(limits.shares)
     _write(cpu, "cpu.weight", str(weight))
@@ -45,9 +68,11 @@ def _apply_v2(limits: GroupLimits, paths: CgroupPaths, *, is_pod: bool) -> None:
     if limits.memory is not None:
         _write(memory, "memory.max", str(limits.memory))
     if not is_pod:
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):  # swap accounting may be off
             _write(memory, "memory.swap.max", "0")
-        _write(memory, "memory.oom.group", "1")
+        if kill_group:
+            with contextlib.suppress(FileNotFoundError):  # before Linux 4.19
+                _write(memory, "memory.oom.group", "1")
 
 
 def _apply_huge_pages(limits: GroupLimits, paths: CgroupPaths) -> None:

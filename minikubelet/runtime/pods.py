@@ -22,6 +22,7 @@ from minikubelet.api.expansion import expand
 from minikubelet.api.quantity import parse_quantity
 from minikubelet.api.types import Container, Pod, VolumeMount
 from minikubelet.lifecycle.observed import ContainerID, ObservedContainer, PodUID
+from minikubelet.lifecycle.resources import pod_shares
 from minikubelet.lifecycle.restart import count_from_logs
 from minikubelet.linux import mounts
 from minikubelet.runtime import etc_files, launch
@@ -79,6 +80,7 @@ class PodRuntime:
         variables: Callable[[Pod, Container], Mapping[str, str]],
         qos: Callable[[Pod], str],
         apply_limits: Callable[[Pod, Container | None, CgroupPaths], None],
+        unenforced: Callable[[Pod, CgroupPaths], list[str]],
         oom_score: Callable[[Pod, Container], int],
         warn: Callable[[Pod, str, str], None],
     ) -> None:
@@ -95,6 +97,7 @@ class PodRuntime:
             variables: The environment a Pod asks for; raises ContainerFailure.
             qos: A Pod's QoS class.
             apply_limits: Writes resources into a pod's (no container) or a container's group.
+            unenforced: Names the limits of a pod that its group cannot hold.
             oom_score: A container's oom_score_adj.
             warn: Records a Warning event about a pod: reason and message.
         """
@@ -108,6 +111,7 @@ class PodRuntime:
         self._variables = variables
         self._qos = qos
         self._apply_limits = apply_limits
+        self._unenforced = unenforced
         self._oom_score = oom_score
         self._warn = warn
 
@@ -145,6 +149,7 @@ class PodRuntime:
         await asyncio.to_thread(self._volumes.set_up, pod)
         group = self._cgroups.make_pod(pod.metadata.uid, self._qos(pod))
         self._apply_limits(pod, None, group)
+        self._cgroups.share(pod.metadata.uid, self._qos(pod), pod_shares(pod))
 
     async def create_sandbox(self, pod: Pod, attempt: int) -> None:
         """Make the pause and connect its network. Raises SandboxFailure."""
@@ -162,6 +167,10 @@ class PodRuntime:
             if not os.path.ismount(shm):
                 mounts.mount_tmpfs(shm, size=64 * 1024 * 1024, mode=0o1777)
         leaf = self._cgroups.make_child(pod.metadata.uid, self._qos(pod), "pause")
+        missing = self._unenforced(pod, self._cgroups.pod(uid, self._qos(pod)))
+        if missing:
+            what = f"cannot enforce limits of {', '.join(missing)}"
+            self._warn(pod, "LimitsNotEnforced", f"{what}: {self._cgroups.problem or 'no such controller'}")
         id_map = None
         if pod.spec.host_users is False:
             try:
@@ -204,6 +213,7 @@ class PodRuntime:
     async def adopt(self, pod: Pod) -> None:
         """Take up a pod that an earlier daemon started: its addresses, and its connection if that was lost."""
         uid = PodUID(pod.metadata.uid)
+        self._cgroups.share(uid, self._qos(pod), pod_shares(pod))
         if pod.spec.host_network:
             self._set_ips(pod, self._network.host_ips())
             return
@@ -331,14 +341,27 @@ class PodRuntime:
         context = container.security_context
         read_only_root = bool(context.read_only_root_filesystem) if context is not None else False
         found = [
-            MountSpec(kind="bind", source=f"{directory}/etc-hosts", target="/etc/hosts"),
+            MountSpec(kind="bind", source=f"{directory}/etc-hosts", target="/etc/hosts", own=True),
             MountSpec(
-                kind="bind", source=f"{directory}/etc-resolv.conf", target="/etc/resolv.conf", read_only=read_only_root
+                kind="bind",
+                source=f"{directory}/etc-resolv.conf",
+                target="/etc/resolv.conf",
+                read_only=read_only_root,
+                own=True,
             ),
             MountSpec(
-                kind="bind", source=f"{directory}/etc-hostname", target="/etc/hostname", read_only=read_only_root
+                kind="bind",
+                source=f"{directory}/etc-hostname",
+                target="/etc/hostname",
+                read_only=read_only_root,
+                own=True,
             ),
-            MountSpec(kind="bind", source=message, target=container.termination_message_path or "/dev/termination-log"),
+            MountSpec(
+                kind="bind",
+                source=message,
+                target=container.termination_message_path or "/dev/termination-log",
+                own=True,
+            ),
         ]
         own = [self._volume_mount(pod, container, one, variables) for one in container.volume_mounts or ()]
         covered = {one.target.rstrip("/") for one in own}
@@ -369,6 +392,7 @@ class PodRuntime:
             source=source,
             target=os.path.normpath(target),
             sub_path=sub_path,
+            own=volume.host_path is None,
             read_only=one.read_only or always_read_only,
             recursive_read_only=one.recursive_read_only in ("Enabled", "IfPossible"),
             propagation=propagation,

@@ -773,7 +773,8 @@ class Pause:
         code = os.waitstatus_to_exitcode(status)
         ended["exit_code"] = code if code >= 0 else 128 - code
         ended["signal"] = 0 if code >= 0 else -code
-        oom = code != 0 and oom_kills(running.spec.memory_cgroup) > running.oom_before
+        # Whichever process was killed, and however the main one ended then: containerd's event says no more either.
+        oom = oom_kills(running.spec.memory_cgroup) > running.oom_before
         ended["reason"] = "OOMKilled" if oom else "Completed" if code == 0 else "Error"
         ended["message"] = ""
         record = self.containers[identity]

@@ -11,6 +11,7 @@ nodes: a container's root may make device nodes (it has CAP_MKNOD, as everywhere
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import stat
 from collections.abc import Callable
@@ -70,7 +71,7 @@ def build(spec: ContainerSpec, *, scratch: str, shm_dir: str, mapping: Mapping |
     for one, tree in zip(spec.mounts, trees, strict=True):
         if mapping is not None and tree >= 0:
             step(f"map owners of {one.target}")
-            mapping.apply(tree)
+            _map_owners(tree, mapping, own=one.own)
     step("make mounts private")
     libc.mount(None, "/", None, libc.MS_REC | libc.MS_PRIVATE)
     step("mount root")
@@ -120,7 +121,8 @@ def _mount_root(spec: ContainerSpec, scratch: str, mapping: Mapping | None) -> s
     lower = "/"
     if mapping is not None:
         os.chown(f"{scratch}/upper", mapping.first, mapping.first)
-        lower = _mount_mapped_host_root(scratch, mapping)
+        with contextlib.suppress(OSError):  # else the host's files are nobody's, readable where all may read
+            lower = _mount_mapped_host_root(scratch, mapping)
     options = f"lowerdir={lower},upperdir={scratch}/upper,workdir={scratch}/work"
     libc.mount("overlay", f"{scratch}/root", "overlay", 0 if spec.privileged else libc.MS_NODEV, options)
     return f"{scratch}/root"
@@ -129,7 +131,11 @@ def _mount_root(spec: ContainerSpec, scratch: str, mapping: Mapping | None) -> s
 def _mount_mapped_host_root(scratch: str, mapping: Mapping) -> str:
     """Mount the host's root with its owners mapped. Raises OSError: its file system cannot do that."""
     tree = _clone("/", recursive=False)
-    mapping.apply(tree)
+    try:
+        mapping.apply(tree)
+    except OSError:
+        os.close(tree)
+        raise
     os.mkdir(f"{scratch}/lower")
     _move(tree, -1, f"{scratch}/lower")
     return f"{scratch}/lower"
@@ -268,6 +274,35 @@ def _show_version_1_cgroups(root: int, directories: list[str]) -> None:
         _move(tree, mounted, name)
     libc.set_read_only(f"/proc/self/fd/{mounted}", recursive=False)
     os.close(mounted)
+
+
+def _map_owners(tree: int, mapping: Mapping, *, own: bool) -> None:
+    """Map a volume's owners; on a file system that cannot (tmpfs before Linux 6.3), give a pod's own files away."""
+    try:
+        mapping.apply(tree)
+    except OSError as error:
+        if not own or error.errno not in (errno.EINVAL, errno.ENOSYS):
+            raise
+        shift_owners(f"/proc/self/fd/{tree}", mapping.first)
+
+
+def shift_owners(top: str, first: int) -> None:
+    """Add `first` to the owners of all files below a directory, or of a file, but not a second time."""
+    _shift(top, first, None)
+    if not os.path.isdir(top):
+        return
+    for _, directories, files, descriptor in os.fwalk(top + "/."):
+        for name in (*directories, *files):
+            _shift(name, first, descriptor)
+
+
+def _shift(name: str, first: int, directory: int | None) -> None:
+    follow = directory is None  # the top is given through /proc
+    found = os.stat(name, dir_fd=directory, follow_symlinks=follow)
+    if found.st_uid < first or found.st_gid < first:
+        uid = found.st_uid if found.st_uid >= first else found.st_uid + first
+        gid = found.st_gid if found.st_gid >= first else found.st_gid + first
+        os.chown(name, uid, gid, dir_fd=directory, follow_symlinks=follow)
 
 
 def _move(tree: int, root: int, path: str, *, directory: bool = True) -> None:

@@ -57,6 +57,7 @@ class MountSpec:
     options: str = ""
     is_file: bool = False
     sub_path: str = ""  # resolved below `source` without leaving it
+    own: bool = False  # the pod's alone: its files may be given to the ids of its user namespace
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
