@@ -171,8 +171,8 @@ class Node:
         found += [line for line in links.splitlines() if re.search(rf"\b{self.bridge}\b", line)]
         tables = subprocess.run(["nft", "list", "tables"], capture_output=True, text=True, check=False).stdout
         found += [line for line in tables.splitlines() if line.endswith(f"minikubelet-{self.bridge}")]
-        for directory in Path("/sys/fs/cgroup").glob("*"):
-            found += [str(one) for one in directory.glob(f"**/kubepods-{self.bridge}")]
+        for directory, names, _ in os.walk("/sys/fs/cgroup"):  # passes over what others remove meanwhile
+            found += [f"{directory}/{name}" for name in names if name == f"kubepods-{self.bridge}"]
         for entry in Path("/proc").iterdir():
             with contextlib.suppress(OSError):
                 if entry.name.isdigit() and str(self.base).encode() in (entry / "cmdline").read_bytes():
