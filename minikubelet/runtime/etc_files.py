@@ -125,6 +125,11 @@ def _missing_cluster_dns(pod: Pod) -> str:
     )
 
 
+def asks_local_resolver(node_file: str) -> bool:
+    """Tell whether a resolv.conf names systemd-resolved's stub only."""
+    return set(parse_resolv_conf(node_file)[0]) == {"127.0.0.53"}
+
+
 def parse_resolv_conf(text: str) -> tuple[list[str], list[str], list[str]]:
     """Return name servers, search list and options; the last `search` and `options` line counts, as in the resolver."""
     servers: list[str] = []

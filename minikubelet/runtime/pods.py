@@ -43,6 +43,7 @@ log = structlog.get_logger(__name__)
 
 _CONTAINER_ID_BYTES: Final = 32
 _MAX_HOSTNAME: Final = 64  # of the kernel
+_RESOLVED_UPSTREAM: Final = "/run/systemd/resolve/resolv.conf"
 # Bytes of a container's writable layer without an ephemeral-storage limit: the kernel's default, half the memory.
 _NO_LIMIT: Final = 0
 
@@ -146,7 +147,8 @@ class PodRuntime:
         """Make directories, control group and volumes. Raises VolumeFailure or OSError."""
         directory = self.pod_dir(pod)
         os.makedirs(os.path.join(directory, "containers"), mode=0o700, exist_ok=True)
-        await asyncio.to_thread(self._volumes.set_up, pod)
+        if pod.spec.volumes:
+            await asyncio.to_thread(self._volumes.set_up, pod)
         group = self._cgroups.make_pod(pod.metadata.uid, self._qos(pod))
         self._apply_limits(pod, None, group)
         self._cgroups.share(pod.metadata.uid, self._qos(pod), pod_shares(pod))
@@ -331,6 +333,9 @@ class PodRuntime:
     def _dns_config(self, pod: Pod) -> etc_files.DNSConfig:
         settings = self._settings
         node_file = _read(settings.resolv_conf) if settings.resolv_conf else None
+        if node_file is not None and not pod.spec.host_network and etc_files.asks_local_resolver(node_file):
+            # That address is this machine's loopback, which a pod with a network of its own does not reach.
+            node_file = _read(_RESOLVED_UPSTREAM) or node_file
         return etc_files.dns_config(
             pod, node_file, cluster_dns=settings.cluster_dns, cluster_domain=settings.cluster_domain
         )

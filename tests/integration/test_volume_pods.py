@@ -93,7 +93,7 @@ def pods(base: Path) -> list[Json]:
         pod("hidden", "stat -f -c %T /v; test -n \"$PASSWORD\"; echo read" + LIVE, {"v": {"secret": {"secretName": "s",
             "defaultMode": 0o400}}}, [at("/v")], container={"env": [{"name": "PASSWORD", **FROM_SECRET}]}),
         pod("busy", "echo ready" + LIVE, {"v": {"emptyDir": {"medium": "Memory"}}}, [at("/v")]),
-        *(pod(name, "true", {"v": source}, [at("/v")]) for name, (source, _) in REFUSED.items()),
+        *(pod(name, "true", {"v": source}, [at("/v")], serviceAccountName="default") for name, (source, _) in REFUSED.items()),
     ]  # fmt: skip
 
 
@@ -337,3 +337,5 @@ def test_stuck_unmount_is_tried_again_until_it_succeeds(cluster, freed):
     cluster.wait(lambda: cluster.pod("busy") is None, "the pod to be gone", 30)
     assert not freed.exists()
     assert not os.path.ismount(freed)
+    cluster.write("busy.yaml", json.dumps(next(p for p in pods(cluster.base) if p["metadata"]["name"] == "busy")))
+    cluster.wait_pod("busy", phase("Running"), "Running again")

@@ -90,10 +90,12 @@ def _same(directory: str, payload: Mapping[str, FilePayload], gid: int | None) -
             if wanted is None:
                 return False
             try:
-                with open(path, "rb") as file:
+                # A privileged container could have put a pipe or a link in its place.
+                descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+                with open(descriptor, "rb") as file:
                     if file.read() != wanted.data:
                         return False
-                    mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+                    mode = stat.S_IMODE(os.fstat(descriptor).st_mode)
             except OSError:
                 return False
             if mode != _mode(wanted.mode, gid):

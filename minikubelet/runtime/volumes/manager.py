@@ -156,6 +156,8 @@ class Volumes:
         """
         with self._locks[uid]:
             top = os.path.join(self._pods_dir, uid, "volumes")
+            if not os.path.lexists(top):
+                return  # a pod without volumes costs no look at the machine's mounts
             for point in mounts.mount_points_below(top):
                 mounts.unmount(point)
             left = mounts.mount_points_below(top)

@@ -5,7 +5,13 @@ from __future__ import annotations
 import pytest
 
 from minikubelet.api.types import Container, HostAlias, ObjectMeta, Pod, PodDNSConfig, PodDNSConfigOption, PodSpec
-from minikubelet.runtime.etc_files import dns_config, host_network_hosts_file, hosts_file, pod_hostname
+from minikubelet.runtime.etc_files import (
+    asks_local_resolver,
+    dns_config,
+    host_network_hosts_file,
+    hosts_file,
+    pod_hostname,
+)
 
 HEADER = """\
 # Kubernetes-managed hosts file.
@@ -167,3 +173,16 @@ def test_search_line_has_at_most_2048_characters_and_no_overlong_path() -> None:
 def test_no_resolv_conf_on_the_node_means_no_lookups() -> None:
     found = dns_config(pod_of(dns_policy="Default"), None, cluster_dns=(), cluster_domain="cluster.local")
     assert found.text() == "search .\nnameserver 127.0.0.1\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("nameserver 127.0.0.53\noptions edns0 trust-ad\nsearch .\n", True),
+        ("nameserver 127.0.0.53\nnameserver 9.9.9.9\n", False),
+        ("nameserver 9.9.9.9\n", False),
+        ("", False),
+    ],
+)
+def test_stub_of_the_local_resolver_is_known(text: str, expected: bool) -> None:
+    assert asks_local_resolver(text) is expected
