@@ -93,7 +93,8 @@ def pods(base: Path) -> list[Json]:
         pod("hidden", "stat -f -c %T /v; test -n \"$PASSWORD\"; echo read" + LIVE, {"v": {"secret": {"secretName": "s",
             "defaultMode": 0o400}}}, [at("/v")], container={"env": [{"name": "PASSWORD", **FROM_SECRET}]}),
         pod("busy", "echo ready" + LIVE, {"v": {"emptyDir": {"medium": "Memory"}}}, [at("/v")]),
-        *(pod(name, "true", {"v": source}, [at("/v")], serviceAccountName="default") for name, (source, _) in REFUSED.items()),
+        *(pod(name, "true", {"v": source}, [at("/v")], serviceAccountName="default")
+          for name, (source, _) in REFUSED.items()),
     ]  # fmt: skip
 
 
