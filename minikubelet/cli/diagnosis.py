@@ -21,6 +21,7 @@ _NONE: Final[Json] = {}
 _BACK_OFF: Final = re.compile(r"back-off ((?:\d+h)?(?:\d+m)?(?:[\d.]+s)?) ")
 _UNITS: Final = {"h": 3600.0, "m": 60.0, "s": 1.0}
 _RECENT_S: Final = 300.0
+_NOT_WORTH_TELLING: Final = ("BackOff", "MissingClusterDNS", "DNSConfigForming")
 # Reasons of a waiting container whose message says it all, with what the reader can do.
 _WAITING: Final = {
     "CreateContainerConfigError": "its configuration cannot be resolved",

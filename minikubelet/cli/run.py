@@ -114,7 +114,7 @@ async def _run_with_table(settings: Settings, *, remove: bool) -> None:
     finally:
         if task is not None:
             task.cancel()
-        print("stopped, nothing is left", flush=True)
+    print("stopped, nothing is left", flush=True)
 
 
 async def _show(daemon: Daemon, head: Sequence[str]) -> None:
