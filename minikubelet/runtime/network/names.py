@@ -12,6 +12,7 @@ from typing import Final
 from minikubelet.lifecycle.observed import PodUID
 
 _ALIAS: Final = "minikubelet"
+NETNS_PREFIX: Final = "mk-"  # of every daemon's pinned network namespaces
 _NETNS_LIMIT: Final = 200
 
 
@@ -59,7 +60,7 @@ def table_name(bridge: str) -> str:
 
 def netns_prefix(bridge: str) -> str:
     """Return what the names of all pinned network namespaces of a daemon begin with."""
-    return f"mk-{bridge_tag(bridge)}-"
+    return f"{NETNS_PREFIX}{bridge_tag(bridge)}-"
 
 
 def netns_name(bridge: str, pod: str, uid: PodUID) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
+import errno
 import os
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
@@ -35,6 +36,9 @@ log = structlog.get_logger(__name__)
 _NETNS_DIRECTORY: Final = "/run/netns"
 _CNI_CONF_DIR: Final = "/etc/cni/net.d"
 _MNT_DETACH: Final = 2
+_MS_BIND: Final = 4096
+_MS_REC: Final = 16384
+_MS_SHARED: Final = 1 << 20
 _REPAIR_DELAY_S: Final = 0.2
 
 
@@ -264,6 +268,8 @@ class Network:
         else:
             await self._bridge.repair(view, connected)
         await self._thread.call(lambda: self._unpin_unknown(known))
+        if self._netns_directory == _NETNS_DIRECTORY and not _pinned(_NETNS_DIRECTORY, names.NETNS_PREFIX):
+            await self._thread.call(lambda: _share_mount(_NETNS_DIRECTORY))
 
     def _is_connected(self, network: PodNetwork, view: HostView) -> bool:
         return self._bridge.is_connected(network, view) if network.link else bool(network.cni.get("result"))
@@ -362,8 +368,28 @@ def _unpin(path: str) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     # A reboot leaves the file without its mount where /run is on disk, so a failure here means nothing.
     libc.umount2(os.fsencode(path), _MNT_DETACH)
-    with contextlib.suppress(FileNotFoundError):
+    try:
         os.unlink(path)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        # Mounted where we cannot reach it: somebody mounted something over the directory. It is not in our way.
+        log.warning("leftover network namespace cannot be unpinned", path=path, error=error.strerror)
+
+
+def _share_mount(path: str) -> None:
+    """Make the directory a shared mount of its own, as `ip netns add` does once on each machine.
+
+    Done by iproute2 after we have pinned namespaces there, it would hide our mounts below its own, and what is hidden
+    can never be unmounted.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    os.makedirs(path, mode=0o755, exist_ok=True)
+    name = os.fsencode(path)
+    if libc.mount(b"", name, b"none", _MS_SHARED | _MS_REC, None) == 0:
+        return
+    if ctypes.get_errno() == errno.EINVAL and libc.mount(name, name, b"none", _MS_BIND | _MS_REC, None) == 0:
+        libc.mount(b"", name, b"none", _MS_SHARED | _MS_REC, None)
 
 
 def _boot_id() -> str:
