@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from minikubelet.linux import libc, mounts
+from tests.conftest import running_node
 
 pytestmark = pytest.mark.root
 
@@ -340,3 +341,43 @@ def test_stuck_unmount_is_tried_again_until_it_succeeds(cluster, freed):
     assert not os.path.ismount(freed)
     cluster.write("busy.yaml", json.dumps(next(p for p in pods(cluster.base) if p["metadata"]["name"] == "busy")))
     cluster.wait_pod("busy", phase("Running"), "Running again")
+
+
+# A machine whose mounts are shared, as systemd has them
+
+
+@pytest.fixture
+def shared_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A node whose directories lie on a shared mount."""
+    top = tmp_path_factory.mktemp("shared")
+    mounts.mount_tmpfs(str(top), size=256 << 20, mode=0o755)
+    libc.mount(None, str(top), None, libc.MS_SHARED)
+    (top / "node").mkdir()
+    try:
+        with running_node(top / "node") as one:
+            yield one
+    finally:
+        mounts.unmount_below(str(top))
+
+
+def test_mounts_of_containers_reach_a_shared_host_only_where_they_are_to_and_go_with_the_pod(shared_node):
+    script = "mkdir /{0}/inner; mount -t tmpfs inner /{0}/inner; echo kept > /{0}/inner/file; echo done" + LIVE
+    for name, propagation in (("both", "Bidirectional"), ("slave", "HostToContainer"), ("none", "None")):
+        one = pod(name, script.format("v"), EMPTY, [at("/v", mountPropagation=propagation)], container={**PRIVILEGED})
+        shared_node.write(f"{name}.yaml", json.dumps(one))
+    volumes = {}
+    for name in ("both", "slave", "none"):
+        uid = says(shared_node, name, "done")["metadata"]["uid"]
+        volumes[name] = shared_node.state_dir / "pods" / uid / "volumes" / "kubernetes.io~empty-dir" / "v"
+    assert (volumes["both"] / "inner" / "file").read_text() == "kept\n"
+    for name in ("slave", "none"):
+        assert not (volumes[name] / "inner" / "file").exists()
+    below = mounts.mount_points_below(str(shared_node.base))
+    shm = {str(path.parents[2] / "shm") for path in volumes.values()}
+    assert set(below) == {*shm, str(volumes["both"] / "inner")}
+    for name in volumes:
+        shared_node.remove(f"{name}.yaml")
+    for name, volume in volumes.items():
+        shared_node.wait(lambda name=name: shared_node.pod(name) is None, f"{name} to be gone", 30)
+        assert not volume.exists()
+    assert mounts.mount_points_below(str(shared_node.base)) == []
