@@ -76,7 +76,7 @@ def pod_status(pod: Pod, seen: ObservedPod, previous: PodStatus | None, facts: N
     statuses = container_statuses(pod, seen, previous, known)
     if facts.ended:
         statuses = at_end(pod, statuses)
-    phase, reason, message = _phase(pod, statuses, seen, previous, facts)
+    phase, reason, message = _phase(pod, statuses, seen, previous, facts, restarting=known.restarting)
     conditions = pod_conditions(
         pod,
         statuses,
@@ -114,6 +114,8 @@ def _phase(
     seen: ObservedPod,
     previous: PodStatus | None,
     facts: NodeFacts,
+    *,
+    restarting: bool,
 ) -> tuple[str, str, str]:
     """Return phase, reason and message. A terminal phase stays for ever, and comes only when nothing runs any more."""
     before = previous.phase if previous is not None else ""
@@ -123,7 +125,9 @@ def _phase(
     if not facts.responsive:
         return "Unknown", "NodeLost", "The pod's pause process does not answer; its state cannot be obtained."
     phase = "Failed" if facts.end is not None else compute_phase(pod, statuses, initialized=app_exists(pod, seen))
-    running = any(found[0].state is RunState.RUNNING for found in seen.containers.values() if found)
+    # Containers that are ended to restart the whole pod in place have not ended the pod.
+    goes_on = restarting and facts.end is None and not facts.terminating
+    running = goes_on or any(found[0].state is RunState.RUNNING for found in seen.containers.values() if found)
     if phase in TERMINAL and running and not facts.ended:
         return (before, *kept) if before not in ("", "Unknown") else ("Pending", "", "")
     if facts.end is not None:
