@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from minikubelet.api.types import (
@@ -166,6 +167,22 @@ def test_page_size_of_huge_page_volumes() -> None:
         huge_page_size(pod("2Mi", "1Gi"), "HugePages")
     with pytest.raises(MediumError, match="medium HugePages-1Gi: hugePages storage requested"):
         huge_page_size(pod("2Mi"), "HugePages-1Gi")
+
+
+@pytest.mark.skipif("hugetlbfs" not in Path("/proc/filesystems").read_text(), reason="the kernel has no huge pages")
+def test_huge_pages_are_mounted_with_the_size_asked_for(volumes: Volumes) -> None:
+    volume = empty("HugePages-2Mi")
+    amounts = {"hugepages-2Mi": "4Mi", "memory": "8Mi"}
+    pod = pod_of(volume)
+    container = Container(name="c", image="i", resources=ResourceRequirements(limits=amounts, requests=amounts))
+    pod = msgspec.structs.replace(pod, spec=msgspec.structs.replace(pod.spec, containers=[container]))
+    volumes.set_up(pod)
+    path = volumes.source_path(pod, volume)
+    assert options_of(path).startswith("hugetlbfs ")
+    assert "pagesize=2M" in options_of(path)
+    assert stat.S_IMODE(os.stat(path).st_mode) == 0o777
+    volumes.tear_down("u")
+    assert not os.path.exists(path)
 
 
 # hostPath

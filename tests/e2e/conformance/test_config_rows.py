@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import ipaddress
 import json
+import pwd
 import re
 from pathlib import Path
 from typing import Any
@@ -206,6 +207,19 @@ PODS = {
     "node-27-fqdn": text(pod("node-27-fqdn", NAMES, hostname="h", subdomain="sub", setHostnameAsFQDN=True)),
     "node-27-long": text(pod("node-27-long", NAMES, hostname="h" * 40, subdomain="s" * 20, setHostnameAsFQDN=True)),
     "st-09": text(ENV_FILE),
+    "defaults": text(
+        *(
+            pod(name, "tr '\\0' '\\n' < /proc/1/environ", env, securityContext={"runAsUser": uid})
+            for name, uid, env in (
+                ("defaults-root", 0, []),
+                ("defaults-nobody", 65534, []),
+                ("defaults-stranger", 54321, []),
+                ("defaults-own", 0, [{"name": "PATH", "value": "/bin:/own"}, {"name": "HOSTNAME", "value": "mine"}]),
+                ("defaults-empty", 0, [{"name": "HOME", "value": ""}]),
+            )
+        )
+    ),
+    "nul": text(pod("nul", "true", [{"name": "X", "value": "a\0b"}])),
     "waiting": text(
         pod(
             "waiting-map",
@@ -476,3 +490,26 @@ def test_changed_config_map_is_seen_by_the_next_container_and_never_by_a_running
     cluster.wait(lambda: cluster.output(found, count=1) == "start two\nX=two\n", "the second value")
     assert cluster.output(found) == "start one\nX=one\n"
     cluster.remove("cfg-04.yaml")
+
+
+DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("defaults-root", {"PATH": DEFAULT_PATH, "HOSTNAME": "defaults-root-n1", "HOME": pwd.getpwuid(0).pw_dir}),
+        ("defaults-nobody", {"PATH": DEFAULT_PATH, "HOSTNAME": "defaults-nobody-n1", "HOME": "/nonexistent"}),
+        ("defaults-stranger", {"PATH": DEFAULT_PATH, "HOSTNAME": "defaults-stranger-n1", "HOME": "/"}),
+        ("defaults-own", {"PATH": "/bin:/own", "HOSTNAME": "mine", "HOME": pwd.getpwuid(0).pw_dir}),
+        ("defaults-empty", {"PATH": DEFAULT_PATH, "HOSTNAME": "defaults-empty-n1", "HOME": pwd.getpwuid(0).pw_dir}),
+    ],
+)
+def test_environment_of_a_container_is_its_own_and_three_defaults(cluster, name, expected):
+    assert dict(line.split("=", 1) for line in printed(cluster, name)) == expected
+
+
+def test_nul_in_a_variable_is_refused(cluster):
+    found = cluster.wait_pod("nul", waits_for("CreateContainerConfigError"), "CreateContainerConfigError")
+    message = found["status"]["containerStatuses"][0]["state"]["waiting"]["message"]
+    assert message == "environment variable 'X' contains a NUL byte"
