@@ -12,6 +12,7 @@ import errno
 import fcntl
 import importlib.metadata
 import os
+import resource
 import shutil
 import signal
 import time
@@ -24,8 +25,10 @@ from minikubelet.api.types import ConfigMap, Container, Pod, Secret
 from minikubelet.lifecycle import columns
 from minikubelet.lifecycle.observed import PodUID
 from minikubelet.lifecycle.resources import oom_score_adj, qos_class
+from minikubelet.lifecycle.status import PodEnd
 from minikubelet.linux import mounts
 from minikubelet.linux.files import write_atomic
+from minikubelet.node import cordon, shutdown
 from minikubelet.node.desired import DesiredState
 from minikubelet.node.events import EventRecorder
 from minikubelet.node.health import Health, describe
@@ -119,6 +122,8 @@ class Daemon:
         self._lock = -1
         self._manager = ServiceManager(os.environ)
         self._draining = False
+        self._cordoned = False
+        self._shutting_down = False
         self._objects_changed = asyncio.Event()
         self._refresher: asyncio.Task[None] | None = None
         self.health = Health(on_change=self._on_problem)
@@ -236,6 +241,20 @@ class Daemon:
             started_at=boot_time(),
         )
         messages = TerminationMessages(file_of=self.runtime.termination_message_file, log_of=self.runtime.log_path)
+        self.shutdown = shutdown.NodeShutdown(
+            shutdown.periods(
+                settings.shutdown_grace_period,
+                settings.shutdown_grace_period_critical_pods,
+                [
+                    shutdown.PriorityPeriod(one["priority"], float(one["shutdownGracePeriodSeconds"]))
+                    for one in settings.shutdown_grace_period_by_pod_priority
+                ],
+            ),
+            pods=lambda: self.pods.pods(),
+            end_group=self._end_group,
+            on_shutdown=self._on_shutdown,
+            health=self.health,
+        )
         self.pods = PodManager(
             WorkerServices(
                 runtime=self.runtime,
@@ -291,6 +310,7 @@ class Daemon:
             os.makedirs(directory, mode=mode, exist_ok=True)
         os.chmod(settings.state_dir, 0o700)
         self._take_lock()
+        allow_descriptors()
         self.cgroups.start()
         self.events.start()
         self.status.start()
@@ -310,9 +330,20 @@ class Daemon:
         await self._remove_leftovers(known)
         self.status.remove_stale()
         self.pressure.start()
+        self.shutdown.start()
         pods = len(self.source.desired.pods)
         log.info("node ready", node=settings.node_name, manifests=settings.manifest_dir, pods=pods)
+
+    def ready(self) -> None:
+        """Tell the service manager that the node is up: its pods are taken over and its API answers."""
         self._manager.ready()
+
+    async def reload(self) -> None:
+        """Look at all manifests again, and whether the node is cordoned."""
+        log.info("reloading")
+        await self.source.scan()
+        if cordon.is_cordoned(self.settings.run_dir) != self._cordoned:
+            self._on_desired(self.source.desired)
 
     def _take_lock(self) -> None:
         path = os.path.join(self.settings.run_dir, "lock")
@@ -359,6 +390,7 @@ class Daemon:
         self._manager.stopping()
         await self.source.stop()
         self.pressure.stop()
+        await self.shutdown.stop()
         if self._refresher is not None:
             self._refresher.cancel()
         if remove_pods:
@@ -383,7 +415,14 @@ class Daemon:
             return
         changed = self.objects.set(desired.config_maps, desired.secrets)
         pods = [one.pod for one in desired.pods]
-        self.pods.set_pods(pods)
+        self._cordoned = cordon.is_cordoned(self.settings.run_dir)
+        if self._cordoned:
+            log.warning("node is cordoned, no pod runs", until="minikubelet uncordon")
+            # Those that run are ended with their own grace, not as what no manifest describes.
+            self.pods.set_pods([pod for pod in pods if self.runtime.view(PodUID(pod.metadata.uid)).sandboxes])
+            self.pods.terminate_all(grace_s=cordon.grace_s(self.settings.run_dir))
+        else:
+            self.pods.set_pods(pods)
         self.verdicts.write(desired.verdicts)
         if changed:
             self._objects_changed.set()
@@ -438,6 +477,13 @@ class Daemon:
             return False
         return True
 
+    async def _end_group(self, group: shutdown.Group) -> None:
+        end = PodEnd(reason=shutdown.REASON, message=shutdown.MESSAGE, disruption=True)
+        await self.pods.end(group.pods, end, lambda pod: shutdown.grace_of(pod, group.period_s))
+
+    def _on_shutdown(self, begins: bool) -> None:
+        self._shutting_down = begins
+
     def _on_problem(self, name: str, text: str) -> None:
         """Say a problem of the node as an event; what concerns one pod has been said of that pod."""
         if text and not name.startswith("pause "):
@@ -483,6 +529,8 @@ class Daemon:
         return self.volumes.source_path(pod, volume)
 
     def _admit(self, pod: Pod) -> Rejection | None:
+        if self._shutting_down:
+            return Rejection(reason="NodeShutdown", message="Pod was rejected as the node is shutting down.")
         if pod.spec.os is not None and pod.spec.os.name != "linux":
             return Rejection(
                 reason="PodOSNotSupported", message="Failed to admit pod as the OS field doesn't match node OS"
@@ -500,6 +548,13 @@ def remove_state(directory: str) -> None:
         raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), directory)
     with contextlib.suppress(FileNotFoundError):
         shutil.rmtree(directory)
+
+
+def allow_descriptors() -> None:
+    """Let this process open as many files as it may; the fork server keeps containers at what programs expect."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _disk_size(directory: str) -> int:
@@ -533,6 +588,14 @@ async def run(settings: Settings, *, remove_pods: bool, on_ready: Callable[[Daem
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
     daemon = Daemon(settings)
+    reloading: set[asyncio.Task[None]] = set()
+
+    def reload() -> None:
+        task = asyncio.create_task(daemon.reload(), name="reload")
+        reloading.add(task)
+        task.add_done_callback(reloading.discard)
+
+    loop.add_signal_handler(signal.SIGHUP, reload)
     await daemon.start()
     context = Context(
         settings=settings, store=daemon.store, pauses=daemon.pauses, bells=daemon.bells, version=version()
@@ -544,9 +607,20 @@ async def run(settings: Settings, *, remove_pods: bool, on_ready: Callable[[Daem
     server = make_server(context, writes, settings.socket_path)
     await server.listen()
     try:
+        daemon.ready()
         if on_ready is not None:
             on_ready(daemon)
         await stopped.wait()
     finally:
         await server.close()
         await daemon.stop(remove_pods=remove_pods)
+
+
+async def end_all_pods(settings: Settings) -> None:
+    """Take up what an earlier daemon left on a cordoned node, end it, and leave the node as a stopped daemon does."""
+    daemon = Daemon(settings)
+    try:
+        await daemon.start()
+        await daemon.pods.wait_until_gone()
+    finally:
+        await daemon.stop(remove_pods=False)

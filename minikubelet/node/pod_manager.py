@@ -146,12 +146,20 @@ class PodManager:
         workers = [self._workers.get(PodUID(pod.metadata.uid)) for pod in pods]
         await asyncio.gather(*(one.end(end, grace_s=grace_of(one.pod)) for one in workers if one is not None))
 
-    async def drain(self, *, grace_s: float | None = None) -> None:
-        """End every pod and wait until nothing is left of any."""
+    def terminate_all(self, *, grace_s: float | None) -> None:
+        """Begin to end every pod; none follows."""
         self._wanted.clear()
         for worker in self._workers.values():
             worker.terminate(grace_s=grace_s)
+
+    async def wait_until_gone(self) -> None:
+        """Wait until nothing is left of any pod."""
         await self._idle.wait()
+
+    async def drain(self, *, grace_s: float | None = None) -> None:
+        """End every pod and wait until nothing is left of any."""
+        self.terminate_all(grace_s=grace_s)
+        await self.wait_until_gone()
 
     async def stop(self) -> None:
         """Leave: stop the workers and touch no pod."""

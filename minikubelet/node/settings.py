@@ -52,6 +52,9 @@ class Settings:
     pod_pids_limit: int = -1
     single_process_oom_kill: bool = False
     max_container_restart_period: float = 300.0
+    shutdown_grace_period: float = 0.0
+    shutdown_grace_period_critical_pods: float = 0.0
+    shutdown_grace_period_by_pod_priority: tuple[Mapping[str, int], ...] = ()
     strict_static: bool = False
     trusted_uid: int = 0  # who may write manifests besides root
 
@@ -82,6 +85,9 @@ _KEYS: Final = {
     "containerLogMaxFiles": "container_log_max_files",
     "podPidsLimit": "pod_pids_limit",
     "singleProcessOOMKill": "single_process_oom_kill",
+    "shutdownGracePeriod": "shutdown_grace_period",
+    "shutdownGracePeriodCriticalPods": "shutdown_grace_period_critical_pods",
+    "shutdownGracePeriodByPodPriority": "shutdown_grace_period_by_pod_priority",
     "nodeName": "node_name",
     "bridge": "bridge",
     "strictStatic": "strict_static",
@@ -105,9 +111,29 @@ def load_settings(flags: Mapping[str, Any], environment: Mapping[str, str]) -> S
     roots = {name: value for name, value in over.items() if name in ROOTS}
     settings = replace(Settings(**roots), **_from_file(os.path.join(roots.get("config_dir", ROOTS["config_dir"]))))
     settings = replace(settings, **over)
+    _check_shutdown(settings)
     if not settings.node_name:
         settings = replace(settings, node_name=socket.gethostname().lower())
     return settings
+
+
+def _check_shutdown(settings: Settings) -> None:
+    """Raise SettingsError for periods that contradict each other, as the kubelet's configuration check does."""
+    total, critical = settings.shutdown_grace_period, settings.shutdown_grace_period_critical_pods
+    by_priority = settings.shutdown_grace_period_by_pod_priority
+    if critical > total:
+        raise SettingsError(
+            f"cannot use shutdownGracePeriodCriticalPods: {critical:g} s is more than shutdownGracePeriod, {total:g} s"
+        )
+    if by_priority and (total or critical):
+        raise SettingsError("cannot use both shutdownGracePeriodByPodPriority and shutdownGracePeriod: leave one out")
+    for one in by_priority:
+        keys = one.keys() if isinstance(one, Mapping) else set()
+        if keys != {"priority", "shutdownGracePeriodSeconds"} or not all(isinstance(v, int) for v in one.values()):
+            raise SettingsError(
+                f"cannot use shutdownGracePeriodByPodPriority: {one!r} is not "
+                "{priority: NUMBER, shutdownGracePeriodSeconds: NUMBER}"
+            )
 
 
 def _from_file(directory: str) -> dict[str, Any]:

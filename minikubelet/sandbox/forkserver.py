@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
+import resource
 import signal
 import socket
 import sys
@@ -21,6 +22,8 @@ from minikubelet.sandbox import pause
 from minikubelet.sandbox.protocol import Decoder, Message, ProtocolError, send
 
 _MOST_DESCRIPTORS: Final = 4096
+# What programs have long been given; those that want more raise it themselves, up to the hard limit.
+_SOFT_DESCRIPTORS: Final = 1024
 
 
 def serve(control: socket.socket) -> None:
@@ -108,6 +111,8 @@ def main() -> None:
     number = int(sys.argv[1])
     control = socket.socket(fileno=os.dup2(number, 3) if number != 3 else 3)
     os.set_inheritable(3, False)
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(_SOFT_DESCRIPTORS, hard), hard))
     libc.write_process_title("minikubelet: forkserver")
     libc.set_process_name("mk:forkserver")
     warm_up(sys.argv[2])

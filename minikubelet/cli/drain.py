@@ -1,0 +1,108 @@
+"""`minikubelet drain`: ends every pod gracefully and starts none until `uncordon`; works with and without a daemon."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import signal
+import socket
+import struct
+import time
+from typing import Final
+
+from minikubelet.cli import client
+from minikubelet.cli.arguments import duration
+from minikubelet.cli.main import CommandFailed
+
+EXAMPLES = """examples:
+  minikubelet drain                      end all pods, each with its own grace period, and wait
+  minikubelet drain --grace-period=5     give none of them more than 5 s
+  minikubelet uncordon                   start the pods again
+"""
+_LOOK_S: Final = 0.05
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument(
+        "--grace-period", type=int, default=-1, metavar="SECONDS", help="at most this much; -1: each pod's own"
+    )
+    parser.add_argument("--timeout", type=duration, default=0.0, metavar="DURATION", help="give up waiting; 0s: never")
+    node = parser.add_argument_group("as given to 'run', needed only when the daemon is not running")
+    node.add_argument("--node-name")
+    node.add_argument("--pod-cidr")
+    node.add_argument("--bridge")
+
+
+def execute(options: argparse.Namespace) -> int:
+    """End the pods and wait until they are gone."""
+    if os.geteuid() != 0:
+        raise CommandFailed("ending pods is for root: try sudo")
+    from minikubelet.node import cordon
+
+    process = daemon_process(options)
+    os.makedirs(options.run_dir, mode=0o755, exist_ok=True)
+    cordon.cordon(options.run_dir, options.grace_period if options.grace_period >= 0 else None)
+    print("node cordoned", flush=True)
+    if process is None:
+        return _without_daemon(options)
+    os.kill(process, signal.SIGHUP)
+    deadline = time.monotonic() + options.timeout if options.timeout > 0 else None
+    seen = set(_pods(options))
+    for name in sorted(seen):
+        print(f"evicting pod {name}", flush=True)
+    while left := set(_pods(options)):
+        for name in sorted(seen - left):
+            print(f"pod {name} evicted", flush=True)
+        seen = left
+        if deadline is not None and time.monotonic() > deadline:
+            raise CommandFailed(f"not drained in time, still there: {', '.join(sorted(left))}; the node stays cordoned")
+        if daemon_process(options) is None:
+            raise CommandFailed("the daemon ended meanwhile; run drain again")
+        time.sleep(_LOOK_S)  # files tell nobody when they go
+    for name in sorted(seen):
+        print(f"pod {name} evicted", flush=True)
+    print("node drained")
+    return 0
+
+
+def daemon_process(options: argparse.Namespace) -> int | None:
+    """Return the process that listens on the daemon's socket, None when nobody does."""
+    try:
+        connection = client.connect(client.socket_path(options))
+    except client.DaemonDown:
+        return None
+    with connection:
+        credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+    return int(struct.unpack("iII", credentials)[0])
+
+
+def _pods(options: argparse.Namespace) -> list[str]:
+    """Return the pods that the daemon publishes, as namespace/name."""
+    try:
+        names = os.listdir(os.path.join(options.run_dir, "status"))
+    except FileNotFoundError:
+        return []
+    return [name.removesuffix(".json").replace("_", "/", 1) for name in names if name.endswith(".json")]
+
+
+def _without_daemon(options: argparse.Namespace) -> int:
+    """Take the daemon's place for as long as it takes to end the pods."""
+    from minikubelet.daemon import StartupError, end_all_pods
+    from minikubelet.node.settings import SettingsError, load_settings
+    from minikubelet.runtime.network.errors import NetworkError
+
+    flags = {name: value for name, value in vars(options).items() if value is not None}
+    try:
+        settings = load_settings(flags, dict(os.environ))
+        limit = options.timeout if options.timeout > 0 else None
+        asyncio.run(asyncio.wait_for(end_all_pods(settings), limit))
+    except SettingsError as error:
+        raise CommandFailed(str(error), 2) from error
+    except TimeoutError:
+        raise CommandFailed("not drained in time; the node stays cordoned") from None
+    except (StartupError, NetworkError) as error:
+        raise CommandFailed(str(error)) from error
+    print("node drained")
+    return 0
