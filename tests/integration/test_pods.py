@@ -126,9 +126,10 @@ def test_bad_edit_keeps_the_last_good_version(node):
 
 
 def test_file_that_others_may_write_is_refused(node):
-    path = node.manifests / "open.yaml"
-    path.write_text(manifest("open", "sleep 1000"))
-    os.chmod(path, 0o666)
+    beside = node.manifests / ".open"
+    beside.write_text(manifest("open", "sleep 1000"))
+    os.chmod(beside, 0o666)
+    beside.rename(node.manifests / "open.yaml")
     verdict = node.run_dir / "manifests" / "open.yaml.txt"
     node.wait(lambda: verdict.exists() and "refused" in verdict.read_text(), "the verdict")
     assert "writable by anybody" in verdict.read_text()

@@ -1,0 +1,56 @@
+"""`minikubelet doctor`: checks whether this machine can run pods, says of each point how it stands and what to do."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+
+from minikubelet.cli.drain import daemon_process
+
+EXAMPLES = """examples:
+  minikubelet doctor              all checks; those that are well in short
+  minikubelet doctor -o json      for programs
+exit codes: 0 no problem (warnings may stand), 1 a problem
+"""
+_MARKS = {"ok": "ok      ", "warning": "warning ", "problem": "PROBLEM "}
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument("-o", "--output", choices=["text", "json"], default="text")
+    parser.add_argument("--bridge", default="minikubelet0", help="the daemon's, for finding leftovers")
+
+
+def execute(options: argparse.Namespace) -> int:
+    """Run every check; 1 when one of them is a problem."""
+    from minikubelet.node.checkup import check_machine
+
+    checks = check_machine(
+        config_dir=options.config_dir,
+        state_dir=options.state_dir,
+        run_dir=options.run_dir,
+        log_dir=options.log_dir,
+        bridge=options.bridge,
+        daemon=daemon_process(options) if os.geteuid() == 0 else None,
+    )
+    if options.output == "json":
+        found = [{"check": c.name, "result": c.result, "found": c.found, "advice": c.advice} for c in checks]
+        print(json.dumps({"kind": "Checkup", "checks": found}, indent=2))
+    else:
+        width = max(len(one.name) for one in checks)
+        for one in checks:
+            print(f"{_paint(one.result)}{one.name:{width}}  {one.found}")
+            if one.advice:
+                print(f"{'':8}{'':{width}}  -> {one.advice}")
+        counts = [f"{sum(c.result == kind for c in checks)} {kind}" for kind in ("ok", "warning", "problem")]
+        print(", ".join(counts))
+    return 1 if any(one.result == "problem" for one in checks) else 0
+
+
+def _paint(result: str) -> str:
+    mark = _MARKS[result]
+    if not sys.stdout.isatty() or os.environ.get("NO_COLOR"):
+        return mark
+    return f"\x1b[{ {'ok': 32, 'warning': 33, 'problem': 31}[result] }m{mark}\x1b[0m"
