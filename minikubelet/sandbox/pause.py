@@ -1072,6 +1072,7 @@ def pin(path: str) -> None:
     """Give the network namespace a name that `ip netns` shows."""
     directory = os.path.dirname(path)
     os.makedirs(directory, mode=0o755, exist_ok=True)
+    unpin(path)  # what a lost pause of this pod left there
     with contextlib.suppress(FileExistsError):
         os.close(os.open(path, os.O_RDONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o444))
     libc.mount("/proc/self/ns/net", path, None, libc.MS_BIND)
@@ -1080,7 +1081,8 @@ def pin(path: str) -> None:
 def unpin(path: str) -> None:
     """Take the name away."""
     with contextlib.suppress(OSError):
-        libc.umount(path, libc.MNT_DETACH)
+        while True:  # until the kernel says that nothing is mounted there
+            libc.umount(path, libc.MNT_DETACH)
     with contextlib.suppress(OSError):
         os.unlink(path)
 
