@@ -171,13 +171,23 @@ class Node:
         found += [line for line in links.splitlines() if re.search(rf"\b{self.bridge}\b", line)]
         tables = subprocess.run(["nft", "list", "tables"], capture_output=True, text=True, check=False).stdout
         found += [line for line in tables.splitlines() if line.endswith(f"minikubelet-{self.bridge}")]
-        for directory, names, _ in os.walk("/sys/fs/cgroup"):  # passes over what others remove meanwhile
-            found += [f"{directory}/{name}" for name in names if name == f"kubepods-{self.bridge}"]
+        for top in _own_groups():
+            for directory, names, _ in os.walk(top):  # passes over what others remove meanwhile
+                found += [f"{directory}/{name}" for name in names if name == f"kubepods-{self.bridge}"]
         for entry in Path("/proc").iterdir():
             with contextlib.suppress(OSError):
                 if entry.name.isdigit() and str(self.base).encode() in (entry / "cmdline").read_bytes():
                     found.append((entry / "cmdline").read_bytes().replace(b"\0", b" ").decode())
         return found
+
+
+def _own_groups() -> list[Path]:
+    """Return the control groups below which this process' daemons make theirs; other test runs have their own."""
+    top = Path("/sys/fs/cgroup")
+    if (top / "cgroup.controllers").exists():
+        return [top]
+    lines = [line.split(":", 2) for line in Path("/proc/self/cgroup").read_text().splitlines()]
+    return [top / names.split(",")[0] / path.lstrip("/") for _, names, path in lines if names and "=" not in names]
 
 
 def _numbers() -> Iterator[int]:
