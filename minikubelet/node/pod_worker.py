@@ -224,8 +224,10 @@ class PodWorker:
         if wake_at is not None:
             delay = min(delay, max(0.0, wake_at - now))
         if not self._woken.is_set():
+            # Not wait_for: in Python 3.11 it may swallow a cancellation that comes together with the event.
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._woken.wait(), delay)
+                async with asyncio.timeout(delay):
+                    await self._woken.wait()
 
     async def _sync(self) -> float | None:
         """Observe, decide, act once; return when to look again (boot-time seconds), None for no deadline."""

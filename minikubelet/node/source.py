@@ -125,8 +125,10 @@ class ManifestSource:
             delay = self._period_s
             if self._due is not None:
                 delay = max(0.0, min(delay, self._due - time.monotonic()))
+            # Not wait_for: in Python 3.11 it may swallow a cancellation that comes together with the event.
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._rung.wait(), delay)
+                async with asyncio.timeout(delay):
+                    await self._rung.wait()
             self._rung.clear()
             try:
                 await self.scan()

@@ -62,8 +62,10 @@ class StatusManager:
     async def changed(self, at_most_s: float) -> None:
         """Wait until the table is another, but not longer than given."""
         self._table_changed.clear()
+        # Not wait_for: in Python 3.11 it may swallow a cancellation that comes together with the event.
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._table_changed.wait(), at_most_s)
+            async with asyncio.timeout(at_most_s):
+                await self._table_changed.wait()
 
     def start(self) -> None:
         """Make the directory and note which files an earlier daemon left."""

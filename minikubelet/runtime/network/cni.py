@@ -200,7 +200,8 @@ class CNIBackend:
         except OSError as error:
             raise CNIError(os_error_text(f"cannot run the plugin {kind}", error)) from error
         try:
-            output, errors = await asyncio.wait_for(process.communicate(data), _TIMEOUT_S)
+            async with asyncio.timeout(_TIMEOUT_S):
+                output, errors = await process.communicate(data)
         except TimeoutError:
             _kill_group(process.pid)
             await process.wait()

@@ -178,7 +178,8 @@ class Nft:
             stderr=asyncio.subprocess.PIPE,
         )
         try:
-            _, errors = await asyncio.wait_for(process.communicate(transaction.encode()), _TIMEOUT_S)
+            async with asyncio.timeout(_TIMEOUT_S):
+                _, errors = await process.communicate(transaction.encode())
         except TimeoutError:
             process.kill()
             await process.wait()

@@ -175,7 +175,8 @@ class _Client(_Half):
         family = socket.AF_INET6 if ":" in self._target[0] else socket.AF_INET
         pod = make_socket(family, self._protocol)
         try:
-            await asyncio.wait_for(loop.sock_connect(pod, self._target), _CONNECT_TIMEOUT_S)
+            async with asyncio.timeout(_CONNECT_TIMEOUT_S):
+                await loop.sock_connect(pod, self._target)
         except OSError:
             pod.close()
             transport.abort()
