@@ -8,6 +8,7 @@ import socket
 import stat
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -15,6 +16,8 @@ from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from minikubelet.api.types import (
     Container,
@@ -279,6 +282,39 @@ def test_a_reader_never_sees_half_an_update(tmp_path: Path) -> None:
         reader.join()
     assert len(seen) > 20
     assert all(a == b for a, b in seen)
+
+
+NAMES = st.sampled_from(["a", "b", ".hidden", "dir/a", "dir/b", "dir/deep/a", "other/a"])
+PAYLOADS = st.dictionaries(
+    NAMES, st.builds(FilePayload, st.binary(max_size=8), st.sampled_from([0o400, 0o440, 0o644, 0o777]))
+)
+
+
+@given(st.lists(PAYLOADS, min_size=1, max_size=5), st.sampled_from([None, 1234]))
+@settings(max_examples=50, deadline=None)
+def test_what_is_visible_is_always_exactly_the_last_payload(
+    updates: list[dict[str, FilePayload]], gid: int | None
+) -> None:
+    with tempfile.TemporaryDirectory() as directory:
+        for number, payload in enumerate(updates):
+            write_payload(directory, payload, now=number, gid=gid)
+            assert not write_payload(directory, payload, now=number, gid=gid)
+            visible = {
+                str(found.relative_to(directory)): found
+                for top in Path(directory).iterdir()
+                if not top.name.startswith("..")
+                for found in ([top] if top.is_file() else top.rglob("*"))
+                if found.is_file()
+            }
+            assert {name: found.read_bytes() for name, found in visible.items()} == {
+                name: file.data for name, file in payload.items()
+            }
+            for name, file in payload.items():
+                status = os.stat(visible[name])
+                assert stat.S_IMODE(status.st_mode) == (file.mode if gid is None else file.mode | 0o440)
+                if gid is not None:
+                    assert status.st_gid == gid
+            assert len([one for one in os.listdir(directory) if one.startswith("..")]) == 2
 
 
 def test_an_update_that_was_cut_off_is_finished(tmp_path: Path) -> None:
