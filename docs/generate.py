@@ -42,6 +42,7 @@ SETTINGS = {
     "crashLoopBackOff.maxContainerRestartPeriod": "the longest wait between two starts of a container, 1s to 300s",
     "shutdownGracePeriod": "how long the machine's shutdown waits for pods",
     "shutdownGracePeriodCriticalPods": "the part of it that is kept for critical pods",
+    "shutdownGracePeriodByPodPriority": "grace periods for classes of priority, instead of the two before",
 }
 
 
@@ -316,7 +317,7 @@ def configuration_manual() -> str:
         text = about.replace("`", "")
         lines += [
             f".It Cm {key}",
-            _roff(f"{text[0].upper()}{text[1:]}." if text else ""),
+            _roff(f"{text[0].upper()}{text[1:]}." if text else "."),
             f"Default: {_roff(default)}.",
             f"Variable: {variable}.",
         ]
