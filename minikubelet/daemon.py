@@ -22,13 +22,14 @@ import msgspec
 import structlog
 
 from minikubelet.api.types import ConfigMap, Container, Pod, Secret
-from minikubelet.lifecycle import columns
+from minikubelet.lifecycle import columns, preemption
 from minikubelet.lifecycle.observed import PodUID
 from minikubelet.lifecycle.resources import oom_score_adj, qos_class
 from minikubelet.lifecycle.status import PodEnd
 from minikubelet.linux import mounts
 from minikubelet.linux.files import write_atomic
 from minikubelet.node import cordon, shutdown
+from minikubelet.node.admission import NodeAdmission, node_facts
 from minikubelet.node.desired import DesiredState
 from minikubelet.node.events import EventRecorder
 from minikubelet.node.health import Health, describe
@@ -37,7 +38,7 @@ from minikubelet.node.pod_bells import PodBells
 from minikubelet.node.pod_manager import PodManager
 from minikubelet.node.pressure import PressureWatch
 from minikubelet.node.prober import NodeProber
-from minikubelet.node.services import Rejection, WorkerServices
+from minikubelet.node.services import WorkerServices
 from minikubelet.node.settings import Settings
 from minikubelet.node.source import ManifestSource
 from minikubelet.node.status_manager import StatusManager, to_json
@@ -53,7 +54,7 @@ from minikubelet.runtime.network.errors import NetworkError
 from minikubelet.runtime.network.hosts_files import HostsFiles
 from minikubelet.runtime.network.network import Network
 from minikubelet.runtime.pauses import Pauses
-from minikubelet.runtime.pods import PodRuntime, RuntimeSettings
+from minikubelet.runtime.pods import PodRuntime, RuntimeSettings, host_port_mappings
 from minikubelet.runtime.port import RuntimeFailure, VolumeFailure
 from minikubelet.runtime.probes.ask import Asker
 from minikubelet.runtime.stats import Stats
@@ -255,6 +256,12 @@ class Daemon:
             on_shutdown=self._on_shutdown,
             health=self.health,
         )
+        self.admission = NodeAdmission(
+            node_facts(settings, allocatable),
+            port_holder=self._port_holder,
+            preempt=self._preempt,
+            is_shutting_down=lambda: self._shutting_down,
+        )
         self.pods = PodManager(
             WorkerServices(
                 runtime=self.runtime,
@@ -265,7 +272,7 @@ class Daemon:
                 previous_status=lambda pod: self.status.previous(
                     pod.metadata.namespace, pod.metadata.name, pod.metadata.uid
                 ),
-                admit=self._admit,
+                admission=self.admission,
                 host_ips=self.network.host_ips,
                 remember=self._store_pod,
                 message_of=messages.of,
@@ -528,17 +535,15 @@ class Daemon:
         volume = next(one for one in pod.spec.volumes or () if one.name == name)
         return self.volumes.source_path(pod, volume)
 
-    def _admit(self, pod: Pod) -> Rejection | None:
-        if self._shutting_down:
-            return Rejection(reason="NodeShutdown", message="Pod was rejected as the node is shutting down.")
-        if pod.spec.os is not None and pod.spec.os.name != "linux":
-            return Rejection(
-                reason="PodOSNotSupported", message="Failed to admit pod as the OS field doesn't match node OS"
-            )
-        if len(self.pods.pods()) > self.settings.max_pods:
-            text = f"Node didn't have enough resource: pods, requested: 1, used: {self.settings.max_pods}, "
-            return Rejection(reason="OutOfpods", message=text + f"capacity: {self.settings.max_pods}")
-        return None
+    async def _port_holder(self, pod: Pod) -> str | None:
+        return await self.network.port_conflict(host_port_mappings(pod))
+
+    async def _preempt(self, pods: tuple[Pod, ...]) -> None:
+        """End pods so that one of higher priority has room."""
+        for pod in pods:
+            self.events.event(pod, "Warning", "Preempting", preemption.MESSAGE)
+        end = PodEnd(reason="Preempting", message=preemption.MESSAGE, disruption=True)
+        await self.pods.end(pods, end, lambda pod: float(pod.spec.termination_grace_period_seconds or 0))
 
 
 def remove_state(directory: str) -> None:

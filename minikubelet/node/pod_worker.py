@@ -47,6 +47,7 @@ log = structlog.get_logger(__name__)
 
 SYNC_ERROR_RETRY_S: Final = 10.0
 RESYNC_S: Final = 60.0
+_REJECTED: Final = "Pod was rejected: "
 
 
 class PodWorker:
@@ -90,6 +91,9 @@ class PodWorker:
             clock=services.boot_clock,
         )
         self.is_gone = False
+        if self._runtime.view(self.uid).sandboxes:
+            # Before any new pod is decided on.
+            services.admission.adopt(pod)
         # Now, so that the first status of a pod that was found running has the results that were kept.
         self._probe()
 
@@ -156,7 +160,7 @@ class PodWorker:
     async def run(self) -> None:
         """Bring the pod up, keep it so, end it; returns when nothing of it is left."""
         with structlog.contextvars.bound_contextvars(pod=self._key, uid=self.uid):
-            if not self._reject():
+            if not await self._reject():
                 self._remember()
                 await self._sync_until_ended()
             await self._insist("error killing pod", "FailedKillPod", self._terminate)
@@ -171,15 +175,17 @@ class PodWorker:
 
     # Bringing up
 
-    def _reject(self) -> bool:
+    async def _reject(self) -> bool:
         """Ask admission once, unless the pod has begun to run already; True when it was turned away."""
         if self.is_unwanted or self._runtime.view(self.uid).sandboxes:
             return False
-        rejection = self._services.admit(self.pod)
+        rejection = await self._services.admission.admit(self.pod)
         if rejection is None:
+            if self._status is not None and self._status.message.startswith(_REJECTED):
+                self._status = None  # by an earlier daemon: that is over
             return False
         self._event("Warning", rejection.reason, rejection.message)
-        self._end = PodEnd(reason=rejection.reason, message=f"Pod was rejected: {rejection.message}", rejected=True)
+        self._end = PodEnd(reason=rejection.reason, message=_REJECTED + rejection.message, rejected=True)
         self._publish()
         return True
 
@@ -461,6 +467,7 @@ class PodWorker:
         await self._runtime.stop_sandbox(self.pod)
         self._services.prober.remove(self.uid)
         self._terminated.set()
+        self._services.admission.release(self.uid)
         self._publish()
         await self._runtime.clean_up(self.pod)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from minikubelet.api.types import Container, Pod, PodStatus
+from minikubelet.lifecycle.admission import Rejection
 from minikubelet.lifecycle.observed import ContainerID, ObservedContainer, PodUID, ProbeOutcome
 from minikubelet.runtime.port import Runtime
 
@@ -58,12 +59,20 @@ class ProbeResults:
     startup: Mapping[ContainerID, ProbeOutcome]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rejection:
-    """Why a pod may not run on this node."""
+class Admission(Protocol):
+    """Decides which pods may run here."""
 
-    reason: str
-    message: str
+    async def admit(self, pod: Pod) -> Rejection | None:
+        """Decide on a pod; None when it may run, and then it counts until it is released."""
+        ...
+
+    def adopt(self, pod: Pod) -> None:
+        """Count a pod that runs already."""
+        ...
+
+    def release(self, uid: PodUID) -> None:
+        """Note that nothing of a pod runs any more."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,8 +80,8 @@ class WorkerServices:
     """What all workers of a node share.
 
     `publish` shows a pod with its status to everybody, `previous_status` gives back what was shown last, also by an
-    earlier daemon. `remember` keeps a pod for a daemon that comes when its manifest has gone. `admit` tells why a pod
-    may not run here. `message_of` reads the termination message of an instance that has ended.
+    earlier daemon. `remember` keeps a pod for a daemon that comes when its manifest has gone. `message_of`
+    reads the termination message of an instance that has ended.
     """
 
     runtime: Runtime
@@ -82,7 +91,7 @@ class WorkerServices:
     publish: Callable[[Pod], None]
     previous_status: Callable[[Pod], PodStatus | None]
     remember: Callable[[Pod], None]
-    admit: Callable[[Pod], Rejection | None]
+    admission: Admission
     host_ips: Callable[[], tuple[str, ...]]
     message_of: Callable[[Pod, Container, ObservedContainer], str]
     wanted_hash: Callable[[Container], str]

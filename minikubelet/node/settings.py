@@ -6,7 +6,7 @@ import difflib
 import os
 import socket
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Final
 
 import structlog
@@ -44,6 +44,10 @@ class Settings:
     static_pod_path: str = ""
     file_check_frequency: float = 20.0
     max_pods: int = 110
+    node_labels: Mapping[str, str] = field(default_factory=dict)
+    system_reserved: Mapping[str, str] = field(default_factory=dict)
+    kube_reserved: Mapping[str, str] = field(default_factory=dict)
+    allowed_unsafe_sysctls: tuple[str, ...] = ()
     cluster_dns: tuple[str, ...] = ()
     cluster_domain: str = "cluster.local"
     resolv_conf: str = "/etc/resolv.conf"
@@ -74,6 +78,10 @@ _KEYS: Final = {
     "staticPodPath": "static_pod_path",
     "fileCheckFrequency": "file_check_frequency",
     "maxPods": "max_pods",
+    "nodeLabels": "node_labels",
+    "systemReserved": "system_reserved",
+    "kubeReserved": "kube_reserved",
+    "allowedUnsafeSysctls": "allowed_unsafe_sysctls",
     "podCIDR": "pod_cidr",
     "podLogsDir": "log_dir",
     "cniConfDir": "cni_conf_dir",
@@ -92,6 +100,7 @@ _KEYS: Final = {
     "bridge": "bridge",
     "strictStatic": "strict_static",
 }
+_RESERVED: Final = ("system_reserved", "kube_reserved")
 _DURATIONS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
@@ -179,6 +188,12 @@ def _convert(name: str, value: Any, where: str) -> Any:
     try:
         if isinstance(default, bool):
             return value if isinstance(value, bool) else {"true": True, "false": False}[str(value).lower()]
+        if isinstance(default, dict):
+            found = _mapping(value)
+            if name in _RESERVED:
+                for quantity in found.values():
+                    parse_quantity(quantity)
+            return found
         if isinstance(default, tuple):
             return tuple(value) if isinstance(value, list) else tuple(str(value).split(","))
         if isinstance(default, float):
@@ -190,6 +205,16 @@ def _convert(name: str, value: Any, where: str) -> Any:
     if not isinstance(value, str):
         raise SettingsError(f"cannot use {where}: {value!r} is not a text")
     return value
+
+
+def _mapping(value: Any) -> dict[str, str]:
+    """Return a mapping of texts, also from `a=b,c=d`."""
+    if isinstance(value, dict):
+        return {str(name): str(text) for name, text in value.items()}
+    pairs = [one.partition("=") for one in str(value).split(",") if one]
+    if not all(equals for _, equals, _ in pairs):
+        raise ValueError("no equals sign")
+    return {name: text for name, _, text in pairs}
 
 
 def _seconds(text: str) -> float:
@@ -213,5 +238,7 @@ def _expected(default: Any) -> str:
             return "a duration like 20s"
         case int():
             return "a number"
+        case dict():
+            return "a mapping, of names to quantities where it reserves resources"
         case _:
             return "a list"

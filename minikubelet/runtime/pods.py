@@ -206,7 +206,7 @@ class PodRuntime:
             self._set_ips(pod, self._network.host_ips())
             return
         try:
-            ips = await self._network.attach(uid, pod=key, netns_fd=netns, host_ports=_host_ports(pod))
+            ips = await self._network.attach(uid, pod=key, netns_fd=netns, host_ports=host_port_mappings(pod))
         except NetworkError as error:
             await self._pauses.stop_sandbox(uid)
             raise SandboxFailure(f'failed to set up network for pod "{pod.metadata.name}": {error}') from error
@@ -224,7 +224,7 @@ class PodRuntime:
             key = f"{pod.metadata.namespace}/{pod.metadata.name}"
             try:
                 ips = await self._network.attach(
-                    uid, pod=key, netns_fd=self._pauses.netns(uid), host_ports=_host_ports(pod)
+                    uid, pod=key, netns_fd=self._pauses.netns(uid), host_ports=host_port_mappings(pod)
                 )
             except NetworkError as error:
                 log.error("cannot reconnect pod", pod=key, error=str(error))
@@ -487,7 +487,8 @@ def _knows_other_pods(pod: Pod) -> bool:
     return policy == "ClusterFirstWithHostNet" or (policy == "ClusterFirst" and not pod.spec.host_network)
 
 
-def _host_ports(pod: Pod) -> tuple[HostPort, ...]:
+def host_port_mappings(pod: Pod) -> tuple[HostPort, ...]:
+    """Return the host ports that a pod asks for."""
     return tuple(
         HostPort(
             host_port=port.host_port,

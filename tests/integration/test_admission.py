@@ -1,0 +1,142 @@
+"""Admission on a real node: rejections, what they hold on to, and when they are thought over."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+
+import pytest
+
+pytestmark = pytest.mark.root
+
+CONFIG = """
+nodeLabels: {disk: ssd}
+systemReserved: {memory: 1Gi}
+allowedUnsafeSysctls: ['net.core.somaxconn']
+"""
+
+
+def pod(name: str, *, command: str = "exec sleep 1000", more: str = "", port: int = 0, memory: str = "") -> str:
+    ports = f"[{{containerPort: 80, hostPort: {port}, hostIP: 127.0.0.1}}]" if port else "[]"
+    requests = f"{{memory: '{memory}'}}" if memory else "{}"
+    return f"""
+apiVersion: v1
+kind: Pod
+metadata: {{name: {name}}}
+spec:
+  terminationGracePeriodSeconds: 1
+  {more}
+  containers:
+  - name: main
+    image: host
+    command: [sh, -c, '{command}']
+    ports: {ports}
+    resources: {{requests: {requests}}}
+"""
+
+
+def phase(expected: str):
+    return lambda found: found["status"]["phase"] == expected
+
+
+def rejected(cluster, name: str, reason: str) -> str:
+    """Wait until a pod is rejected; return why, checked against its event."""
+    found = cluster.wait_pod(name, phase("Failed"), "Failed")
+    assert found["status"]["reason"] == reason
+    message = found["status"]["message"].removeprefix("Pod was rejected: ")
+    listed = json.loads(cluster.cli("get", "events", "-A", "-o", "json").stdout)["items"]
+    own = [one for one in listed if one["involvedObject"]["uid"] == found["metadata"]["uid"]]
+    assert [(one["type"], one["reason"], one["message"]) for one in own] == [("Warning", reason, message)]
+    assert "containerStatuses" not in found["status"] or all(
+        "waiting" in one["state"] for one in found["status"]["containerStatuses"]
+    )
+    return message
+
+
+def groups(uid: str) -> list[str]:
+    """Return the control groups of a pod."""
+    return [path for path, _, _ in os.walk("/sys/fs/cgroup") if path.endswith(f"pod{uid}")]
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+def test_rejection_lasts_until_the_file_changes(cluster):
+    cluster.write("picky.yaml", pod("picky", more="nodeSelector: {disk: hdd}"))
+    assert "didn't match Pod's node affinity/selector" in rejected(cluster, "picky", "NodeAffinity")
+    cluster.write("picky.yaml", pod("picky", more="nodeSelector: {disk: ssd, kubernetes.io/hostname: n1}"))
+    cluster.wait_pod("picky", phase("Running"), "Running")
+
+
+def test_reserved_memory_is_not_given_away(cluster):
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    cluster.write("big.yaml", pod("big", memory=str(total - (1 << 30) + 1)))
+    message = rejected(cluster, "big", "UnexpectedAdmissionError")
+    assert "no set of running pods found to reclaim resources: [(res: memory, q: " in message
+    assert f"capacity: {total - (1 << 30)})" in message
+
+
+def test_sysctls(cluster):
+    context = "securityContext: {{sysctls: [{{name: {}, value: '1000'}}]}}"
+    cluster.write("bad.yaml", pod("bad", more=context.format("kernel.msgmax")))
+    cluster.write("good.yaml", pod("good", more=context.format("net.core.somaxconn")))
+    assert rejected(cluster, "bad", "SysctlForbidden") == 'forbidden sysctl: "kernel.msgmax" not allowlisted'
+    cluster.wait_pod("good", phase("Running"), "Running")
+
+
+def test_host_port_is_held_until_its_pod_has_ended(cluster):
+    port = free_port()
+    cluster.write("first.yaml", pod("first", port=port))
+    cluster.wait_pod("first", phase("Running"), "Running")
+    cluster.write("second.yaml", pod("second", port=port))
+    rejected(cluster, "second", "NodePorts")
+    # The new version of a pod has its predecessor's port.
+    old = cluster.pod("first")["metadata"]["uid"]
+    cluster.write("first.yaml", pod("first", port=port, command="echo again; exec sleep 1000"))
+    cluster.wait_pod("first", lambda p: phase("Running")(p) and p["metadata"]["uid"] != old, "the new version")
+    (cluster.manifests / "first.yaml").unlink()
+    cluster.wait(lambda: cluster.pod("first") is None, "the first pod to be gone")
+    assert cluster.pod("second")["status"]["phase"] == "Failed"
+    cluster.write("second.yaml", pod("second", port=port, command="echo now; exec sleep 1000"))
+    cluster.wait_pod("second", phase("Running"), "Running")
+
+
+def test_finished_pod_releases_its_port(cluster):
+    port = free_port()
+    cluster.write("job.yaml", pod("job", port=port, more="restartPolicy: Never", command="true"))
+    cluster.wait_pod("job", phase("Succeeded"), "Succeeded")
+    uid = cluster.pod("job")["metadata"]["uid"]
+    cluster.wait(lambda: not groups(uid), "the pod's control groups to be gone")
+    cluster.write("after.yaml", pod("after", port=port))
+    cluster.wait_pod("after", phase("Running"), "Running")
+
+
+def test_port_of_another_program_is_refused_with_its_name(cluster):
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        held.listen()
+        port = held.getsockname()[1]
+        cluster.write("late.yaml", pod("late", port=port))
+        message = rejected(cluster, "late", "NodePorts")
+    assert message.startswith(
+        "Predicate NodePorts failed: node(s) didn't have free ports for the requested pod ports: "
+    )
+    assert f"{port}" in message
+    assert f"{os.getpid()}" in message
+
+
+def test_restart_admits_anew_and_touches_nothing_that_runs(cluster):
+    cluster.write("runs.yaml", pod("runs", more="nodeSelector: {disk: ssd}"))
+    cluster.write("waits.yaml", pod("waits", more="nodeSelector: {disk: nvme}"))
+    before = cluster.wait_pod("runs", phase("Running"), "Running")
+    rejected(cluster, "waits", "NodeAffinity")
+    cluster.kill()
+    (cluster.base / "config" / "config.yaml").write_text("nodeLabels: {disk: nvme}")
+    cluster.start()
+    cluster.wait_pod("waits", phase("Running"), "Running")
+    after = cluster.wait_pod("runs", phase("Running"), "Running")
+    assert after["status"]["containerStatuses"] == before["status"]["containerStatuses"]
