@@ -13,6 +13,7 @@ from minikubelet.cli.get import resolve_kind
 from minikubelet.cli.main import CommandFailed
 from minikubelet.cli.refusals import tell_refusals
 from minikubelet.cli.tabwriter import align
+from minikubelet.cli.top import amount, cpu_cell, memory_cell
 
 Json = dict[str, Any]
 
@@ -70,7 +71,9 @@ def usage(options: argparse.Namespace, pod: Json) -> Mapping[str, Json]:
         metrics = client.fetch(options, path)
     except (client.DaemonDown, client.ServerError):
         return {}
-    return {one["name"]: one.get("usage") or {} for one in metrics.get("containers") or ()}
+    found = {one["name"]: one.get("usage") or {} for one in metrics.get("containers") or ()}
+    cells = (("cpu", cpu_cell), ("memory", memory_cell))
+    return {name: {kind: cell(amount(one.get(kind, "0"))) for kind, cell in cells} for name, one in found.items()}
 
 
 def _nodes(options: argparse.Namespace, names: list[str]) -> list[str]:

@@ -18,6 +18,7 @@ from minikubelet.lifecycle.columns import human_duration, ip_column
 Json = Mapping[str, Any]
 
 _NONE: Final[Json] = {}
+_LONGEST_OUTPUT: Final = 200
 _VOLUMES: Final = {
     "emptyDir": "EmptyDir (a temporary directory that shares a pod's lifetime)",
     "hostPath": "HostPath (bare host directory volume)",
@@ -86,10 +87,11 @@ def _head(facts: Facts, now: float) -> Iterator[str]:
 def _manifest(facts: Facts) -> str:
     if not facts.verdict.file:
         return "<unknown>"
-    lines = facts.verdict.text.split("\n")
-    verdict = lines[0].removeprefix(f"{facts.verdict.file}: ")
+    file = facts.verdict.file
+    place = f"{file}:{facts.line}" if facts.line else file
+    verdict = facts.verdict.text.split("\n", 1)[0].removeprefix(f"{file}: ")
     kept = ", its last good version runs" if facts.verdict.is_refused else ""
-    return f"{facts.verdict.file} ({verdict}{kept})" if verdict else facts.verdict.file
+    return f"{place} ({verdict}{kept})" if verdict else place
 
 
 def _container(facts: Facts, spec: Json, usage: Json, now: float) -> Iterator[str]:
@@ -205,11 +207,10 @@ def last_result(facts: Facts, container: str, kind: str, now: float) -> str:
 
 
 def _probe_record(one: Json, now: float) -> str:
-    result = str(one.get("result") or "not run yet").lower()
-    stamp = one.get("time") or one.get("at") or one.get("lastRun")
-    ago = f" {human_duration(max(0.0, now - seconds(str(stamp))))} ago" if stamp else ""
-    output = one.get("output") or one.get("message") or ""
-    return f"{result}{ago}{f': {_one_line(str(output))[:200]}' if output else ''}"
+    result = str(one.get("result") or "not run yet")
+    ago = f" {human_duration(max(0.0, now - seconds(str(one['time']))))} ago" if one.get("time") else ""
+    output = _one_line(str(one.get("output") or ""))[:_LONGEST_OUTPUT] if result != "success" else ""
+    return f"{result}{ago}{f': {output}' if output else ''}"
 
 
 def _environment(spec: Json) -> Iterator[str]:

@@ -47,6 +47,7 @@ class Facts(NamedTuple):
     verdict: Verdict = Verdict("")
     probes: Sequence[Json] = ()
     instances: Sequence[Json] = ()
+    line: int = 0  # where in its file the pod's document begins
 
 
 def gather(options: argparse.Namespace, pod: Json) -> Facts:
@@ -63,14 +64,16 @@ def gather(options: argparse.Namespace, pod: Json) -> Facts:
     events = answer.get("events")
     if events is None:
         events = client.events(options, meta["namespace"], f"involvedObject.uid={meta['uid']}")
-    if not verdict.file and answer.get("manifest"):
-        verdict = Verdict(str(answer["manifest"].get("file", "")))
+    manifest = answer.get("manifest") or {}
+    if not verdict.file:
+        verdict = Verdict(str(manifest.get("file", "")))
     return Facts(
         pod=answer.get("pod") or pod,
         events=sorted(events, key=lambda one: str(one.get("lastTimestamp") or "")),
         verdict=verdict,
         probes=answer.get("probes") or (),
         instances=answer.get("instances") or (),
+        line=int(manifest.get("line") or 0),
     )
 
 

@@ -146,18 +146,34 @@ def _killed_for(case: Case, spec: Json, ended: Json) -> str:
 def probe_text(case: Case, spec: Json, kind: str, probe: Json) -> str:
     """Say what a probe that has not succeeded does, with its last answer."""
     about = f"its {kind} probe ({describe_probe(probe)})"
-    title = kind.capitalize()
+    last = _last_run(case, spec["name"], kind)
+    if last.get("result") == "success":
+        wanted = probe.get("successThreshold", 1)
+        return f"{about} succeeded {case.ago(last.get('time'))}, and counts after {wanted} successes in a row"
     for event in case.events_of(spec["name"], "Unhealthy"):
-        if event["message"].startswith(f"{title} probe"):
+        if event["message"].startswith(f"{kind.capitalize()} probe"):
             answer = event["message"].partition(": ")[2]
             text = f"{about} failed{times(case, event)}: {sentence(answer) or 'without saying anything'}"
-            if kind == "startup":
-                limit = probe.get("failureThreshold", 3)
-                text += f"; after {limit} failures in a row the container is restarted"
-            return text
+            return text + _limit(kind, probe)
+    if last.get("result") == "failure":
+        answer = sentence(last.get("output", "")) or "without saying anything"
+        return f"{about} failed {case.ago(last.get('time'))}: {answer}{_limit(kind, probe)}"
     delay = probe.get("initialDelaySeconds", 0)
     waits = f", the first run comes {delay}s after the start" if delay else ""
     return f"{about} has not succeeded yet{waits}"
+
+
+def _last_run(case: Case, container: str, kind: str) -> Json:
+    for one in case.facts.probes:
+        if (one.get("container"), one.get("kind")) == (container, kind):
+            return one
+    return _NONE
+
+
+def _limit(kind: str, probe: Json) -> str:
+    if kind != "startup":
+        return ""
+    return f"; after {probe.get('failureThreshold', 3)} failures in a row the container is restarted"
 
 
 def describe_probe(probe: Json) -> str:

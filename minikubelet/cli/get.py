@@ -33,6 +33,7 @@ _KINDS: Final = {
     "nodes": ("no", "node", "nodes"),
     "namespaces": ("ns", "namespace", "namespaces"),
     "configmaps": ("cm", "configmap", "configmaps"),
+    "secrets": ("secret", "secrets"),
 }
 _NOT_NAMESPACED: Final = ("nodes", "namespaces")
 
@@ -46,7 +47,9 @@ class Row(NamedTuple):
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument("kind", metavar="KIND", help="pods, events, nodes, namespaces or configmaps, or KIND/NAME")
+    parser.add_argument(
+        "kind", metavar="KIND", help="pods, events, nodes, namespaces, configmaps or secrets, or KIND/NAME"
+    )
     parser.add_argument("names", nargs="*", metavar="NAME")
     add_namespace(parser, all_too=True)
     parser.add_argument("-l", "--selector", default="", help="by label: a=b, a!=b, 'a in (b,c)', a, !a")
@@ -55,6 +58,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-w", "--watch", action="store_true", help="list, then go on with every change")
     parser.add_argument("--watch-only", action="store_true", help="go on with every change without listing first")
     parser.add_argument("--sort-by", default="", metavar="PATH", help="order of rows: .metadata.creationTimestamp")
+    parser.add_argument("--ignore-not-found", action="store_true", help="a name that is not there is no error")
     parser.add_argument("--no-headers", action="store_true", help="leave the headers out")
     parser.add_argument("--show-labels", action="store_true", help="add a column with all labels")
     parser.add_argument(
@@ -133,6 +137,8 @@ class Lister:
             try:
                 self._names.add(self._choose(known, name)["metadata"]["name"])
             except CommandFailed as failure:
+                if self._options.ignore_not_found and "NotFound" in str(failure):
+                    continue
                 if len(names) == 1:
                     raise
                 code = 1
@@ -159,7 +165,7 @@ class Lister:
             return
         rows = self._rows()
         if not rows:
-            if not options.watch:
+            if not options.watch and self._names is None:
                 where = f" in {self._namespace} namespace" if self._namespace else ""
                 print(f"No resources found{where}.", file=sys.stderr)
             return

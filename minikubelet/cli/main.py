@@ -27,7 +27,7 @@ ROOTS: Final = {
 # Every verb with its line in the help, in groups. A module that is not there is a verb that is not there.
 GROUPS: Final[Mapping[str, Mapping[str, str]]] = {
     "See": {
-        "get": "list pods, events, nodes, namespaces, configmaps",
+        "get": "list pods, events, nodes, namespaces, configmaps, secrets",
         "describe": "tell all about a pod or the node",
         "why": "say in one paragraph why a pod is in the state it is in",
         "timeline": "show a pod's logs, events, probes and restarts in the order of time",

@@ -20,7 +20,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def execute(options: argparse.Namespace) -> int:
     """Print the names."""
     if options.kind == "kinds":
-        print("pods\nevents\nnodes\nnamespaces\nconfigmaps")
+        print("pods\nevents\nnodes\nnamespaces\nconfigmaps\nsecrets")
         return 0
     with contextlib.suppress(CommandFailed, OSError), contextlib.redirect_stderr(None):
         pods = client.pods(options, options.namespace)

@@ -89,6 +89,11 @@ def of_states(known: facts.Facts) -> Iterator[Entry]:
     """Yield the starts and ends that are recorded: all that the daemon knows, or the two newest of the status."""
     status = known.pod.get("status", {})
     found: set[tuple[str, str]] = set()
+    for one in known.instances:
+        state = {"running": {"startedAt": one.get("startedAt")}}
+        if one.get("exit"):
+            state = {"terminated": {"startedAt": one.get("startedAt"), **one["exit"]}}
+        yield from _of_state(str(one.get("container", "")), state, found)
     for group in ("initContainerStatuses", "containerStatuses"):
         for one in status.get(group) or ():
             for state in (one.get("lastState") or {}, one.get("state") or {}):

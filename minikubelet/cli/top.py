@@ -62,7 +62,7 @@ def execute(options: argparse.Namespace) -> int:
 
 def amount(quantity: str) -> float:
     """Return a quantity as a number: cores or bytes."""
-    found = re.fullmatch(r"([\d.eE+-]+?)([numkMGTP]i?|)", str(quantity))
+    found = re.fullmatch(r"([\d.eE+-]+?)([numkKMGTP]i?|)", str(quantity))
     return float(found[1]) * _SUFFIXES.get(found[2], 1.0) if found else 0.0
 
 

@@ -236,6 +236,28 @@ CASES = {
         "its readiness probe (TCP connection to port 6379 every 10s) has not succeeded yet, the first run comes 20s "
         "after the start.",
     ),
+    "not ready, as the daemon recorded it": (
+        Facts(
+            pod(
+                spec={"containers": [{"name": "main", "readinessProbe": HTTP}]},
+                status={"conditions": INITIALIZED, "containerStatuses": [running(ready=False)]},
+            ),
+            probes=[
+                {"container": "main", "kind": "readiness", "result": "failure", "output": "refused", "time": at(-2)}
+            ],
+        ),
+        "its readiness probe (GET http://:80/ok every 5s) failed 2s ago: refused.",
+    ),
+    "nearly ready": (
+        Facts(
+            pod(
+                spec={"containers": [{"name": "main", "readinessProbe": {**HTTP, "successThreshold": 3}}]},
+                status={"conditions": INITIALIZED, "containerStatuses": [running(ready=False)]},
+            ),
+            probes=[{"container": "main", "kind": "readiness", "result": "success", "time": at(-2)}],
+        ),
+        "succeeded 2s ago, and counts after 3 successes in a row.",
+    ),
     "starting": (
         Facts(
             pod(
