@@ -9,8 +9,7 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from collections.abc import Iterator
-from dataclasses import fields
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +39,10 @@ SETTINGS = {
     "bridge": "the bridge that pods are connected to",
     "strictStatic": "refuse ConfigMaps, Secrets and references to them, as the kubelet does for static pods",
     "crashLoopBackOff.maxContainerRestartPeriod": "the longest wait between two starts of a container, 1s to 300s",
+    "nodeLabels": "labels of the node, for the node selectors and affinities of pods",
+    "systemReserved": "cpu, memory and ephemeral-storage kept for the machine: pods are admitted to the rest",
+    "kubeReserved": "the same, kept for this program",
+    "allowedUnsafeSysctls": "sysctls beyond the safe ones that pods may set, `*` at the end standing for any",
     "shutdownGracePeriod": "how long the machine's shutdown waits for pods",
     "shutdownGracePeriodCriticalPods": "the part of it that is kept for critical pods",
     "shutdownGracePeriodByPodPriority": "grace periods for classes of priority, instead of the two before",
@@ -245,15 +248,21 @@ def _roff(text: str) -> str:
 
 def setting_rows() -> Iterator[tuple[str, str, str, str]]:
     """Yield key, default, environment variable and meaning of each setting of the file."""
-    known = {one.name: one.default for one in fields(settings.Settings)}
-    keys = {**settings._KEYS, "crashLoopBackOff.maxContainerRestartPeriod": "max_container_restart_period"}
+    known = settings.Settings()
+    keys = {**_keys(), "crashLoopBackOff.maxContainerRestartPeriod": "max_container_restart_period"}
     for key, attribute in keys.items():
-        yield key, _value(attribute, known[attribute]), f"MINIKUBELET_{attribute.upper()}", SETTINGS.get(key, "")
+        yield key, _value(attribute, getattr(known, attribute)), f"MINIKUBELET_{attribute.upper()}", SETTINGS.get(key, "")
+
+
+def _keys() -> dict[str, str]:
+    return dict(getattr(settings, "KEYS", None) or settings._KEYS)
 
 
 def _value(attribute: str, default: Any) -> str:
     if isinstance(default, tuple):
-        return ",".join(default) or "none"
+        return ",".join(str(one) for one in default) or "none"
+    if isinstance(default, Mapping):
+        return ",".join(f"{name}={value}" for name, value in default.items()) or "none"
     if isinstance(default, bool):
         return str(default).lower()
     if isinstance(default, float):
