@@ -67,6 +67,8 @@ log = structlog.get_logger(__name__)
 
 # A node that goes with its terminal does not keep the user waiting for a program that is deaf to SIGTERM.
 STANDALONE_GRACE_S = 2.0
+# How often events that have grown old are looked for while none is recorded.
+EVENT_EXPIRY_S = 60.0
 # When volumes whose objects are missing, or that could not be written, are looked at again without being asked to.
 REFRESH_RETRY_S = 60.0
 # The kubelet's words for node conditions, where it has one.
@@ -123,6 +125,7 @@ class Daemon:
         self._lock = -1
         self._manager = ServiceManager(os.environ)
         self._draining = False
+        self._expiry: asyncio.TimerHandle | None = None
         self._cordoned = False
         self._shutting_down = False
         self._objects_changed = asyncio.Event()
@@ -320,6 +323,7 @@ class Daemon:
         allow_descriptors()
         self.cgroups.start()
         self.events.start()
+        self._expire_events()
         self.status.start()
         self.verdicts.start()
         await self.pauses.start()
@@ -406,6 +410,9 @@ class Daemon:
         await self.pods.stop()
         self.prober.stop()
         self.status.stop()
+        if self._expiry is not None:
+            self._expiry.cancel()
+        self.events.stop()
         self.pauses.close()
         self.hosts_files.close()
         await self.network.stop(remove=remove_pods)
@@ -502,6 +509,10 @@ class Daemon:
         self.health.set(f"pause {pod.metadata.namespace}/{pod.metadata.name}" if pod else f"pause of {uid}", text)
         if pod is not None and text:
             self.events.event(pod, "Warning", "FailedSync", f"error determining status: {text}")
+
+    def _expire_events(self) -> None:
+        self.events.expire()
+        self._expiry = asyncio.get_running_loop().call_later(EVENT_EXPIRY_S, self._expire_events)
 
     def _on_pod_change(self, uid: PodUID) -> None:
         self.pods.wake(uid)

@@ -1,13 +1,10 @@
-"""Events about pods: recorded once, counted when they recur, kept within bounds in memory and on disk.
+"""Events about pods and the node: told once, counted when they recur, kept within bounds in memory and on disk.
 
-Source: client-go tools/record/events_cache.go (the same event again is counted, v1.36).
+What is told, counted, combined or held back is decided by `lifecycle.event_correlation`.
 """
 
 from __future__ import annotations
 
-import contextlib
-import json
-import secrets
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, Final
@@ -15,24 +12,24 @@ from typing import Any, Final
 import structlog
 
 from minikubelet.api.types import Pod
-from minikubelet.lifecycle.status import rfc3339
-from minikubelet.linux.files import write_atomic
+from minikubelet.lifecycle.event_correlation import Correlator, Occurrence, Told
+from minikubelet.lifecycle.status import parse_rfc3339, rfc3339
+from minikubelet.node.event_file import EventFile
 from minikubelet.node.store import Store
 
 log = structlog.get_logger(__name__)
 
-_MAX_EVENTS: Final = 2000
-_MAX_AGE_S: Final = 3600.0
-_MAX_LINES: Final = 3 * _MAX_EVENTS
-# From this many different messages of one reason within ten minutes on, they are told as one.
-_SIMILAR_LIMIT: Final = 10
-_SIMILAR_WINDOW_S: Final = 600.0
+# As long as kube-apiserver keeps an event, counted from its latest occurrence.
+MAX_AGE_S: Final = 3600.0
+MAX_EVENTS: Final = 2000
+_MAX_BYTES: Final = 4 * 1024 * 1024  # of messages
+_FILE_LIMIT: Final = 3 * _MAX_BYTES
 
-Identity = tuple[str, str, str, str, str]
+Json = dict[str, Any]
 
 
 class EventRecorder:
-    """Owner of all events; publishes them in the store and appends them to a file."""
+    """Owner of all events; publishes them in the store and keeps them in a file."""
 
     def __init__(self, *, path: str, store: Store, node_name: str, clock: Callable[[], float]) -> None:
         """Create it.
@@ -43,31 +40,35 @@ class EventRecorder:
             node_name: Reported as the source's host.
             clock: Unix time.
         """
-        self._path = path
+        self._file = EventFile(path, limit=_FILE_LIMIT)
         self._store = store
         self._node_name = node_name
         self._clock = clock
-        self._events: OrderedDict[Identity, dict[str, Any]] = OrderedDict()
-        self._similar: dict[tuple[str, str, str], list[tuple[float, str]]] = {}
-        self._lines = 0
+        self._correlator = Correlator()
+        self._events: OrderedDict[str, Json] = OrderedDict()  # by name, the one that happened longest ago first
+        self._bytes = 0
+        self._last_name = 0
 
     def start(self) -> None:
         """Read what an earlier daemon recorded."""
-        with contextlib.suppress(FileNotFoundError), open(self._path, encoding="utf-8") as file:
-            for line in file:
-                try:
-                    event = json.loads(line)
-                    self._events[_identity(event)] = event
-                except (ValueError, KeyError, TypeError):
-                    continue  # torn by a crash
+        for event in self._file.read():
+            if _is_dated(event):
+                self._keep(event)
+        self.expire()
         for event in self._events.values():
+            told = Told(
+                name=event["metadata"]["name"],
+                message=event["message"],
+                count=event["count"],
+                first_at=parse_rfc3339(event["firstTimestamp"]),
+            )
+            self._correlator.restore(_occurrence(event), told)
             self._store.put("events", event["metadata"]["namespace"], event["metadata"]["name"], event)
-        self._rewrite()
+        self._file.rewrite(self._events.values())
 
     def event(self, pod: Pod, kind: str, reason: str, message: str, *, container: str = "", init: bool = False) -> None:
         """Record one event about a pod, or about one of its containers."""
         meta = pod.metadata
-        group = "initContainers" if init else "containers"
         involved = {
             "kind": "Pod",
             "namespace": meta.namespace,
@@ -76,6 +77,7 @@ class EventRecorder:
             "apiVersion": "v1",
         }
         if container:
+            group = "initContainers" if init else "containers"
             involved["fieldPath"] = f"spec.{group}{{{container}}}"
         self._record(involved, kind, reason, message)
 
@@ -84,76 +86,97 @@ class EventRecorder:
         name = self._node_name
         self._record({"kind": "Node", "namespace": "", "name": name, "uid": name}, kind, reason, message)
 
+    def expire(self) -> None:
+        """Forget what nobody has to know any more: the old, and the oldest of too many."""
+        oldest = rfc3339(self._clock() - MAX_AGE_S)
+        while self._events:
+            name, event = next(iter(self._events.items()))
+            if event["lastTimestamp"] >= oldest and len(self._events) <= MAX_EVENTS and self._bytes <= _MAX_BYTES:
+                return
+            del self._events[name]
+            self._bytes -= len(event["message"])
+            self._store.delete("events", event["metadata"]["namespace"], name)
+
+    def stop(self) -> None:
+        """Let go of the file."""
+        self._file.close()
+
     def _record(self, involved: dict[str, str], kind: str, reason: str, message: str) -> None:
         now = self._clock()
-        message = self._combine(involved, kind, reason, message, now)
-        identity = (involved["uid"], involved.get("fieldPath", ""), kind, reason, message)
-        known = self._events.pop(identity, None)
-        if known is not None:
-            event = {**known, "count": known["count"] + 1, "lastTimestamp": rfc3339(now)}
-        else:
-            event = self._new(involved, kind, reason, message, rfc3339(now))
-        self._events[identity] = event
-        log.info("event", type=kind, reason=reason, message=message, object=involved["name"])
-        self._store.put("events", event["metadata"]["namespace"], event["metadata"]["name"], event)
-        self._append(event)
-        self._expire(now)
+        one = Occurrence(
+            subject=_subject(involved),
+            field_path=involved.get("fieldPath", ""),
+            type=kind,
+            reason=reason,
+            message=message,
+        )
+        told = self._correlator.record(one, self._name(involved["name"], now), now)
+        if told is None:
+            return
+        event = self._event(involved, kind, reason, told, now)
+        log.info("event", type=kind, reason=reason, message=told.message, object=involved["name"], count=told.count)
+        self._keep(event)
+        self._store.put("events", event["metadata"]["namespace"], told.name, event)
+        too_long = self._file.append(event)
+        self.expire()
+        if too_long:
+            self._file.rewrite(self._events.values())
 
-    def _combine(self, involved: dict[str, str], kind: str, reason: str, message: str, now: float) -> str:
-        key = (involved["uid"] + involved.get("fieldPath", ""), kind, reason)
-        recent = [one for one in self._similar.get(key, []) if now - one[0] < _SIMILAR_WINDOW_S and one[1] != message]
-        recent.append((now, message))
-        self._similar[key] = recent[-_SIMILAR_LIMIT:]
-        return f"(combined from similar events): {message}" if len(recent) >= _SIMILAR_LIMIT else message
+    def _name(self, subject: str, now: float) -> str:
+        """Return a name that no event had before: the object's with the time, as client-go makes it."""
+        self._last_name = max(int(now * 1e9), self._last_name + 1)
+        return f"{subject}.{self._last_name:x}"
 
-    def _new(self, involved: dict[str, str], kind: str, reason: str, message: str, now: str) -> dict[str, Any]:
+    def _keep(self, event: Json) -> None:
+        before = self._events.pop(event["metadata"]["name"], None)
+        if before is not None:
+            self._bytes -= len(before["message"])
+        self._events[event["metadata"]["name"]] = event
+        self._bytes += len(event["message"])
+
+    def _event(self, involved: dict[str, str], kind: str, reason: str, told: Told, now: float) -> Json:
+        first = rfc3339(told.first_at)
         return {
             "kind": "Event",
             "apiVersion": "v1",
             "metadata": {
-                "name": f"{involved['name']}.{secrets.token_hex(8)}",
+                "name": told.name,
                 "namespace": involved["namespace"] or "default",
-                "creationTimestamp": now,
+                "creationTimestamp": first,
             },
             "involvedObject": involved,
             "reason": reason,
-            "message": message,
+            "message": told.message,
             "source": {"component": "kubelet", "host": self._node_name},
-            "firstTimestamp": now,
-            "lastTimestamp": now,
-            "count": 1,
+            "firstTimestamp": first,
+            "lastTimestamp": rfc3339(now),
+            "count": told.count,
             "type": kind,
             "eventTime": None,
             "reportingComponent": "kubelet",
             "reportingInstance": self._node_name,
         }
 
-    def _expire(self, now: float) -> None:
-        oldest = rfc3339(now - _MAX_AGE_S)
-        while self._events:
-            identity, event = next(iter(self._events.items()))
-            if len(self._events) <= _MAX_EVENTS and event["lastTimestamp"] >= oldest:
-                return
-            del self._events[identity]
-            self._store.delete("events", event["metadata"]["namespace"], event["metadata"]["name"])
 
-    def _append(self, event: dict[str, Any]) -> None:
-        self._lines += 1
-        if self._lines > _MAX_LINES:
-            self._rewrite()
-            return
-        with contextlib.suppress(OSError), open(self._path, "a", encoding="utf-8") as file:
-            file.write(json.dumps(event) + "\n")
-
-    def _rewrite(self) -> None:
-        text = "".join(json.dumps(event) + "\n" for event in self._events.values())
-        self._lines = len(self._events)
-        try:
-            write_atomic(self._path, text.encode(), mode=0o600)
-        except OSError as error:
-            log.error("cannot keep events", path=self._path, error=str(error))
+def _is_dated(event: Json) -> bool:
+    try:
+        parse_rfc3339(event["firstTimestamp"])
+        parse_rfc3339(event["lastTimestamp"])
+    except ValueError:
+        return False
+    return True
 
 
-def _identity(event: dict[str, Any]) -> Identity:
+def _subject(involved: Json) -> str:
+    return "/".join(str(involved.get(name, "")) for name in ("kind", "namespace", "name", "uid"))
+
+
+def _occurrence(event: Json) -> Occurrence:
     involved = event["involvedObject"]
-    return (involved["uid"], involved.get("fieldPath", ""), event["type"], event["reason"], event["message"])
+    return Occurrence(
+        subject=_subject(involved),
+        field_path=str(involved.get("fieldPath", "")),
+        type=event["type"],
+        reason=event["reason"],
+        message=event["message"],
+    )
