@@ -21,6 +21,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 import structlog
 
+from minikubelet.api.support import unhonoured_fields
 from minikubelet.api.types import ConfigMap, Container, Pod, Secret
 from minikubelet.lifecycle import columns, preemption
 from minikubelet.lifecycle.observed import PodUID
@@ -456,6 +457,9 @@ class Daemon:
         path = os.path.join(directory, "pod.json")
         data = msgspec.json.encode(pod)
         problem = ""
+        if not os.path.exists(path):
+            for _, text in unhonoured_fields(pod):
+                self.events.event(pod, "Warning", "FieldNotHonoured", text)
         try:
             with contextlib.suppress(FileNotFoundError), open(path, "rb") as file:
                 if file.read() == data:

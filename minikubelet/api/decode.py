@@ -11,7 +11,7 @@ import difflib
 import re
 import types as python_types
 import typing
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cache
@@ -19,7 +19,7 @@ from typing import Annotated, Any, Final, TypeVar, Union
 
 import msgspec
 
-from minikubelet.api.field_errors import quote
+from minikubelet.api.field_errors import quote, visible
 from minikubelet.api.problems import Problem, Severity
 from minikubelet.api.quantity import QuantityError, parse_quantity
 from minikubelet.api.source import Mark, Node
@@ -43,6 +43,8 @@ _KNOWN_MISSPELLINGS: Final = {
     "user": "runasuser",
     "group": "runasgroup",
 }
+_UNSUPPORTED: Final = re.compile(r': Unsupported value: "([^"]*)": supported values: (.*)')
+_QUOTED: Final = re.compile(r'"([^"]*)"')
 MAX_PROBLEMS: Final = 1000  # of one document; what exceeds it is counted
 
 
@@ -56,27 +58,29 @@ class Decoding:
     failed: bool = False
     dropped: dict[Severity, int] = field(default_factory=dict[Severity, int])
 
-    def error(self, path: str, mark: Mark, detail: str) -> None:
+    def error(self, path: str, mark: Mark, detail: str, hint: str = "") -> None:
         """Note that a value cannot be used."""
         self.failed = True
-        self._add(Severity.ERROR, path, mark, f"{path}: {detail}" if path else detail)
+        self._add(Severity.ERROR, path, mark, f"{path}: {detail}" if path else detail, hint)
 
     def warn(self, path: str, mark: Mark, detail: str, hint: str = "") -> None:
         """Note something that is passed over."""
         self._add(Severity.WARNING, path, mark, f"{path}: {detail}" if path else detail, hint)
 
+    def warn_of_node(self, path: str, message: str) -> None:
+        """Note that this node does not honour a field."""
+        self._add(Severity.WARNING, path, self.place(path), message, is_of_node=True)
+
     def add(self, path: str, message: str) -> None:
         """Note an error about a field, whose place is known or that of what is around it."""
-        self._add(Severity.ERROR, path, self.place(path), message)
+        found = _UNSUPPORTED.search(message)
+        meant = likely_name(found[1], _QUOTED.findall(found[2])) if found is not None else ""
+        hint = f'did you mean "{meant}"?' if meant else ""
+        self._add(Severity.ERROR, path, self.place(path), message, hint)
 
     def place(self, path: str) -> Mark:
         """Return where a field stands, or else the nearest thing around it that does."""
-        while path:
-            if path in self.places:
-                return self.places[path]
-            cut = max(path.rfind("."), path.rfind("["))
-            path = path[:cut] if cut > 0 else ""
-        return self.places.get("", Mark(1, 1))
+        return nearest(self.places, path)
 
     def close(self) -> None:
         """Say how many problems there are beyond those that are told."""
@@ -85,22 +89,37 @@ class Decoding:
             self.problems.append(self._problem(severity, "", Mark(1, 1), rest, ""))
         self.dropped.clear()
 
-    def _add(self, severity: Severity, path: str, mark: Mark, message: str, hint: str = "") -> None:
+    def _add(
+        self, severity: Severity, path: str, mark: Mark, message: str, hint: str = "", *, is_of_node: bool = False
+    ) -> None:
         if len(self.problems) < MAX_PROBLEMS:
-            self.problems.append(self._problem(severity, path, mark, message, hint))
+            self.problems.append(self._problem(severity, path, mark, message, hint, is_of_node=is_of_node))
         else:
             self.dropped[severity] = self.dropped.get(severity, 0) + 1
 
-    def _problem(self, severity: Severity, path: str, mark: Mark, message: str, hint: str) -> Problem:
+    def _problem(
+        self, severity: Severity, path: str, mark: Mark, message: str, hint: str, *, is_of_node: bool = False
+    ) -> Problem:
         return Problem(
             severity=severity,
-            field=path,
-            message=message,
+            field=visible(path),
+            message=visible(message),
             document=self.document,
             line=mark.line,
             column=mark.column,
             hint=hint,
+            is_of_node=is_of_node,
         )
+
+
+def nearest(places: Mapping[str, Mark], path: str) -> Mark:
+    """Return where a field stands, or else the nearest thing around it that does."""
+    while path:
+        if path in places:
+            return places[path]
+        cut = max(path.rfind("."), path.rfind("["))
+        path = path[:cut] if cut > 0 else ""
+    return places.get("", Mark(1, 1))
 
 
 def decode_object(node: Node, kind: type[T], into: Decoding, *, path: str = "") -> T:
@@ -169,7 +188,12 @@ def _struct(node: Node, kind: type[msgspec.Struct], path: str, into: Decoding) -
     fields = struct_fields(kind)
     result: dict[str, Any] = {}
     if node.value is not None and not isinstance(node.value, dict):
-        into.error(path, node.mark, f"cannot unmarshal {_go_name(node)} into an object ({kind.__name__})")
+        into.error(
+            path,
+            node.mark,
+            f"cannot unmarshal {_go_name(node)} into an object ({kind.__name__})",
+            _form(node, path, kind),
+        )
     elif node.value is not None:
         for name, (mark, value) in node.value.items():
             known = fields.get(name)
@@ -220,7 +244,7 @@ def _quantity(node: Node, path: str, into: Decoding, *, listed: bool = False) ->
 
 def _list(node: Node, item: FieldType, path: str, into: Decoding) -> list[Any] | None:
     if not isinstance(node.value, list):
-        into.error(path, node.mark, f"cannot unmarshal {_go_name(node)} into a list")
+        into.error(path, node.mark, f"cannot unmarshal {_go_name(node)} into a list", _form(node, path, list))
         return None
     result: list[Any] = []
     for index, one in enumerate(node.value):
@@ -233,7 +257,7 @@ def _list(node: Node, item: FieldType, path: str, into: Decoding) -> list[Any] |
 
 def _map(node: Node, item: FieldType, path: str, into: Decoding) -> dict[str, Any] | None:
     if not isinstance(node.value, dict):
-        into.error(path, node.mark, f"cannot unmarshal {_go_name(node)} into a map")
+        into.error(path, node.mark, f"cannot unmarshal {_go_name(node)} into a map", _form(node, path, dict))
         return None
     result: dict[str, Any] = {}
     for key, (mark, one) in node.value.items():
@@ -252,7 +276,8 @@ def _scalar(node: Node, kind: FieldType, path: str, into: Decoding) -> Any:
     if kind.base is int:
         return _integer(node, kind, path, into)
     if not isinstance(value, kind.base):
-        into.error(path, node.mark, f"cannot unmarshal {_go_name(node)} into a value of type {_TYPE_NAMES[kind.base]}")
+        detail = f"cannot unmarshal {_go_name(node)} into a value of type {_TYPE_NAMES[kind.base]}"
+        into.error(path, node.mark, detail, _form(node, path, kind.base))
         return None
     if kind.kind == "time":
         return _time(node, path, into)
@@ -270,7 +295,10 @@ def _integer(node: Node, kind: FieldType, path: str, into: Decoding) -> int | No
     if isinstance(node.value, int) and not isinstance(node.value, bool) and node.value in width:
         return node.value
     wanted = "int or string" if kind.kind == "int-or-string" else name
-    into.error(path, node.mark, f"cannot unmarshal {_go_name(node)} into a value of type {wanted}")
+    number = isinstance(node.value, int | float) and not isinstance(node.value, bool)
+    found = f"number {node.text}" if number else _go_name(node)
+    detail = f"cannot unmarshal {found} into a value of type {wanted}"
+    into.error(path, node.mark, detail, _form(node, path, int))
     return None
 
 
@@ -328,8 +356,30 @@ def likely_name(name: str, known: Iterable[str]) -> str:
     lowered = _KNOWN_MISSPELLINGS.get(lowered, lowered)
     if lowered in names:
         return names[lowered]
-    close = difflib.get_close_matches(lowered, names, n=1, cutoff=0.7)
+    close = difflib.get_close_matches(lowered, names, n=1, cutoff=0.65)
     return names[close[0]] if close else ""
+
+
+def _form(node: Node, path: str, wanted: Any) -> str:
+    """Return how a value of the wrong shape should have been written, as far as it can be told."""
+    value = node.value
+    if path.startswith(("data[", "stringData[", "binaryData[")):
+        return "write it in quotes" if wanted is str and isinstance(value, bool | int | float) else ""
+    if wanted is str and isinstance(value, bool | int | float):
+        return f'write it in quotes: "{node.text}"'
+    if wanted is int and isinstance(value, str) and value.lstrip("-").isdigit():
+        return f"write it without quotes: {value}"
+    if wanted is bool and isinstance(value, str) and value.lower() in ("true", "false"):
+        return f"write it without quotes: {value.lower()}"
+    if wanted is list and isinstance(value, dict):
+        return 'it is a list: begin each item with "- "'
+    if wanted is list and isinstance(value, str | int | float | bool):
+        return f"it is a list: write [{quote(str(node.text))}]"
+    if wanted is dict and isinstance(value, list):
+        return 'it is a map: write "key: value" without "- "'
+    if isinstance(wanted, type) and issubclass(wanted, msgspec.Struct) and isinstance(value, str | list):
+        return f"it has fields: {', '.join(list(struct_fields(wanted))[:4])}"
+    return ""
 
 
 def _go_name(node: Node) -> str:
@@ -337,7 +387,7 @@ def _go_name(node: Node) -> str:
         case bool():
             return "bool"
         case int() | float():
-            return f"number {node.text}"
+            return "number"
         case str():
             return "string"
         case list():

@@ -100,6 +100,11 @@ def quote(text: str) -> str:
     return '"' + "".join(_escaped(one) for one in text) + '"'
 
 
+def visible(text: str) -> str:
+    """Return a text in which what cannot be seen, or would steer a terminal, is escaped."""
+    return text if text.isprintable() else "".join(_escaped(one) if not one.isprintable() else one for one in text)
+
+
 def _escaped(one: str) -> str:
     known = _ESCAPES.get(one)
     if known is not None or one.isprintable():

@@ -7,15 +7,16 @@ its `stage`: syntax, kind, decode, name, reference (strict static pods only), va
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from minikubelet.api.decode import Decoding, decode_object, likely_name
+from minikubelet.api.decode import Decoding, decode_object, likely_name, nearest
 from minikubelet.api.defaults import make_static, set_defaults
-from minikubelet.api.field_errors import FieldError
+from minikubelet.api.field_errors import FieldError, visible
 from minikubelet.api.problems import Problem, Severity
 from minikubelet.api.source import Duplicate, Mark, Node, SourceError, decode_text, read_documents
+from minikubelet.api.support import unhonoured_fields
 from minikubelet.api.types import ConfigMap, Pod, Secret
 
 _LISTS: Final = ("List", "PodList", "ConfigMapList", "SecretList")
@@ -30,6 +31,11 @@ class PodDocument:
     document: int
     problems: tuple[Problem, ...] = ()
     line: int = 0  # where it begins in its file
+    places: Mapping[str, Mark] = field(default_factory=dict[str, Mark])  # of its fields, when they were asked for
+
+    def place(self, path: str) -> Mark:
+        """Return where a field stands, or else the nearest thing around it that does."""
+        return nearest(self.places, path)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -60,6 +66,7 @@ class _Options:
     seen_at: str
     strict_static: bool
     before: Manifest | None = None
+    keep_places: bool = False
 
 
 def parse_manifest(
@@ -70,6 +77,7 @@ def parse_manifest(
     seen_at: str = "",
     strict_static: bool = False,
     before: Manifest | None = None,
+    keep_places: bool = False,
 ) -> Manifest:
     """Read a manifest file.
 
@@ -80,8 +88,16 @@ def parse_manifest(
         seen_at: When the file was first seen, RFC 3339, for the pod's annotation.
         strict_static: Refuse what the kubelet refuses in static pods: references to other API objects.
         before: The version of the file that counts until now; its immutable objects may not change.
+        keep_places: Let each pod say where its fields stand.
     """
-    options = _Options(file=file, node_name=node_name, seen_at=seen_at, strict_static=strict_static, before=before)
+    options = _Options(
+        file=file,
+        node_name=node_name,
+        seen_at=seen_at,
+        strict_static=strict_static,
+        before=before,
+        keep_places=keep_places,
+    )
     manifest = Manifest()
     try:
         documents, duplicates = read_documents(decode_text(data))
@@ -109,7 +125,7 @@ def _problem(path: str, message: str, document: int, mark: Mark, hint: str = "")
     return Problem(
         severity=Severity.ERROR,
         field=path,
-        message=message,
+        message=visible(message),
         document=document,
         line=mark.line,
         column=mark.column,
@@ -202,8 +218,18 @@ def _read_one(kind: str, node: Node, into: Decoding, manifest: Manifest, options
     pod = make_static(set_defaults(value), node_name=options.node_name, file_path=options.file, seen_at=options.seen_at)
     stage = _validate_pod(pod, into, options)
     if stage == "ok":
+        for path, text in unhonoured_fields(pod):
+            into.warn_of_node(path, text)
         own = tuple(into.problems[before:])
-        manifest.pods.append(PodDocument(pod=pod, document=into.document, problems=own, line=node.mark.line))
+        manifest.pods.append(
+            PodDocument(
+                pod=pod,
+                document=into.document,
+                problems=own,
+                line=node.mark.line,
+                places=into.places if options.keep_places else {},
+            )
+        )
     return stage
 
 

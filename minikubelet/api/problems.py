@@ -28,3 +28,5 @@ class Problem:
     line: int
     column: int
     hint: str = ""
+    # The text is right; it is this node that does not do what it asks for.
+    is_of_node: bool = False

@@ -76,6 +76,7 @@ def test_empty_keys_are_refused(kind: str) -> None:
 PASSWORD = "hunter2"
 ENCODED = base64.b64encode(PASSWORD.encode()).decode()
 BROKEN = [
+    "apiVersion: v1\nkind: Secret\nmetadata: {name: s}\nstringData: {p: 31337}\n",
     f"kind: Secret\nstringData: {{p: {PASSWORD}}}\n",
     f"apiVersion: v1\ndata: {{p: {ENCODED}}}\n",
     f"apiVersion: v2\nkind: Secret\nmetadata: {{name: s}}\nstringData: {{p: {PASSWORD}}}\n",
@@ -100,4 +101,5 @@ def test_no_message_shows_a_secret(text: str) -> None:
     assert found.problems
     for one in found.problems:
         assert PASSWORD not in one.message + one.hint
+        assert "31337" not in one.message + one.hint
         assert ENCODED not in one.message + one.hint
