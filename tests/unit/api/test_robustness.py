@@ -75,10 +75,13 @@ def check_or_empty(manifest: Manifest) -> None:
         check(manifest)
 
 
+WORDS = "null ~ [] {} 1 -1 1e999 0x7fffffffffffffff *a &a << ' | > --- ... yes 1:20 .inf 2020-01-01 {a:b} !!binary"
 FRAGMENTS = st.sampled_from(
-    ["\t", "\x00", "\x1b[2J", "\u202e", "\ud7ff", "\U0001f600", "? ", "- ", ": ", "[a, [b, [c]]]", "!!int x"]
-    + ["9" * 5000, "%YAML 1.3", "kind: Secret"]
-    + "null ~ [] {} 1 -1 1e999 0x7fffffffffffffff *a &a << ' | > --- ... yes 1:20 .inf 2020-01-01 {a:b} !!binary".split()
+    [
+        *WORDS.split(),
+        *("\t", "\x00", "\x1b[2J", "\u202e", "\ud7ff", "\U0001f600", "? ", "- ", ": ", "[a, [b, [c]]]", "!!int x"),
+        *("9" * 5000, "%YAML 1.3", "kind: Secret"),
+    ]
 )
 
 
