@@ -54,10 +54,6 @@ def _has_extended(amounts: dict[str, str]) -> bool:
     return any("/" in name for name in amounts)
 
 
-def _restarts_all(action: str) -> bool:
-    return action == "RestartAllContainers"
-
-
 _NO_SCHEDULER: Final = _accepted("a static pod is placed by its file, not by a scheduler")
 _BY_NODE: Final = _accepted("the node writes it")
 _NO_API: Final = _accepted("only an API server acts on it")
@@ -65,7 +61,9 @@ _WINDOWS: Final = _accepted("it is for Windows")
 _NO_STORAGE: Final = _unhonoured("it needs a cluster's storage: the pod waits with a FailedMount event")
 _NO_PROJECTION: Final = _unhonoured("it needs an API server: the pod waits with a FailedMount event")
 _NO_SELINUX: Final = _unhonoured("no SELinux label is set")
-_NO_APPARMOR: Final = _unhonoured("no AppArmor profile is set", _confines)
+_NO_APPARMOR: Final = _unhonoured(
+    "no AppArmor profile is set; without AppArmor on the machine, the pod is rejected", _confines
+)
 _NO_DEVICES: Final = _unhonoured("amounts of devices are not counted and no device is given", _has_extended)
 
 TABLE: Final[dict[str, Entry]] = {
@@ -100,10 +98,6 @@ TABLE: Final[dict[str, Entry]] = {
         ),
         _NO_SCHEDULER,
     ),
-    "PodSpec.nodeSelector": _unhonoured("the pod runs whatever this node's labels are"),
-    "NodeAffinity.requiredDuringSchedulingIgnoredDuringExecution": _unhonoured(
-        "the pod runs whatever this node's labels are"
-    ),
     "PodSpec.ephemeralContainers": _NO_API,
     "PodSpec.serviceAccountName": _accepted("only its name is used; there are no tokens"),
     "PodSpec.serviceAccount": _accepted("only its name is used; there are no tokens"),
@@ -117,7 +111,6 @@ TABLE: Final[dict[str, Entry]] = {
     "Container.imagePullPolicy": _accepted("images are not fetched"),
     "Container.resizePolicy": _accepted("static pods are not resized in place"),
     "Container.volumeDevices": _unhonoured("it needs a cluster's storage"),
-    "ContainerRestartRule.action": _unhonoured("only this container is restarted", _restarts_all),
     "SecurityContext.seLinuxOptions": _NO_SELINUX,
     "PodSecurityContext.seLinuxOptions": _NO_SELINUX,
     "PodSecurityContext.seLinuxChangePolicy": _NO_SELINUX,
