@@ -222,6 +222,12 @@ def running_node(base: Path, **options: Any) -> Iterator[Node]:
 
 
 @pytest.fixture
+def idle_node(tmp_path: Path) -> Node:
+    """A node's directories, bridge and range, without a daemon: for tests that run one in their own way."""
+    return Node(tmp_path / "node", next(_number))
+
+
+@pytest.fixture
 def make_node(tmp_path: Path) -> Iterator[Callable[..., Node]]:
     """Run daemons with options of the test's: see `Node`."""
     with contextlib.ExitStack() as stack:
