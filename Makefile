@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SETUP := .ci/setup
 
-.PHONY: help run test unit integration e2e chaos bench lint typecheck format check install uninstall clean
+.PHONY: help run test unit integration e2e chaos bench lint typecheck format docs check install uninstall clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -38,6 +38,9 @@ typecheck: $(VENV)/.dev  ## check types strictly
 
 format: $(VENV)/.dev  ## format the code
 	$(BIN)/ruff format minikubelet tests
+
+docs: $(VENV)/.dev  ## write the parts of docs/ that the code knows
+	$(BIN)/python docs/generate.py
 
 check: lint typecheck test  ## all that CI runs
 

@@ -26,7 +26,7 @@ def generator():
 )
 def test_generated_pages_are_current(name):
     text = re.sub(r"[ \t]+$", "", generator().PAGES[name](), flags=re.MULTILINE)
-    assert (DOCS / name).read_text() == text, "run: .venv/bin/python docs/generate.py"
+    assert (DOCS / name).read_text() == text, "run: make docs"
 
 
 def test_every_setting_is_described():
