@@ -19,6 +19,8 @@ from typing import Any
 
 import pytest
 
+pytest_plugins = ["tests.conformance_report"]
+
 Json = dict[str, Any]
 
 
@@ -94,6 +96,7 @@ class Node:
             try:
                 self.process.wait(30)
             except subprocess.TimeoutExpired:
+                print("the daemon did not stop; its log ends with", (self.base / "daemon.log").read_text()[-6000:])
                 self.process.kill()
                 self.process.wait()
 

@@ -12,12 +12,16 @@ import signal
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
+import structlog
+
 from minikubelet.api.types import Container
 from minikubelet.lifecycle import termination
 from minikubelet.lifecycle.observed import ContainerID
 from minikubelet.lifecycle.termination import Ending, Event, Stage
 
-# A pause that does not take a request does not keep the next step from coming.
+log = structlog.get_logger(__name__)
+
+# A pause that does not take a request does not keep the next step from coming; the request itself is not given up.
 _REQUEST_LIMIT_S: Final = 2.0
 
 
@@ -45,6 +49,7 @@ class ContainerKiller:
         self._pre_stop = pre_stop
         self._clock = clock
         self._ongoing: dict[ContainerID, _Ongoing] = {}
+        self._requests: set[asyncio.Future[None]] = set()
 
     def is_ending(self, container_id: ContainerID) -> bool:
         """Tell whether this container is being ended."""
@@ -127,8 +132,15 @@ class ContainerKiller:
             self._ongoing.pop(container_id, None)
 
     async def _ask(self, request: Awaitable[None]) -> None:
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(request, _REQUEST_LIMIT_S)
+        task = asyncio.ensure_future(request)
+        self._requests.add(task)
+        task.add_done_callback(self._answered)
+        await asyncio.wait({task}, timeout=_REQUEST_LIMIT_S)
+
+    def _answered(self, task: asyncio.Future[None]) -> None:
+        self._requests.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.warning("container not signalled", error=str(error))
 
     async def _next_event(self, ongoing: _Ongoing, exited: asyncio.Task[bool], work: Awaitable[None] | None) -> Event:
         """Wait for the exit, the stage's work or the end of its time; a shortened grace moves that end."""

@@ -82,11 +82,10 @@ class PodWorker:
         self._ips: tuple[str, ...] = ()
         self._end: PodEnd | None = None
         self._terminated = asyncio.Event()
-        self._forced_stop: asyncio.Task[None] | None = None
         self._status = services.previous_status(pod)
         self._killer = ContainerKiller(
             send_signal=lambda cid, number: self._runtime.signal(self.pod, cid, number),
-            kill=self._kill,
+            kill=lambda cid: self._runtime.kill(self.pod, cid),
             pre_stop=self._pre_stop,
             clock=services.boot_clock,
         )
@@ -380,17 +379,6 @@ class PodWorker:
         return shown.restart_count if shown is not None else 0
 
     # Ending
-
-    async def _kill(self, container_id: ContainerID) -> None:
-        """Kill a container; where the pause does not answer, it goes with everything that it holds."""
-        if self._runtime.view(self.uid).responsive:
-            await self._runtime.kill(self.pod, container_id)
-            return
-        if self._forced_stop is None or self._forced_stop.done():
-            # The asker's patience is shorter than what this may take.
-            self._forced_stop = asyncio.create_task(self._runtime.stop_sandbox(self.pod))
-            self._forced_stop.add_done_callback(lambda task: self.wake())
-        await asyncio.shield(self._forced_stop)
 
     async def _kill_pod(self, action: act.KillPod) -> None:
         """End every container and the sandbox, within a sync: a new sandbox may follow, or the pod is finished."""

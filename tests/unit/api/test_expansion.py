@@ -52,6 +52,7 @@ ROWS = [
 
 
 @pytest.mark.conformance("U-EXP")
+@pytest.mark.conformance("U-EXP-37")
 @pytest.mark.parametrize(("number", "text", "expected"), ROWS, ids=[f"U-EXP-{row[0]}" for row in ROWS])
 def test_expansion(number: int, text: str, expected: str) -> None:
     assert expand(text, KNOWN) == expected
@@ -59,7 +60,7 @@ def test_expansion(number: int, text: str, expected: str) -> None:
     assert expand(text, {"A": "A", "B": "B"}, {**KNOWN, "A": "not this"}) == expected
 
 
-@pytest.mark.conformance("U-EXP")
+@pytest.mark.conformance("U-EXP-38")
 def test_each_variable_sees_the_ones_before_it() -> None:
     known = {"FOO": "bar"}
     for name, text in (("ZOO", "$(FOO)-1"), ("BLU", "$(ZOO)-2")):
