@@ -73,7 +73,7 @@ def _support(entry: Entry) -> str:
     if entry is HONOURED:
         return "honoured"
     said = {Support.HONOURED: "honoured", Support.ACCEPTED: "no action", Support.UNHONOURED: "**not honoured**"}
-    some = " for some values" if entry.applies is not None else ""
+    some = " for some values" if entry.is_partial else ""
     return f"{said[entry.support]}{some}: {entry.sentence}"
 
 

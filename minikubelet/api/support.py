@@ -28,11 +28,21 @@ class Support(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What is to be said of one field; `applies` tells to which values of it, None to all."""
+    """What is to be said of one field; `applies` tells to which values, `within` in which objects, None to all."""
 
     support: Support
     sentence: str
     applies: Callable[[Any], bool] | None = None
+    within: Callable[[Any], bool] | None = None
+
+    @property
+    def is_partial(self) -> bool:
+        """Tell whether it holds for some values only."""
+        return self.applies is not None or self.within is not None
+
+    def holds(self, found: Any, inside: Any) -> bool:
+        """Tell whether it holds for a value in an object."""
+        return (self.applies is None or self.applies(found)) and (self.within is None or self.within(inside))
 
 
 HONOURED: Final = Entry(Support.HONOURED, "")
@@ -52,6 +62,10 @@ def _confines(profile: Any) -> bool:
 
 def _has_extended(amounts: dict[str, str]) -> bool:
     return any("/" in name for name in amounts)
+
+
+def _is_on_disk(volume: Any) -> bool:
+    return not volume.medium
 
 
 _NO_SCHEDULER: Final = _accepted("a static pod is placed by its file, not by a scheduler")
@@ -120,7 +134,7 @@ TABLE: Final[dict[str, Entry]] = {
     "PodSecurityContext.windowsOptions": _WINDOWS,
     "PodSecurityContext.fsGroupChangePolicy": _accepted("the volume types of this node pay no heed to it"),
     "EmptyDirVolumeSource.sizeLimit": Entry(
-        Support.ACCEPTED, "a Memory one's is enforced, a disk's is not, since static pods are never evicted"
+        Support.UNHONOURED, "static pods are never evicted, so a volume on disk has no bound", within=_is_on_disk
     ),
     **dict.fromkeys(
         (
@@ -167,7 +181,7 @@ def _set_fields(value: msgspec.Struct, path: str) -> Iterator[tuple[str, Entry]]
         below = f"{path}.{name}" if path else name
         entry = support_of(type(value), name)
         if entry is not HONOURED:
-            if entry.applies is None or entry.applies(found):
+            if entry.holds(found, value):
                 yield below, entry
             continue
         yield from _inside(found, known.type, below)

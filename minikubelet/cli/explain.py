@@ -84,7 +84,7 @@ def support_text(entry: Entry) -> str:
     said = {
         Support.HONOURED: "Honoured",
         Support.ACCEPTED: "Accepted without action, as by the kubelet",
-        Support.UNHONOURED: "Not honoured" if entry.applies is None else "Not honoured for some values",
+        Support.UNHONOURED: "Not honoured" if not entry.is_partial else "Not honoured for some values",
     }
     return f"{said[entry.support]}: {entry.sentence}."
 

@@ -11,6 +11,7 @@ import pytest
 from minikubelet.api.decode import struct_fields
 from minikubelet.api.documentation import KINDS, UnknownPath, description, documented_types, find, struct_of
 from minikubelet.api.manifest import parse_manifest
+from minikubelet.api.problems import Severity
 from minikubelet.api.reference import manifest_reference
 from minikubelet.api.support import TABLE, unhonoured_fields
 
@@ -112,3 +113,16 @@ def test_wrong_paths_name_the_likely_one(path: str, hint: str) -> None:
 )
 def test_paths_are_found_as_kubectl_spells_them(path: str) -> None:
     assert find(path).description
+
+
+def test_size_limit_of_a_volume_on_disk_is_not_honoured() -> None:
+    text = (
+        "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec:\n  containers: [{name: c, image: x}]\n  volumes:\n"
+        "  - {name: disk, emptyDir: {sizeLimit: 1Gi}}\n"
+        "  - {name: memory, emptyDir: {sizeLimit: 1Gi, medium: Memory}}\n"
+        "  - {name: plain, emptyDir: {}}\n"
+    )
+    manifest = parse_manifest(text.encode(), file="f", node_name="n")
+    assert [(one.field, one.severity, one.line) for one in manifest.problems] == [
+        ("spec.volumes[0].emptyDir.sizeLimit", Severity.WARNING, 7)
+    ]
