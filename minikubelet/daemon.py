@@ -22,7 +22,7 @@ import msgspec
 import structlog
 
 from minikubelet.api.support import unhonoured_fields
-from minikubelet.api.types import ConfigMap, Container, Pod, Secret
+from minikubelet.api.types import ConfigMap, Pod, Secret
 from minikubelet.lifecycle import columns, preemption
 from minikubelet.lifecycle.observed import PodUID
 from minikubelet.lifecycle.resources import oom_score_adj, qos_class
@@ -534,9 +534,9 @@ class Daemon:
         self.status.remove(meta.namespace, meta.name, meta.uid)
         self.bells.ring(PodUID(meta.uid))
 
-    def _on_http_fallback(self, pod: Pod, container: Container) -> None:
-        message = f"request to HTTPS lifecycle hook got HTTP response, retry with HTTP succeeded: {container.name}"
-        self.events.event(pod, "Warning", "LifecycleHTTPFallback", message, container=container.name)
+    def _on_http_fallback(self, pod: Pod, host: str) -> None:
+        message = f"request to HTTPS lifecycle hook {host} got HTTP response, retry with HTTP succeeded"
+        self.events.event(pod, "Warning", "LifecycleHTTPFallback", message)
 
     # What others ask
 

@@ -7,6 +7,7 @@ Source: kubelet lifecycle/handlers.go (v1.36).
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable, Sequence
 from typing import Final
 from urllib.parse import urlsplit
@@ -16,9 +17,8 @@ import structlog
 from minikubelet.api.types import Container, HTTPGetAction, LifecycleHandler, Pod
 from minikubelet.lifecycle.observed import ContainerID
 from minikubelet.runtime.port import Runtime, RuntimeFailure
-from minikubelet.runtime.probes.dial import host_port
 from minikubelet.runtime.probes.http import HttpError, http_get, request_headers
-from minikubelet.runtime.probes.target import resolve_port
+from minikubelet.runtime.probes.target import probe_url
 
 log = structlog.get_logger(__name__)
 
@@ -31,13 +31,6 @@ class HookError(RuntimeFailure):
     """A hook failed; the text is what the kubelet logs and shows as the container's waiting message."""
 
 
-def http_hook_url(action: HTTPGetAction, container: Container, pod_ip: str) -> str:
-    """Return the URL of an httpGet hook; a path without a leading slash gets one."""
-    scheme = (action.scheme or "HTTP").lower()
-    target = host_port(action.host or pod_ip, resolve_port(action.port, container))
-    return f"{scheme}://{target}/{action.path.removeprefix('/')}"
-
-
 class HookRunner:
     """Runs the hooks of all pods."""
 
@@ -47,7 +40,7 @@ class HookRunner:
         *,
         version: str,
         pod_ips: Callable[[Pod], Sequence[str]],
-        on_http_fallback: Callable[[Pod, Container], None],
+        on_http_fallback: Callable[[Pod, str], None],
     ) -> None:
         """Create it.
 
@@ -55,7 +48,7 @@ class HookRunner:
             runtime: Runs exec hooks.
             version: Of the daemon, for the User-Agent.
             pod_ips: The pod's addresses now.
-            on_http_fallback: Told when an HTTPS hook was answered in plain HTTP and tried again so.
+            on_http_fallback: Told, with the host and port, of an HTTPS hook that succeeded in plain HTTP.
         """
         self._runtime = runtime
         self._user_agent = f"kube-lifecycle/{version}"
@@ -91,40 +84,41 @@ class HookRunner:
     async def _exec(
         self, command: tuple[str, ...], which: str, pod: Pod, container: Container, container_id: ContainerID
     ) -> None:
-        what = (
-            f"Exec lifecycle hook ({list(command)}) for Container {container.name!r} in Pod {_pod_name(pod)!r} failed"
-        )
+        named = f'Container "{container.name}" in Pod "{_pod_name(pod)}"'
+        what = f"Exec lifecycle hook ([{' '.join(command)}]) for {named} failed"
         try:
             result = await self._runtime.exec(pod, container_id, command, timeout_s=None, limit=_OUTPUT_LIMIT)
         except RuntimeFailure as failure:
-            raise HookError(f"{what} - error: {failure}, message: ''") from failure
+            raise HookError(f'{what} - error: {failure}, message: ""') from failure
         if result.exit_code != 0:
             output = result.output.decode("utf-8", "replace")
-            error = f"command {' '.join(command)!r} exited with {result.exit_code}"
-            raise HookError(f"{what} - error: {error}, message: {output!r}")
+            error = f"command '{' '.join(command)}' exited with {result.exit_code}"
+            raise HookError(f"{what} - error: {error}, message: {json.dumps(output, ensure_ascii=False)}")
 
     async def _http(self, action: HTTPGetAction, which: str, pod: Pod, container: Container) -> None:
         addresses = self._pod_ips(pod)
         if not action.host and not addresses:
             raise HookError("failed to find networking container: pod has no IP")
-        url = http_hook_url(action, container, action.host or addresses[0])
+        url = probe_url(action, container, addresses[0] if addresses else "")
         given = [(header.name, header.value) for header in action.http_headers or ()]
         headers = request_headers(given, user_agent=self._user_agent)
-        what = f"HTTP lifecycle hook ({action.path}) for Container {container.name!r} in Pod {_pod_name(pod)!r} failed"
+        named = f'Container "{container.name}" in Pod "{_pod_name(pod)}"'
+        what = f"HTTP lifecycle hook ({action.path}) for {named} failed"
         try:
             await http_get(url, headers, timeout_s=_FOREVER_S)
         except HttpError as error:
             if "server gave HTTP response to HTTPS client" not in str(error):
-                raise HookError(f"{what} - error: {error}, message: ''") from error
+                raise HookError(f'{what} - error: {error}, message: ""') from error
         else:
             return
-        self._on_http_fallback(pod, container)
+        parts = urlsplit(url)
         try:
             # As the kubelet: credentials meant for HTTPS are not sent in the clear.
             open_headers = [(name, value) for name, value in headers if name.lower() != "authorization"]
-            await http_get(urlsplit(url)._replace(scheme="http").geturl(), open_headers, timeout_s=_FOREVER_S)
+            await http_get(parts._replace(scheme="http").geturl(), open_headers, timeout_s=_FOREVER_S)
         except HttpError as error:
-            raise HookError(f"{what} - error: {error}, message: ''") from error
+            raise HookError(f'{what} - error: {error}, message: ""') from error
+        self._on_http_fallback(pod, parts.netloc)
 
 
 def _pod_name(pod: Pod) -> str:

@@ -1,0 +1,225 @@
+"""U-PRB: where a probe goes and what a run amounts to; U-HKH: hooks, with a runtime that does as it is told."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from typing import Any
+
+import msgspec
+import pytest
+
+from minikubelet.api.types import Container, HTTPGetAction, Lifecycle, Pod, Probe
+from minikubelet.lifecycle.observed import ContainerID
+from minikubelet.runtime.hooks import HookRunner
+from minikubelet.runtime.port import ExecResult, RuntimeFailure
+from minikubelet.runtime.probes.ask import Asker
+from minikubelet.runtime.probes.http import request_headers
+from minikubelet.runtime.probes.result import ProbeReply, Verdict
+from minikubelet.runtime.probes.target import TargetError, probe_url, resolve_port
+
+PORTS = [{"name": "a", "containerPort": 123}, {"name": "b", "containerPort": 456}, {"name": "c", "containerPort": 80}]
+ID = ContainerID("c1")
+
+
+def container(**more: Any) -> Container:
+    return msgspec.convert({"name": "main", "image": "host", "ports": PORTS, **more}, Container)
+
+
+def pod(one: Container) -> Pod:
+    value = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p", "namespace": "n", "uid": "u"}}
+    return msgspec.convert({**value, "spec": {"containers": [msgspec.to_builtins(one)]}}, Pod)
+
+
+class Runtime:
+    """Answers each exec with the same result, and notes what was asked."""
+
+    def __init__(self, result: ExecResult | Exception) -> None:
+        self.result = result
+        self.asked: list[tuple[str, tuple[str, ...], float | None]] = []
+
+    async def exec(self, pod: Pod, container_id: ContainerID, command: tuple[str, ...], *, timeout_s: Any, limit: int):
+        self.asked.append((container_id, command, timeout_s))
+        if isinstance(self.result, Exception):
+            raise self.result
+        return self.result
+
+
+@pytest.mark.parametrize(
+    ("scheme", "host", "port", "path", "expected"),
+    [
+        pytest.param(*row, marks=pytest.mark.conformance(f"U-PRB-{number}"))
+        for number, *row in [
+            (1, "HTTP", "localhost", 93, "", "http://localhost:93"),
+            (2, "HTTPS", "localhost", 93, "/path", "https://localhost:93/path"),
+            (3, "HTTP", "localhost", 93, "?foo", "http://localhost:93?foo"),
+            (4, "HTTPS", "localhost", 93, "/path?bar", "https://localhost:93/path?bar"),
+            (9, "HTTP", "", "a", "/", "http://10.0.0.1:123/"),
+            (10, "HTTP", "", 76, "/", "http://10.0.0.1:76/"),
+            (11, "HTTP", "", "118", "/", "http://10.0.0.1:118/"),
+            (12, "HTTP", "foo.example.com", 80, "/", "http://foo.example.com:80/"),
+        ]
+    ],
+)
+def test_urls(scheme, host, port, path, expected):
+    assert probe_url(HTTPGetAction(path=path, port=port, host=host, scheme=scheme), container(), "10.0.0.1") == expected
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("healthz", "http://[fd00::1]:80/healthz"),
+        ("/a b/ü", "http://[fd00::1]:80/a%20b/%C3%BC"),
+        ("/a%20b?c=%20", "http://[fd00::1]:80/a%20b?c=%20"),
+        ("/a#b", "http://[fd00::1]:80/a"),
+    ],
+)
+def test_urls_are_escaped_and_of_ipv6(path, expected):
+    assert probe_url(HTTPGetAction(path=path, port=80), container(), "fd00::1") == expected
+
+
+@pytest.mark.parametrize(
+    ("port", "message"),
+    [
+        pytest.param(-1, "invalid port number: -1", marks=pytest.mark.conformance("U-PRB-5")),
+        pytest.param("", 'port "" not found', marks=pytest.mark.conformance("U-PRB-6")),
+        pytest.param("-1", "invalid port number: -1", marks=pytest.mark.conformance("U-PRB-7")),
+        pytest.param("not-found", 'port "not-found" not found', marks=pytest.mark.conformance("U-PRB-8")),
+        pytest.param(0, "invalid port number: 0"),
+        pytest.param(65536, "invalid port number: 65536"),
+    ],
+)
+@pytest.mark.conformance("U-HKH-1")
+def test_ports_that_there_are_not(port, message):
+    with pytest.raises(TargetError) as raised:
+        resolve_port(port, container())
+    assert str(raised.value) == message
+
+
+@pytest.mark.conformance("U-PRB-13")
+@pytest.mark.conformance("U-PRB-14")
+def test_headers():
+    assert request_headers([], user_agent="") == (("User-Agent", ""), ("Accept", "*/*"))
+    given = [("X-Muffins", "Cinnamon"), ("X-Muffins", "Apple")]
+    assert request_headers(given, user_agent="k")[:2] == tuple(given)
+
+
+def ask(probe: dict[str, Any], runtime: Runtime) -> ProbeReply:
+    """Ask once, as the prober does."""
+    one = container()
+    spec = msgspec.convert({"timeoutSeconds": 1, "periodSeconds": 1, **probe}, Probe)
+    asker = Asker(runtime, version="1", pod_ips=lambda _: ["127.0.0.1"])  # type: ignore[arg-type]
+
+    async def run() -> ProbeReply:
+        return await asker.prepare(pod(one), one, spec, ID)()
+
+    return asyncio.run(run())
+
+
+EXEC = {"exec": {"command": ["$(A)", "b c", ""]}}
+
+
+@pytest.mark.parametrize(
+    ("result", "expected"),
+    [
+        pytest.param(
+            ExecResult(exit_code=0, output=b"fine"),
+            ProbeReply(Verdict.SUCCESS, "fine"),
+            marks=pytest.mark.conformance("U-PRB-18"),
+        ),
+        pytest.param(
+            ExecResult(exit_code=1, output=b"no\xff"),
+            ProbeReply(Verdict.FAILURE, "no�"),
+            marks=pytest.mark.conformance("U-PRB-17"),
+        ),
+        (
+            ExecResult(exit_code=137, output=b"begun", timed_out=True),
+            ProbeReply(Verdict.FAILURE, 'command timed out: "$(A) b c " timed out after 1s'),
+        ),
+    ],
+)
+@pytest.mark.conformance("U-PRB-21")
+def test_exec(result, expected):
+    runtime = Runtime(result)
+    assert ask(EXEC, runtime) == expected
+    # The very words: no shell, nothing expanded here.
+    assert runtime.asked == [("c1", ("$(A)", "b c", ""), 1.0)]
+
+
+@pytest.mark.conformance("U-PRB-16")
+@pytest.mark.conformance("U-PRB-20")
+@pytest.mark.parametrize(
+    ("probe", "message"),
+    [
+        (EXEC, "gone"),
+        ({}, "missing probe handler for p_n:main"),
+        ({"httpGet": {"port": "x"}}, 'port "x" not found'),
+        ({"tcpSocket": {"port": "x"}}, 'port "x" not found'),
+    ],
+)
+def test_asking_that_fails_is_an_error(probe, message):
+    with pytest.raises(RuntimeFailure) as raised:
+        ask(probe, Runtime(RuntimeFailure("gone")))
+    assert str(raised.value) == message
+
+
+def test_tcp():
+    runtime = Runtime(RuntimeFailure("not asked"))
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port = listening.getsockname()[1]
+        assert ask({"tcpSocket": {"port": port}}, runtime) == ProbeReply(Verdict.SUCCESS)
+        assert ask({"tcpSocket": {"port": str(port), "host": "localhost"}}, runtime) == ProbeReply(Verdict.SUCCESS)
+    refused = ProbeReply(Verdict.FAILURE, f"dial tcp 127.0.0.1:{port}: connect: connection refused")
+    assert ask({"tcpSocket": {"port": port}}, runtime) == refused
+
+
+def hook(handler: dict[str, Any], runtime: Runtime) -> str:
+    """Run a postStart hook; return its failure's text, "" for success."""
+    one = container(lifecycle={"postStart": handler})
+    assert isinstance(one.lifecycle, Lifecycle)
+    runner = HookRunner(runtime, version="1", pod_ips=lambda _: [], on_http_fallback=lambda _pod, _host: None)  # type: ignore[arg-type]
+
+    async def run() -> str:
+        try:
+            await runner.post_start(pod(one), one, ID)
+        except RuntimeFailure as failure:
+            return str(failure)
+        return ""
+
+    return asyncio.run(run())
+
+
+@pytest.mark.conformance("U-HKH-2")
+def test_exec_hook_gets_its_container_and_the_very_words_and_no_limit():
+    runtime = Runtime(ExecResult(exit_code=0))
+    assert hook({"exec": {"command": ["ls", "-a x"]}}, runtime) == ""
+    assert runtime.asked == [("c1", ("ls", "-a x"), None)]
+
+
+@pytest.mark.conformance("U-HKH-3")
+def test_path_of_an_http_hook_gets_its_slash():
+    assert probe_url(HTTPGetAction(path="bar", port=8080, host="foo"), container(), "") == "http://foo:8080/bar"
+
+
+@pytest.mark.conformance("U-HKH-4")
+@pytest.mark.parametrize("handler", [{}, {"tcpSocket": {"port": 80}}])
+def test_handler_that_cannot_be_run(handler):
+    assert hook(handler, Runtime(RuntimeFailure(""))).startswith("invalid handler")
+
+
+@pytest.mark.conformance("U-HKH-5")
+def test_failure_of_an_exec_hook():
+    runtime = Runtime(ExecResult(exit_code=3, output=b'say "no"\n'))
+    assert hook({"exec": {"command": ["ls", "-a"]}}, runtime) == (
+        'Exec lifecycle hook ([ls -a]) for Container "main" in Pod "p_n(u)" failed - error: command \'ls -a\' exited '
+        'with 3, message: "say \\"no\\"\\n"'
+    )
+
+
+@pytest.mark.conformance("U-HKH-6")
+def test_failure_of_an_http_hook():
+    text = hook({"httpGet": {"path": "bar", "port": 1, "host": "127.0.0.1"}}, Runtime(RuntimeFailure("")))
+    assert text == (
+        'HTTP lifecycle hook (bar) for Container "main" in Pod "p_n(u)" failed - error: '
+        'Get "http://127.0.0.1:1/bar": dial tcp 127.0.0.1:1: connect: connection refused, message: ""'
+    )
