@@ -110,9 +110,7 @@ def _sources(options: argparse.Namespace) -> list[Source]:
             print(f"No resources found in {namespace or 'any'} namespace.", file=sys.stderr)
         return [Source(pod, name) for pod in pods for name in _containers(options, pod, options.container)]
     found: list[Source] = []
-    words = list(options.pods)
-    # kubectl's old form: logs POD CONTAINER.
-    for word in words:
+    for word in options.pods:
         name, _, container = word.removeprefix("pod/").removeprefix("pods/").partition("/")
         pod = lookup.find_pod(options, namespace, name)
         chosen = [container] if container else options.container

@@ -9,9 +9,10 @@ import sys
 import time
 from typing import Any, Final, NamedTuple
 
-from minikubelet.cli import client, facts, lookup
+from minikubelet.cli import client, facts, lookup, terminal
 from minikubelet.cli.arguments import add_namespace, duration, namespace_of, split_kind
 from minikubelet.cli.main import CommandFailed
+from minikubelet.lifecycle import columns
 
 Json = dict[str, Any]
 
@@ -117,6 +118,7 @@ class _Waiting:
         self._namespace = namespace_of(options)
         self._met: set[str] = set()
         self._seen: dict[str, str] = {}  # name asked for -> uid
+        self._shown = ""
 
     def run(self, *, once: bool) -> int:
         """Return the exit code."""
@@ -179,12 +181,24 @@ class _Waiting:
             if is_met(goal, pod):
                 if name not in self._met:
                     self._met.add(name)
+                    self._show("")
                     print(f"pod/{pod['metadata']['name'] if pod else name} condition met", flush=True)
             elif is_hopeless(goal, pod):
+                self._show("")
                 raise CommandFailed(f"pod {name} has ended and will not be ready; 'minikubelet why {name}' says how")
             elif pod is None and goal.kind != "delete":
                 self._tell_missing(name)
-        return bool(targets) and all(name in self._met for name in targets)
+        done = bool(targets) and all(name in self._met for name in targets)
+        if not done:
+            self._show(", ".join(_progress(name, pod) for name, pod in targets.items() if name not in self._met))
+        return done
+
+    def _show(self, text: str) -> None:
+        """Keep one line on a terminal that says how far it is."""
+        if sys.stderr.isatty() and text != self._shown:
+            line = f"waiting for {text}"[: terminal.width(sys.stderr) - 1] if text else ""
+            print(f"\r\x1b[K{line}", end="", file=sys.stderr, flush=True)
+            self._shown = text
 
     def _tell_missing(self, name: str) -> None:
         refused = facts.refused_without_pod(self._options.run_dir, name)
@@ -195,6 +209,7 @@ class _Waiting:
         client.tell_once(f'there is no pod "{name}" yet; waiting for it')
 
     def _time_is_over(self, pods: dict[str, Json]) -> int:
+        self._show("")
         left = [name for name, pod in self._targets(pods).items() if name not in self._met]
         for name in left:
             print(f"error: timed out waiting for the condition on pods/{name}", file=sys.stderr)
@@ -203,3 +218,9 @@ class _Waiting:
         elif self._options.selector:
             print("error: no matching resources found", file=sys.stderr)
         return 1
+
+
+def _progress(name: str, pod: Json | None) -> str:
+    if pod is None:
+        return f"{name} (not there yet)"
+    return f"{name} ({columns.status_column(pod)}, {columns.ready_column(pod)} ready)"
