@@ -39,7 +39,7 @@ class Exit:
 
     `exit_code` is 128 + n for death by signal n, as containerd reports it. `reason` is `Completed`, `Error`,
     `OOMKilled`, `StartError` (the command could not be executed; code 128), `ContainerStatusUnknown` or
-    `RestartingAllContainers`.
+    `RestartingAllContainers`. `memory_peak` is in bytes, for an OOM kill only, 0 where it is not known.
     """
 
     exit_code: int
@@ -48,6 +48,7 @@ class Exit:
     reason: str
     message: str = ""
     signal: int = 0
+    memory_peak: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

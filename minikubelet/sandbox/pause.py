@@ -777,6 +777,8 @@ class Pause:
         oom = oom_kills(running.spec.memory_cgroup) > running.oom_before
         ended["reason"] = "OOMKilled" if oom else "Completed" if code == 0 else "Error"
         ended["message"] = ""
+        if oom:
+            ended["memory_peak"] = memory_peak(running.spec.memory_cgroup)
         record = self.containers[identity]
         self.finish(record, ended)
         self.journal.append({"do": "container", "id": identity, "state": {"state": "exited", "exit": ended}})
@@ -983,6 +985,7 @@ def rehearse(directory: str) -> None:
         pause.handlers[descriptor](events)
     pause.close_streams(running)
     oom_kills(directory)
+    memory_peak(directory)
     signal.set_wakeup_fd(-1)
 
 
@@ -1170,6 +1173,14 @@ def oom_kills(cgroup: str) -> int:
             for line in read_small(f"{cgroup}/{name}").splitlines():
                 if line.startswith(b"oom_kill "):
                     return int(line.split()[1])
+    return 0
+
+
+def memory_peak(cgroup: str) -> int:
+    """Return the most bytes that a group (version 2 or 1) has used at once; 0 where the kernel does not say."""
+    for name in ("memory.peak", "memory.max_usage_in_bytes"):
+        with contextlib.suppress(OSError, ValueError):
+            return int(read_small(f"{cgroup}/{name}"))
     return 0
 
 
