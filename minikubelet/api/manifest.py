@@ -176,9 +176,9 @@ def _kind(node: Node, into: Decoding) -> str | None:
         more = f"this node reads v1 Pod, List, ConfigMap and Secret{': ' + hint if hint else ''}"
         into.error("", wrong[1].mark, f"{text}; {more}")
         return None
-    for found, wanted in ((kind, "kind"), (version, "apiVersion")):
-        if found[0] != wanted:
-            node.value[wanted] = (found[1].mark, found[1])
+    # Whatever case and form they were written in.
+    for wanted, value, found in (("kind", name, kind[1]), ("apiVersion", "v1", version[1])):
+        node.value[wanted] = (found.mark, Node(value, found.mark, value))
     return name
 
 
