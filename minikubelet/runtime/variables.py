@@ -26,7 +26,7 @@ from minikubelet.api.types import (
 from minikubelet.linux import libc
 from minikubelet.runtime.launch import CONFIG_ERROR
 from minikubelet.runtime.port import ContainerFailure
-from minikubelet.runtime.volumes.payload import Objects, secret_bytes
+from minikubelet.runtime.volumes.payload import Objects, PayloadError, secret_bytes
 
 _SUBSCRIPT: Final = re.compile(r"(metadata\.(?:labels|annotations))\['(.*)'\]")
 # What a container without a limit of its own may use is all that pods may.
@@ -134,14 +134,14 @@ class Variables:
         return None
 
     def downward(self, pod: Pod, item: DownwardAPIVolumeFile) -> str:
-        """Return the text of one downward API file."""
-        if item.field_ref is not None:
-            return self.field(pod, item.field_ref.field_path)
-        if item.resource_field_ref is not None:
-            name = item.resource_field_ref.container_name
-            every = (*pod.spec.containers, *(pod.spec.init_containers or ()))
-            container = next(one for one in every if one.name == name)
-            return self.resource(pod, item.resource_field_ref, container)
+        """Return the text of one downward API file. Raises PayloadError."""
+        try:
+            if item.field_ref is not None:
+                return self.field(pod, item.field_ref.field_path)
+            if item.resource_field_ref is not None:
+                return self.resource(pod, item.resource_field_ref, pod.spec.containers[0])
+        except ContainerFailure as failure:
+            raise PayloadError(failure.message) from failure
         return ""
 
     def field(self, pod: Pod, path: str) -> str:
@@ -171,8 +171,7 @@ class Variables:
     def resource(self, pod: Pod, selector: ResourceFieldSelector, container: Container) -> str:
         """Return ceil(value / divisor) of a container's limit or request."""
         if selector.container_name:
-            every = (*pod.spec.containers, *(pod.spec.init_containers or ()))
-            container = next((one for one in every if one.name == selector.container_name), container)
+            container = _named(pod, selector.container_name)
         which, _, name = selector.resource.partition(".")
         resources = container.resources
         if which == "limits":
@@ -184,6 +183,14 @@ class Variables:
             text = (resources.requests or {}).get(name, "0")
         divisor = parse_quantity(selector.divisor or "0").nanos or 10**9
         return str(-(-parse_quantity(text).nanos // divisor))
+
+
+def _named(pod: Pod, name: str) -> Container:
+    every: list[Container] = [*pod.spec.containers, *(pod.spec.init_containers or ())]
+    for one in every:
+        if one.name == name:
+            return one
+    raise ContainerFailure(CONFIG_ERROR, f"container {name} not found")
 
 
 def format_map(entries: Mapping[str, str]) -> str:

@@ -14,6 +14,7 @@ from minikubelet.api.types import (
     ConfigMapEnvSource,
     ConfigMapKeySelector,
     Container,
+    DownwardAPIVolumeFile,
     EnvFromSource,
     EnvVar,
     EnvVarSource,
@@ -31,6 +32,7 @@ from minikubelet.api.types import (
 )
 from minikubelet.runtime.port import ContainerFailure
 from minikubelet.runtime.variables import Variables, format_map, read_env_file
+from minikubelet.runtime.volumes.payload import PayloadError
 
 
 class Objects:
@@ -306,3 +308,14 @@ def test_texts_that_no_variable_can_hold_are_refused_without_showing_them() -> N
 
 def test_maps_are_sorted_and_quoted() -> None:
     assert format_map({"b": "x\ny", "a": "1"}) == 'a="1"\nb="x\\ny"'
+
+
+def test_resources_of_a_container_that_is_not_there() -> None:
+    selector = ResourceFieldSelector(container_name="other", resource="limits.cpu", divisor="0")
+    source = EnvVarSource(resource_field_ref=selector)
+    container = Container(name="c", image="i", env=[EnvVar(name="X", value_from=source)])
+    with pytest.raises(ContainerFailure, match="container other not found"):
+        environment(container)
+    item = DownwardAPIVolumeFile(path="p", resource_field_ref=selector)
+    with pytest.raises(PayloadError, match="container other not found"):
+        variables_of().downward(pod_of(container), item)
