@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import argparse
 import ctypes
-import json
 import os
 import signal
 from typing import Any, Final
 
-from minikubelet.cli import lookup
+from minikubelet.cli import journals, lookup
 from minikubelet.cli.arguments import add_container, add_namespace, namespace_of
 from minikubelet.cli.main import CommandFailed
 
@@ -56,31 +55,21 @@ def execute(options: argparse.Namespace) -> int:
 def find_process(state_dir: str, pod: Json, container: str) -> int:
     """Return the pid of the pod's pause, or of a container's first process. Raises CommandFailed."""
     name = lookup.manifest_name(pod)
-    path = os.path.join(state_dir, "pods", pod["metadata"]["uid"], "journal.jsonl")
-    found: Json | None = None
+    found: Json = {}
     try:
-        with open(path, encoding="utf-8") as file:
-            for line in file:
-                record = _record(line)
-                wanted = record.get("do") == "container" and record.get("state", {}).get("name") == container
-                if wanted or (not container and record.get("do") == "sandbox"):
-                    found = record["state"]
-    except FileNotFoundError as error:
-        raise CommandFailed(f"the pod {name} has no sandbox; 'minikubelet why {name}' says why") from error
+        sandbox, containers = journals.read(state_dir, pod["metadata"]["uid"])
     except PermissionError as error:
-        raise CommandFailed(f"only root may read {path}; try again with sudo") from error
+        raise CommandFailed(f"only root may read {error.filename}; try again with sudo") from error
+    except OSError as error:
+        raise CommandFailed(f"the pod {name} has no sandbox; 'minikubelet why {name}' says why") from error
+    if container:
+        found = next((one for one in reversed(containers.values()) if one.get("name") == container), {})
+    else:
+        found = sandbox
     what = f"its container {container}" if container else "its pause process"
-    if found is None or not _is_same(int(found.get("pid") or 0), int(found.get("start_ticks") or 0)):
+    if not _is_same(int(found.get("pid") or 0), int(found.get("start_ticks") or 0)):
         raise CommandFailed(f"cannot step into the pod {name}: {what} does not run; 'minikubelet why {name}' says why")
     return int(found["pid"])
-
-
-def _record(line: str) -> Json:
-    try:
-        found = json.loads(line)
-    except ValueError:
-        return {}  # torn by a crash
-    return found if isinstance(found, dict) else {}
 
 
 def _is_same(pid: int, start_ticks: int) -> bool:

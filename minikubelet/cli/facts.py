@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
-from minikubelet.cli import client
+from minikubelet.cli import client, journals
 from minikubelet.cli.refusals import verdicts
 
 Json = dict[str, Any]
@@ -72,7 +72,7 @@ def gather(options: argparse.Namespace, pod: Json) -> Facts:
         events=sorted(events, key=lambda one: str(one.get("lastTimestamp") or "")),
         verdict=verdict,
         probes=answer.get("probes") or (),
-        instances=answer.get("instances") or (),
+        instances=journals.instances(options.state_dir, meta["uid"]) or answer.get("instances") or (),
         line=int(manifest.get("line") or 0),
     )
 

@@ -270,6 +270,24 @@ def test_why_names_file_and_line_of_a_refused_manifest(node):
     node.wait(lambda: not (node.run_dir / "manifests" / "bad.yaml.txt").exists(), "the verdict to go")
 
 
+def test_why_tells_the_memory_peak(node):
+    text = (
+        PODS.split("---")[2]
+        .replace("name: job", "name: greedy")
+        .replace(
+            "    image: host",
+            """    image: host
+    resources: {limits: {memory: 24Mi}}""",
+        )
+    )
+    node.write("greedy.yaml", re.sub(r"command: .*", "command: [python3, -c, 'x = bytearray(200 << 20)']", text))
+    run(node, "wait", "--for=jsonpath={.status.phase}=Failed", "greedy")
+    why = run(node, "why", "greedy").stdout
+    assert re.search(r"for want of memory \(its limit is 24Mi, it had used up to 2[0-4]Mi\)", why), why
+    (node.manifests / "greedy.yaml").unlink()
+    run(node, "wait", "--for=delete", "greedy")
+
+
 def test_events(node):
     text = run(node, "events", "--for", "pod/sick", "--types=Warning").stdout
     assert "Readiness probe failed: no water" in text
