@@ -198,10 +198,7 @@ def pods(options: argparse.Namespace, namespace: str, selector: str = "", fields
         ]
     except DaemonDown as down:
         found = [one for one in pods_from_files(options, down) if namespace in ("", one["metadata"]["namespace"])]
-        if selector or fields:
-            from minikubelet.cli.selectors import matches
-
-            found = [one for one in found if matches(one, selector, fields)]
+        found = choose("pods", found, selector, fields)
     return found
 
 
@@ -210,11 +207,22 @@ def events(options: argparse.Namespace, namespace: str, fields: str = "") -> lis
     try:
         found: list[Json] = fetch(options, scope("events", namespace), fieldSelector=fields)["items"]
     except DaemonDown:
-        from minikubelet.cli.selectors import matches
-
         found = [one for one in events_from_file(options) if namespace in ("", one["metadata"]["namespace"])]
-        found = [one for one in found if matches(one, "", fields)]
+        found = choose("events", found, "", fields)
     return sorted(found, key=lambda one: str(one.get("lastTimestamp") or one.get("eventTime") or ""))
+
+
+def choose(kind: str, items: list[Json], labels: str, fields: str) -> list[Json]:
+    """Return the objects that selectors choose, as the daemon would. Raises CommandFailed for a bad selector."""
+    if not labels and not fields:
+        return items
+    from minikubelet.server.selectors import Selector, SelectorError
+
+    try:
+        selector = Selector(kind, labels, fields)
+    except SelectorError as error:
+        raise CommandFailed(str(error)) from error
+    return [one for one in items if selector.matches(one)]
 
 
 _told: set[str] = set()

@@ -123,6 +123,7 @@ class Lister:
         self._version = ""
         self._widths: list[int] = []
         self._headers: list[str] = []
+        self._chosen: list[int] = []  # columns of the daemon's tables
         self._single = False
 
     def resolve(self, names: Sequence[str]) -> int:

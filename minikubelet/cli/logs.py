@@ -299,9 +299,7 @@ class Following:
 
     def _is_wanted(self, pod: Json) -> bool:
         if self._options.selector:
-            from minikubelet.cli.selectors import matches
-
-            return matches(pod, self._options.selector, "")
+            return bool(client.choose("pods", [pod], self._options.selector, ""))
         return (pod["metadata"]["namespace"], pod["metadata"]["name"]) in self._names
 
     def pump(self) -> Iterator[tuple[Source, LogLine]]:
