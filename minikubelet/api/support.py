@@ -56,8 +56,8 @@ def _unhonoured(sentence: str, applies: Callable[[Any], bool] | None = None) -> 
     return Entry(Support.UNHONOURED, sentence, applies)
 
 
-def _confines(profile: Any) -> bool:
-    return str(profile.type) != "Unconfined"
+def _is_default(profile: Any) -> bool:
+    return str(profile.type) == "RuntimeDefault"
 
 
 def _has_extended(amounts: dict[str, str]) -> bool:
@@ -76,7 +76,8 @@ _NO_STORAGE: Final = _unhonoured("it needs a cluster's storage: the pod waits wi
 _NO_PROJECTION: Final = _unhonoured("it needs an API server: the pod waits with a FailedMount event")
 _NO_SELINUX: Final = _unhonoured("no SELinux label is set")
 _NO_APPARMOR: Final = _unhonoured(
-    "no AppArmor profile is set; without AppArmor on the machine, the pod is rejected", _confines
+    "there is no default AppArmor profile: none is set; without AppArmor on the machine, the pod is rejected",
+    _is_default,
 )
 _NO_DEVICES: Final = _unhonoured("amounts of devices are not counted and no device is given", _has_extended)
 

@@ -42,6 +42,7 @@ _MASKED: Final = (
     "/sys/devices/virtual/powercap",
     *(f"/sys/devices/system/cpu/cpu{number}/thermal_throttle" for number in range(os.cpu_count() or 1)),
 )
+_APPARMOR_PROFILES: Final = "/sys/kernel/security/apparmor/profiles"
 _READ_ONLY: Final = tuple(f"/proc/{name}" for name in ("bus", "fs", "irq", "sys", "sysrq-trigger"))
 
 
@@ -178,6 +179,38 @@ def seccomp_filter(pod: Pod, container: Container, names: Sequence[str], profile
     return base64.b64encode(program).decode()
 
 
+def apparmor_profile(pod: Pod, container: Container, loaded: str | None) -> str:
+    """Return the AppArmor profile that exec puts on, "" to leave that alone.
+
+    Args:
+        pod: The pod.
+        container: One of its containers.
+        loaded: The kernel's list of profiles, one a line as `name (mode)`; None when it cannot be read.
+
+    Raises:
+        ContainerFailure: A local profile is not loaded.
+    """
+    own = container.security_context.app_armor_profile if container.security_context else None
+    shared = pod.spec.security_context.app_armor_profile if pod.spec.security_context else None
+    profile = own or shared
+    privileged = container.security_context is not None and container.security_context.privileged
+    if profile is None or privileged or profile.type != "Localhost":
+        return ""
+    name = profile.localhost_profile or ""
+    if loaded is not None and not any(line.rpartition(" (")[0] == name for line in loaded.splitlines()):
+        text = f"failed to generate apparmor spec opts: apparmor profile not found {name}"
+        raise ContainerFailure(CREATE_ERROR, text)
+    return name
+
+
+def _loaded_profiles() -> str | None:
+    try:
+        with open(_APPARMOR_PROFILES, encoding="utf-8") as file:
+            return file.read()
+    except OSError:
+        return None
+
+
 def container_spec(
     pod: Pod,
     container: Container,
@@ -229,6 +262,7 @@ def container_spec(
         capabilities=capability_mask(names),
         no_new_privs=context.allow_privilege_escalation is False,
         seccomp=seccomp_filter(pod, container, names, seccomp_profiles_dir),
+        apparmor=apparmor_profile(pod, container, _loaded_profiles()),
         oom_score_adj=oom_score_adj,
         cgroup_dirs=list(cgroup_dirs),
         memory_cgroup=memory_cgroup,
