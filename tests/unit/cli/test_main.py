@@ -168,3 +168,16 @@ def test_parser_of_all_verbs_is_whole():
     parser = command_line.build_parser()
     choices = next(one.choices for one in parser._actions if isinstance(one, argparse._SubParsersAction))
     assert set(choices) == set(command_line.verbs())
+
+
+def test_what_is_no_text_is_printed_all_the_same(tmp_path):
+    status = tmp_path / "status"
+    status.mkdir()
+    (status / "default_web-n1.json").write_text(
+        '{"metadata": {"name": "web-n1", "namespace": "default"}, "spec": {"containers": []}, '
+        '"status": {"phase": "\\ud800odd\\u001b[2J"}}'
+    )
+    command = [sys.executable, "-m", "minikubelet", "get", "pods", f"--run-dir={tmp_path}"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30)
+    assert done.returncode == 0, done.stderr
+    assert "\\ud800odd\\x1b[2J" in done.stdout
