@@ -143,3 +143,33 @@ def test_probe_runs_in_the_world_of_its_container(cluster):
     # Seen from the control group namespace the container's own groups are the roots.
     groups = dict(line.split(":")[1:] for line in rest if re.match(r"\d+:", line))
     assert {groups.get(name, groups.get("")) for name in ("cpu", "memory", "pids")} == {"/"}
+
+
+@pytest.mark.conformance("ST-10")
+def test_restart_of_the_daemon_changes_neither_started_nor_ready(cluster):
+    """Last, for it takes the daemon away."""
+    probes = "startupProbe: {exec: {command: ['true']}, periodSeconds: 1}\n    "
+    cluster.write("steady.yaml", pod("steady", ["sh", "-c", "sleep 0.1"], timeout=30, more=probes))
+
+    def is_ready(found) -> bool:
+        one = found["status"]["containerStatuses"][0]
+        return one["ready"] and one["started"] and one["restartCount"] == 0
+
+    before = cluster.wait_pod("steady", is_ready, "ready")
+    cluster.kill()
+    cluster.start()
+    flickers: list[object] = []
+    # The daemon has taken the pod up again once it acts on its file; until then every state of it is watched.
+    cluster.write("other.yaml", pod("other", ["true"]))
+
+    def watched() -> bool:
+        found = cluster.pod("steady")
+        if found is None or not is_ready(found):
+            flickers.append(found)
+        other = cluster.pod("other")
+        return other is not None and other["status"]["phase"] == "Running"
+
+    cluster.wait(watched, "another pod to run")
+    assert flickers == []
+    ready = [one for one in cluster.pod("steady")["status"]["conditions"] if one["type"] == "Ready"]
+    assert ready == [one for one in before["status"]["conditions"] if one["type"] == "Ready"]
