@@ -340,7 +340,7 @@ class Daemon:
         self._refresher = asyncio.create_task(self._keep_volumes_fresh(), name="volume refresh")
         await self.source.start()
         await self._remove_leftovers(known)
-        self.status.remove_stale()
+        self.status.remove_stale(self.pods.pods())
         self.pressure.start()
         self.shutdown.start()
         pods = len(self.source.desired.pods)

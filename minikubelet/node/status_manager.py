@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -112,9 +112,10 @@ class StatusManager:
         self._store.delete("pods", namespace, name)
         self._schedule_table()
 
-    def remove_stale(self) -> None:
-        """Remove the files of pods that an earlier daemon published and nobody wants any more."""
-        for name in self._stale:
+    def remove_stale(self, pods: Iterable[Pod]) -> None:
+        """Remove the files that an earlier daemon published, but for those of pods that will be published again."""
+        kept = {os.path.basename(self._path(pod.metadata.namespace, pod.metadata.name)) for pod in pods}
+        for name in self._stale - kept:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(os.path.join(self._status_dir, name))
         self._stale.clear()
