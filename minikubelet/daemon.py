@@ -17,6 +17,7 @@ import shutil
 import signal
 import time
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import msgspec
 import structlog
@@ -24,9 +25,9 @@ import structlog
 from minikubelet.api.support import unhonoured_fields
 from minikubelet.api.types import ConfigMap, Pod, Secret
 from minikubelet.lifecycle import columns, preemption
-from minikubelet.lifecycle.observed import PodUID
+from minikubelet.lifecycle.observed import ObservedContainer, PodUID
 from minikubelet.lifecycle.resources import oom_score_adj, qos_class
-from minikubelet.lifecycle.status import PodEnd
+from minikubelet.lifecycle.status import PodEnd, rfc3339
 from minikubelet.linux import mounts
 from minikubelet.linux.files import write_atomic
 from minikubelet.node import cordon, shutdown
@@ -35,10 +36,13 @@ from minikubelet.node.desired import DesiredState
 from minikubelet.node.events import EventRecorder
 from minikubelet.node.health import Health, describe
 from minikubelet.node.kept_results import KeptResults
+from minikubelet.node.machine import Machine, NodePublisher
+from minikubelet.node.measures import Measures
 from minikubelet.node.pod_bells import PodBells
 from minikubelet.node.pod_manager import PodManager
 from minikubelet.node.pressure import PressureWatch
 from minikubelet.node.prober import NodeProber
+from minikubelet.node.published import Namespaces, PublishedObjects
 from minikubelet.node.services import WorkerServices
 from minikubelet.node.settings import Settings
 from minikubelet.node.source import ManifestSource
@@ -63,6 +67,9 @@ from minikubelet.runtime.termination_messages import TerminationMessages
 from minikubelet.runtime.variables import Variables
 from minikubelet.runtime.volumes.manager import Volumes
 from minikubelet.sandbox.pause import boot_time
+
+if TYPE_CHECKING:
+    from minikubelet.server.app import Server
 
 log = structlog.get_logger(__name__)
 
@@ -122,6 +129,10 @@ class Daemon:
         self.settings = settings
         self.store = Store(first_version=int(time.time() * 1000))
         self.bells = PodBells()
+        self.measures = Measures(time.time)
+        self.store.observe(self.measures.on_change)
+        self.namespaces = Namespaces(self.store, clock=time.time)
+        self.published = PublishedObjects(self.store, clock=time.time)
         self.objects = NodeObjects()
         self._lock = -1
         self._manager = ServiceManager(os.environ)
@@ -244,6 +255,8 @@ class Daemon:
             on_change=self._on_pod_change,
             clock=boot_time,
             started_at=boot_time(),
+            wall_clock=time.time,
+            observe=self.measures.probe_ran,
         )
         messages = TerminationMessages(file_of=self.runtime.termination_message_file, log_of=self.runtime.log_path)
         self.shutdown = shutdown.NodeShutdown(
@@ -284,6 +297,7 @@ class Daemon:
                 wall_clock=time.time,
                 boot_clock=boot_time,
                 max_back_off_s=settings.max_container_restart_period,
+                on_started=self._on_started,
             ),
             on_update=self._on_update,
             on_gone=self._on_gone,
@@ -297,6 +311,22 @@ class Daemon:
             trusted_uid=settings.trusted_uid,
             on_change=self._on_desired,
             on_scan=lambda: self.verdicts.flush(),
+        )
+        self.node = NodePublisher(
+            Machine(
+                name=settings.node_name,
+                version=version(),
+                pod_cidrs=tuple(settings.pod_cidr.split(",")),
+                max_pods=settings.max_pods,
+                cpus=os.cpu_count() or 1,
+                started=rfc3339(time.time()),
+            ),
+            self.store,
+            stats=self.stats.node,
+            problems=self.node_problems,
+            addresses=self.network.host_ips,
+            unschedulable=lambda: self._cordoned,
+            clock=time.time,
         )
         self.verdicts = VerdictFiles(
             os.path.join(settings.run_dir, "manifests"), report=self._on_refusal, clock=time.monotonic
@@ -343,6 +373,7 @@ class Daemon:
         self.status.remove_stale(self.pods.pods())
         self.pressure.start()
         self.shutdown.start()
+        self.node.start()
         pods = len(self.source.desired.pods)
         log.info("node ready", node=settings.node_name, manifests=settings.manifest_dir, pods=pods)
 
@@ -403,6 +434,7 @@ class Daemon:
         await self.source.stop()
         self.pressure.stop()
         await self.shutdown.stop()
+        self.node.stop()
         if self._refresher is not None:
             self._refresher.cancel()
         if remove_pods:
@@ -429,8 +461,10 @@ class Daemon:
         if self._draining:
             return
         changed = self.objects.set(desired.config_maps, desired.secrets)
+        self.published.set(desired.config_maps, desired.secrets)
         pods = [one.pod for one in desired.pods]
         self._cordoned = cordon.is_cordoned(self.settings.run_dir)
+        self.node.publish()
         if self._cordoned:
             log.warning("node is cordoned, no pod runs", until="minikubelet uncordon")
             # Those that run are ended with their own grace, not as what no manifest describes.
@@ -518,6 +552,16 @@ class Daemon:
         self.events.expire()
         self._expiry = asyncio.get_running_loop().call_later(EVENT_EXPIRY_S, self._expire_events)
 
+    def _on_started(self, pod: Pod, started: ObservedContainer) -> None:
+        """Count a start."""
+        instances = self.pauses.view(PodUID(pod.metadata.uid)).containers
+        before = next((one for one in instances.get(started.name, ()) if one.id != started.id), None)
+        init = any(one.name == started.name for one in pod.spec.init_containers or ())
+        self.measures.container_started(started, before, init=init)
+        if started.started_at is not None and sum(map(len, instances.values())) == 1:
+            seen = (pod.metadata.annotations or {}).get("kubernetes.io/config.seen", "")
+            self.measures.file_started(seen, started.started_at)
+
     def _on_pod_change(self, uid: PodUID) -> None:
         self.pods.wake(uid)
         self.bells.ring(uid)
@@ -539,6 +583,11 @@ class Daemon:
         self.events.event(pod, "Warning", "LifecycleHTTPFallback", message)
 
     # What others ask
+
+    def node_problems(self) -> dict[str, str]:
+        """Return what is wrong with the node itself, not with one of its pods."""
+        found = self.health.problems().items()
+        return {name: text for name, text in found if not name.startswith(("pause ", "record of "))}
 
     def pod_ips(self, pod: Pod) -> tuple[str, ...]:
         """Return a pod's addresses: its own, or the node's."""
@@ -591,6 +640,39 @@ def render_pods(pods: Sequence[Pod]) -> str:
     return columns.render_table([columns.HEADERS, *(columns.pod_row(to_json(pod), now) for pod in pods)])
 
 
+def _make_server(daemon: Daemon) -> Server:
+    """Build the API; its libraries are imported here and not before."""
+    from minikubelet.server.app import Parts, make_server
+    from minikubelet.server.context import Context
+    from minikubelet.server.control import Control
+    from minikubelet.server.metrics import Metrics
+    from minikubelet.server.usage import Usage
+    from minikubelet.server.writes import Origin, Writes
+
+    settings, store = daemon.settings, daemon.store
+    context = Context(settings=settings, store=store, pauses=daemon.pauses, bells=daemon.bells, version=version())
+    usage = Usage(stats=daemon.stats, pods=daemon.status.pods, node_name=settings.node_name)
+
+    def origin(kind: str, namespace: str, name: str) -> Origin | None:
+        found = daemon.source.desired.origin(kind, namespace, name)
+        return Origin(*found) if found is not None else None
+
+    parts = Parts(
+        writes=Writes(manifest_dir=settings.manifest_dir, origin=origin),
+        control=Control(context, desired=lambda: daemon.source.desired, measures=daemon.measures),
+        usage=usage,
+        metrics=Metrics(
+            measures=daemon.measures,
+            usage=usage,
+            store=store,
+            version=version(),
+            problems=lambda: len(daemon.health.problems()),
+        ),
+        health=lambda: {name.replace(" ", "-"): text for name, text in daemon.node_problems().items()},
+    )
+    return make_server(context, parts, settings.socket_path)
+
+
 async def run(settings: Settings, *, remove_pods: bool, on_ready: Callable[[Daemon], None] | None = None) -> None:
     """Run the daemon until SIGTERM or SIGINT.
 
@@ -599,10 +681,6 @@ async def run(settings: Settings, *, remove_pods: bool, on_ready: Callable[[Daem
         remove_pods: End all pods on the way down and leave nothing behind.
         on_ready: Called when the node is up.
     """
-    from minikubelet.server.app import make_server
-    from minikubelet.server.context import Context
-    from minikubelet.server.writes import Origin, Writes
-
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -617,14 +695,7 @@ async def run(settings: Settings, *, remove_pods: bool, on_ready: Callable[[Daem
 
     loop.add_signal_handler(signal.SIGHUP, reload)
     await daemon.start()
-    context = Context(
-        settings=settings, store=daemon.store, pauses=daemon.pauses, bells=daemon.bells, version=version()
-    )
-    writes = Writes(
-        manifest_dir=settings.manifest_dir,
-        origin=lambda *key: Origin(*found) if (found := daemon.source.desired.origin(*key)) is not None else None,
-    )
-    server = make_server(context, writes, settings.socket_path)
+    server = _make_server(daemon)
     await server.listen()
     try:
         daemon.ready()

@@ -354,6 +354,7 @@ class PodWorker:
             return failure.reason == "RunContainerError"  # that one counts as an exit: policy and back-off apply
         self._event("Normal", "Created", "Container created", container=action.name)
         self._event("Normal", "Started", "Container started", container=action.name)
+        self._services.on_started(self.pod, started)
         if not has_hook:
             self._start_failures.pop(action.name, None)
             self._probe()

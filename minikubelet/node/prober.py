@@ -19,6 +19,7 @@ import structlog
 from minikubelet.api.types import Container, Pod, Probe
 from minikubelet.lifecycle.observed import ContainerID, ObservedContainer, PodUID, ProbeOutcome, RunState
 from minikubelet.lifecycle.probing import ProbeKind, ProbeState, Seen, Step, count, look, next_beat
+from minikubelet.node.measures import ProbeRun
 from minikubelet.node.services import ProbeResults, Recorder
 from minikubelet.runtime.port import RuntimeFailure
 from minikubelet.runtime.probes.ask import Ask
@@ -42,7 +43,7 @@ class _Kept(Protocol):
 class _Probe:
     """One probe of one container: its memory, its place in time, its current run."""
 
-    __slots__ = ("again", "ask", "container", "due", "init", "probe", "seen", "state", "task")
+    __slots__ = ("again", "ask", "container", "due", "init", "late", "probe", "seen", "state", "task")
 
     def __init__(self, container: Container, kind: ProbeKind, probe: Probe, *, init: bool) -> None:
         self.container = container
@@ -54,6 +55,7 @@ class _Probe:
         self.due: float | None = None  # None while it has nothing to do
         self.task: asyncio.Task[None] | None = None
         self.again = False  # a beat fell into the current run
+        self.late = 0.0  # seconds that the current run began after its beat
 
     def stop(self) -> None:
         self.due = None
@@ -95,6 +97,8 @@ class NodeProber:
         on_change: Callable[[PodUID], None],
         clock: Callable[[], float],
         started_at: float,
+        wall_clock: Callable[[], float] = lambda: 0.0,
+        observe: Callable[[ProbeRun], None] = lambda run: None,
     ) -> None:
         """Create it.
 
@@ -105,6 +109,8 @@ class NodeProber:
             on_change: Told when a settled result changes.
             clock: Boot time in seconds.
             started_at: When the daemon started, on that clock: probes of containers found running are spread.
+            wall_clock: Unix time.
+            observe: Told of every run.
         """
         self._asker = asker
         self._recorder = recorder
@@ -112,6 +118,8 @@ class NodeProber:
         self._on_change = on_change
         self._clock = clock
         self._started_at = started_at
+        self._wall_clock = wall_clock
+        self._observe = observe
         self._pods: dict[PodUID, _PodProbes] = {}
         self._heap: list[tuple[float, int, PodUID, _Probe]] = []
         self._number = 0
@@ -262,6 +270,7 @@ class NodeProber:
             if state is None or probe.due != due:
                 continue  # stopped or moved meanwhile
             self._schedule(uid, probe, next_beat(due, float(probe.probe.period_seconds), now))
+            probe.late = now - due
             self._begin(uid, state, probe)
         self._arm()
 
@@ -269,6 +278,7 @@ class NodeProber:
         """Run between the beats, if the initial delay is over; the next beat is a period from now."""
         if look(probe.state, probe.probe, probe.seen, now)[1] is Step.RUN:
             self._schedule(uid, probe, now + probe.probe.period_seconds)
+            probe.late = 0.0
             self._begin(uid, state, probe)
 
     def _begin(self, uid: PodUID, state: _PodProbes, probe: _Probe) -> None:
@@ -329,6 +339,7 @@ class NodeProber:
     async def _once(self, pod: Pod, probe: _Probe) -> ProbeOutcome | None:
         """Ask once; None when the asking itself failed three times, which counts for nothing."""
         assert probe.ask is not None
+        begun = self._clock()
         error = ""
         for _ in range(_TRIES):
             try:
@@ -336,9 +347,27 @@ class NodeProber:
             except (RuntimeFailure, OSError) as failure:
                 error = str(failure)
                 continue
-            return self._judge(pod, probe, reply)
+            outcome = self._judge(pod, probe, reply)
+            result = "successful" if outcome is ProbeOutcome.SUCCESS else "failed"
+            self._observe(self._run_record(pod, probe, result, reply.output, begun))
+            return outcome
+        self._observe(self._run_record(pod, probe, "unknown", error, begun))
         self._event(pod, probe, "Unhealthy", f"errored and resulted in unknown state: {error}")
         return None
+
+    def _run_record(self, pod: Pod, probe: _Probe, result: str, output: str, begun: float) -> ProbeRun:
+        return ProbeRun(
+            uid=pod.metadata.uid,
+            namespace=pod.metadata.namespace,
+            pod=pod.metadata.name,
+            container=probe.container.name,
+            kind=probe.state.kind.value.capitalize(),
+            result=result,
+            output=output,
+            at=self._wall_clock(),
+            duration=self._clock() - begun,
+            lateness=probe.late,
+        )
 
     def _judge(self, pod: Pod, probe: _Probe, reply: ProbeReply) -> ProbeOutcome:
         if reply.verdict is Verdict.SUCCESS:

@@ -98,3 +98,4 @@ class WorkerServices:
     wall_clock: Callable[[], float]
     boot_clock: Callable[[], float]
     max_back_off_s: float = 300.0
+    on_started: Callable[[Pod, ObservedContainer], None] = lambda pod, started: None

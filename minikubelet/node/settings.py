@@ -74,7 +74,7 @@ class Settings:
 
 
 # File key to attribute; what is not here is unknown.
-_KEYS: Final = {
+KEYS: Final = {
     "staticPodPath": "static_pod_path",
     "fileCheckFrequency": "file_check_frequency",
     "maxPods": "max_pods",
@@ -171,9 +171,9 @@ def _from_file(directory: str) -> dict[str, Any]:
                 "max_container_restart_period", plain.get("maxContainerRestartPeriod", "300s"), where
             )
             continue
-        attribute = _KEYS.get(name)
+        attribute = KEYS.get(name)
         if attribute is None:
-            close = difflib.get_close_matches(name, _KEYS, n=1)
+            close = difflib.get_close_matches(name, KEYS, n=1)
             hint = f', did you mean "{close[0]}"?' if close else ""
             log.warning(
                 "configuration field not supported, ignored", field=name, place=f"{path}:{mark.line}", hint=hint

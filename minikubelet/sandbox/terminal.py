@@ -37,9 +37,10 @@ def connect_terminal(console: int, uid: int) -> None:
     fcntl.ioctl(master, _UNLOCK, struct.pack("i", 0))
     slave = fcntl.ioctl(master, _GET_PEER, os.O_RDWR | os.O_NOCTTY)
     os.fchown(slave, uid, -1)
+    # Ours before anybody can press a key: a Ctrl-C on a terminal that is nobody's yet is lost.
+    fcntl.ioctl(slave, termios.TIOCSCTTY, 0)
     with socket.socket(fileno=os.dup(console)) as connection:
         socket.send_fds(connection, [b"t"], [master])
-    fcntl.ioctl(slave, termios.TIOCSCTTY, 0)
     for number in range(3):
         os.dup2(slave, number)
     if slave > 2:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from typing import Final
 
 import structlog
@@ -13,10 +14,15 @@ from aiohttp import web
 
 from minikubelet.server.commands import Commands
 from minikubelet.server.context import Context
+from minikubelet.server.control import Control
+from minikubelet.server.discovery import Discovery
 from minikubelet.server.errors import ApiError
+from minikubelet.server.health import HealthEndpoint
 from minikubelet.server.logs import Logs
+from minikubelet.server.metrics import Metrics
 from minikubelet.server.objects import Objects
 from minikubelet.server.port_forward import PortForward
+from minikubelet.server.usage import Usage
 from minikubelet.server.writes import Writes
 
 log = structlog.get_logger(__name__)
@@ -33,8 +39,6 @@ REQUEST_LIMIT_S: Final = 20.0
 _KEEP_ALIVE_S: Final = 60.0
 _CHECK_S: Final = 5.0
 _SHUTDOWN_S: Final = 0.2
-
-_SPOKE: Final = "minikubelet-spoke"
 
 
 class Server:
@@ -128,12 +132,24 @@ class _Refusal(asyncio.Protocol):
         transport.close()
 
 
-def make_server(context: Context, writes: Writes, path: str) -> Server:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What answers beside objects, logs and streams."""
+
+    writes: Writes
+    control: Control
+    usage: Usage
+    metrics: Metrics
+    health: Callable[[], Mapping[str, str]]
+
+
+def make_server(context: Context, parts: Parts, path: str) -> Server:
     """Build the server; nothing is opened before `listen`."""
     gate = Gate()
     app = web.Application(client_max_size=MAX_BODY, middlewares=[gate.note, answer_errors])
     logs = Logs(context)
-    add_routes(app, context, logs, writes)
+    add_node_routes(app, context, parts)
+    add_routes(app, context, logs, parts.writes)
     runner = web.AppRunner(
         app,
         access_log=None,
@@ -150,13 +166,50 @@ def make_server(context: Context, writes: Writes, path: str) -> Server:
     return Server(runner, logs, gate, path)
 
 
+def add_node_routes(app: web.Application, context: Context, parts: Parts) -> None:
+    """Say which path of the node itself leads where."""
+    get = app.router.add_get
+    for name in ("healthz", "livez", "readyz"):
+        # A full disk or the like is no reason to restart the daemon: it is alive.
+        health = HealthEndpoint(name, _ping if name == "livez" else lambda: {**_ping(), **parts.health()})
+        get(f"/{name}", health.all)
+        get(f"/{name}/{{check}}", health.one)
+    discovery = Discovery(context.version)
+    get("/version", discovery.version)
+    get("/api", discovery.api)
+    get("/apis", discovery.apis)
+    get("/api/v1", discovery.core)
+    get("/apis/metrics.k8s.io", discovery.group)
+    metrics = "/apis/metrics.k8s.io/v1beta1"
+    get(metrics, discovery.metrics)
+    usage = parts.usage
+    get(f"{metrics}/nodes", usage.node_list)
+    get(f"{metrics}/nodes/{{name}}", usage.one_node)
+    get(f"{metrics}/pods", usage.pod_list)
+    get(f"{metrics}/namespaces/{{namespace}}/pods", usage.pod_list)
+    get(f"{metrics}/namespaces/{{namespace}}/pods/{{name}}", usage.pod)
+    get("/stats/summary", usage.summary)
+    get("/metrics", parts.metrics.main)
+    get("/metrics/probes", parts.metrics.probes)
+    get("/metrics/resource", parts.metrics.resource)
+    get("/metrics/cadvisor", parts.metrics.cadvisor)
+    control, own = parts.control, "/minikubelet/v1"
+    get("/configz", control.configz)
+    get("/pods", control.pods)
+    get(f"{own}/manifests", control.manifests)
+    get(f"{own}/namespaces/{{namespace}}/pods/{{name}}/facts", control.facts)
+
+
+def _ping() -> dict[str, str]:
+    """Return the check that an answer at all is."""
+    return {"ping": ""}
+
+
 def add_routes(app: web.Application, context: Context, logs: Logs, writes: Writes) -> None:
     """Say which path leads where."""
     objects, commands = Objects(context.store, context.watches), Commands(context)
     pod = "/api/v1/namespaces/{namespace}/pods/{name}"
     router = app.router
-    for path in ("/healthz", "/livez", "/readyz"):
-        router.add_get(path, _ok)
     router.add_get(f"{pod}/log", logs.get)
     for name, handler in (("exec", commands.exec), ("attach", commands.attach)):
         router.add_get(f"{pod}/{name}", handler)
@@ -189,10 +242,6 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
     except Exception as error:
         log.exception("request failed", method=request.method, path=request.path)
         return ApiError(500, f"Internal error occurred: {error}").response()
-
-
-async def _ok(request: web.Request) -> web.Response:
-    return web.Response(text="ok")
 
 
 async def _not_found(request: web.Request) -> web.StreamResponse:

@@ -27,14 +27,13 @@ async def test_streams_and_exit_code(api: Api) -> None:
 
 
 async def test_runs_as_the_container_does(api: Api) -> None:
-    script = "pwd; echo $COLOUR; hostname; tr '\\0' ' ' </proc/1/cmdline; echo; grep kubepods /proc/self/cgroup"
+    script = "pwd; echo $COLOUR; hostname; tr '\\0' ' ' </proc/1/cmdline"
     output, _, _ = await api.run("web", "sh", "-c", script)
     lines = output.decode().splitlines()
     assert lines[:3] == ["/srv", "blue", "web-n1"]
     assert lines[3].startswith("sh -c echo line1")
     other, _, _ = await api.run("pair", "id", "-u", container="b")
     assert other == b"65534\n"
-    assert f"pod{(api.node.pod('web') or {})['metadata']['uid']}" in lines[-1]
 
 
 @pytest.mark.conformance("POD-06")
@@ -109,8 +108,7 @@ async def test_keys_are_the_terminals(api: Api) -> None:
         async with api.socket(EXEC, query=query) as web_socket:
             await web_socket.receive()  # the greeting; the terminal is there with the first echo
             await web_socket.send_bytes(b"\0x\n")
-            while b"x\r\nx" not in (await web_socket.receive_bytes())[1:]:
-                break
+            await web_socket.receive_bytes()
             await web_socket.send_bytes(b"\0" + key)
             last = [message.data async for message in web_socket][-1]
         status = json.loads(last[1:])
@@ -123,7 +121,8 @@ async def test_client_that_vanishes_ends_its_command(api: Api) -> None:
     async with api.socket(EXEC, query=[*query, ("stdout", "true")]) as web_socket:
         while b"started" not in (await web_socket.receive_bytes()):
             pass
-        assert _processes("sleep 4242")
+        found = _processes("sleep 4242")
+        assert f"pod{(api.node.pod('web') or {})['metadata']['uid']}" in Path(f"/proc/{found[0]}/cgroup").read_text()
     for _ in range(500):
         if not _processes("sleep 4242"):
             return

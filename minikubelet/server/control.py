@@ -1,0 +1,150 @@
+"""What Kubernetes has no words for, below `/minikubelet/v1/`: verdicts on manifests, facts about a pod.
+
+Also `/configz` and `/pods`, which only the kubelet has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+import msgspec
+from aiohttp import web
+
+from minikubelet.api.problems import Severity
+from minikubelet.lifecycle.observed import ObservedContainer, PodUID
+from minikubelet.lifecycle.status import rfc3339
+from minikubelet.node.desired import DesiredState
+from minikubelet.node.measures import Measures, ProbeRun
+from minikubelet.node.settings import KEYS, Settings
+from minikubelet.node.verdicts import Verdict
+from minikubelet.server.context import Context
+from minikubelet.server.errors import json_response
+
+Json = dict[str, Any]
+
+
+class Control:
+    """Serves what only this node has."""
+
+    def __init__(
+        self,
+        context: Context,
+        *,
+        desired: Callable[[], DesiredState],
+        measures: Measures,
+    ) -> None:
+        """Create it.
+
+        Args:
+            context: The node.
+            desired: What the manifests ask for now.
+            measures: What was counted.
+        """
+        self._context = context
+        self._desired = desired
+        self._measures = measures
+
+    async def manifests(self, request: web.Request) -> web.Response:
+        """Answer with the verdict on every file."""
+        return json_response({"items": [verdict_json(one) for one in self._desired().verdicts]})
+
+    async def facts(self, request: web.Request) -> web.Response:
+        """Answer with all that is recorded about one pod."""
+        namespace, name = request.match_info["namespace"], request.match_info["name"]
+        pod = self._context.pod(namespace, name)
+        uid = pod["metadata"]["uid"]
+        origin = self._desired().origin("Pod", namespace, name)
+        verdict = next((one for one in self._desired().verdicts if uid in one.uids), None)
+        events = (one.object for one in self._context.store.list("events", namespace))
+        view = self._context.pauses.view(PodUID(uid))
+        return json_response(
+            {
+                "pod": pod,
+                "manifest": {"file": origin[0], "line": origin[1]} if origin is not None else None,
+                "verdict": verdict_json(verdict) if verdict is not None else None,
+                "events": [one for one in events if one["involvedObject"].get("uid") == uid],
+                "instances": [instance_json(one) for found in view.containers.values() for one in found],
+                "probes": [probe_json(one) for one in self._measures.last_runs_of(uid)],
+            }
+        )
+
+    async def configz(self, request: web.Request) -> web.Response:
+        """Answer `/configz` with the settings in force."""
+        return json_response({"kubeletconfig": configuration(self._context.settings)})
+
+    async def pods(self, request: web.Request) -> web.Response:
+        """Answer `/pods`: all pods in one list, without selectors or versions."""
+        items = b",".join(one.encoded for one in self._context.store.list("pods"))
+        body = b'{"kind":"PodList","apiVersion":"v1","metadata":{},"items":[' + items + b"]}"
+        return web.Response(body=body, content_type="application/json")
+
+
+def verdict_json(one: Verdict) -> Json:
+    """Return a verdict as JSON."""
+    warned = any(problem.severity is Severity.WARNING for problem in one.problems)
+    state = "refused" if one.is_refused else "waiting" if one.waiting else "warned" if warned else "accepted"
+    names = (text.partition("/")[::2] for text in one.running)
+    return {
+        "file": one.file,
+        "state": state,
+        "reason": one.reason if one.is_refused else "",
+        "refusals": list(one.refusals),
+        "problems": [{**asdict(problem), "severity": problem.severity.value} for problem in one.problems],
+        "pods": [
+            {"namespace": namespace, "name": name, "uid": uid}
+            for (namespace, name), uid in zip(names, one.uids, strict=True)
+        ],
+        "keepsLastGood": one.keeps_last_good,
+        "goodSince": one.good_since,
+        "text": one.text(),
+    }
+
+
+def instance_json(one: ObservedContainer) -> Json:
+    """Return a container's instance as JSON."""
+    found: Json = {
+        "container": one.name,
+        "id": one.id,
+        "restartCount": one.restart_count,
+        "state": one.state.value,
+        "pid": one.pid,
+        "createdAt": rfc3339(one.created_at),
+    }
+    if one.started_at is not None:
+        found["startedAt"] = rfc3339(one.started_at)
+    if one.exit is not None:
+        found["exit"] = {
+            "exitCode": one.exit.exit_code,
+            "signal": one.exit.signal,
+            "reason": one.exit.reason,
+            "message": one.exit.message,
+            "finishedAt": rfc3339(one.exit.finished_at),
+        }
+    return found
+
+
+def probe_json(run: ProbeRun) -> Json:
+    """Return the newest run of a probe as JSON."""
+    return {
+        "container": run.container,
+        "kind": run.kind.lower(),
+        "result": {"successful": "success", "failed": "failure"}.get(run.result, run.result),
+        "output": run.output,
+        "time": rfc3339(run.at),
+        "durationSeconds": round(run.duration, 6),
+        "latenessSeconds": round(run.lateness, 6),
+    }
+
+
+def configuration(settings: Settings) -> Json:
+    """Return the settings under KubeletConfiguration's names."""
+    plain: Json = msgspec.to_builtins(settings)
+    found = {key: plain[name] for key, name in KEYS.items()}
+    found["staticPodPath"] = settings.manifest_dir
+    for key in ("fileCheckFrequency",):
+        found[key] = f"{found[key]:g}s"
+    found["crashLoopBackOff"] = {"maxContainerRestartPeriod": f"{settings.max_container_restart_period:g}s"}
+    found["containerLogMaxSize"] = str(settings.container_log_max_size)
+    return {"kind": "KubeletConfiguration", "apiVersion": "kubelet.config.k8s.io/v1beta1", **found}
