@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -254,6 +256,23 @@ def test_user_namespaces_have_ranges_of_their_own(cluster: Any) -> None:
     for first in (maps[0][1], maps[2][1]):
         assert first % 65536 == 0
         assert 65536 <= first < 65536 * 111  # the default range: 110 pods
+
+
+def test_exec_joins_all_namespaces(cluster: Any) -> None:
+    found = running(cluster, "userns2")
+    script = (
+        "cat /proc/self/uid_map; id -u; cat /proc/self/cgroup; ls /proc/self/fd | wc -l; touch /made; stat -c %u /made"
+    )
+    command = [sys.executable, "-m", "minikubelet", "exec", *cluster.roots, "userns2", "--", "sh", "-c", script]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 0, done
+    lines = done.stdout.splitlines()
+    assert lines[0].split()[0] == "0"
+    assert lines[0].split()[2] == "65536"
+    assert lines[1] == "0"
+    assert all(line.endswith(":/") for line in lines[2:-2])  # the container's own groups are the roots it sees
+    assert lines[-2:] == ["4", "0"]
+    assert found["status"]["phase"] == "Running"
 
 
 @pytest.mark.conformance("SEC-04")
