@@ -222,6 +222,7 @@ class Daemon:
             unenforced=lambda pod, paths: unenforced(pod, paths, pids_limit=settings.pod_pids_limit),
             oom_score=lambda pod, container: oom_score_adj(pod, container, memory),
             warn=lambda pod, reason, message: self.events.event(pod, "Warning", reason, message),
+            count_user_namespaced=lambda what: self.measures.user_namespaced.update((what,)),
         )
         self.stats = Stats(
             cgroups=self.cgroups,

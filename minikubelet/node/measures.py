@@ -61,6 +61,7 @@ class Measures:
         self._started_at = clock()
         self.started_containers: Counter[str] = Counter()  # by container_type
         self.restarted_containers = 0
+        self.user_namespaced: Counter[str] = Counter()  # pods with hostUsers false: `started`, `errors`
         self.file_to_start = Histogram()
         self.exit_to_restart = Histogram()
         self.pod_start = Histogram()

@@ -12,7 +12,7 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -84,6 +84,7 @@ class PodRuntime:
         unenforced: Callable[[Pod, CgroupPaths], list[str]],
         oom_score: Callable[[Pod, Container], int],
         warn: Callable[[Pod, str, str], None],
+        count_user_namespaced: Callable[[str], None],
     ) -> None:
         """Create it from its parts.
 
@@ -101,6 +102,7 @@ class PodRuntime:
             unenforced: Names the limits of a pod that its group cannot hold.
             oom_score: A container's oom_score_adj.
             warn: Records a Warning event about a pod: reason and message.
+            count_user_namespaced: Told `started` and `errors` of pods with a user namespace of their own.
         """
         self._settings = settings
         self._pauses = pauses
@@ -115,6 +117,7 @@ class PodRuntime:
         self._unenforced = unenforced
         self._oom_score = oom_score
         self._warn = warn
+        self._count = count_user_namespaced
 
     # Seeing
 
@@ -155,6 +158,24 @@ class PodRuntime:
 
     async def create_sandbox(self, pod: Pod, attempt: int) -> None:
         """Make the pause and connect its network. Raises SandboxFailure."""
+        with self._counting(pod, "started"):
+            await self._create_sandbox(pod, attempt)
+
+    @contextlib.contextmanager
+    def _counting(self, pod: Pod, what: str = "") -> Iterator[None]:
+        """Count what is begun for a pod with a user namespace, and what fails."""
+        if pod.spec.host_users is not False:
+            yield
+            return
+        if what:
+            self._count(what)
+        try:
+            yield
+        except RuntimeFailure:
+            self._count("errors")
+            raise
+
+    async def _create_sandbox(self, pod: Pod, attempt: int) -> None:
         uid = PodUID(pod.metadata.uid)
         key = f"{pod.metadata.namespace}/{pod.metadata.name}"
         hostname, _ = self._hostname(pod)
@@ -260,6 +281,10 @@ class PodRuntime:
 
     async def start_container(self, pod: Pod, container: Container, restart_count: int) -> ObservedContainer:
         """Create and start one container. Raises ContainerFailure."""
+        with self._counting(pod):
+            return await self._start_container(pod, container, restart_count)
+
+    async def _start_container(self, pod: Pod, container: Container, restart_count: int) -> ObservedContainer:
         uid = PodUID(pod.metadata.uid)
         identity = secrets.token_hex(_CONTAINER_ID_BYTES)
         variables = self._variables(pod, container)

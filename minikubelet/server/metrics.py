@@ -87,6 +87,12 @@ class Metrics:
         for kind, count in sorted(measures.started_containers.items()):
             started.add_metric([kind], count)
         yield started
+        for name, what in (("pods", "started"), ("pods_errors", "errors")):
+            yield CounterMetricFamily(
+                f"kubelet_started_user_namespaced_{name}",
+                f"Cumulative number of pods with a user namespace: {what}",
+                measures.user_namespaced[what],
+            )
         yield _histogram(
             "kubelet_pod_start_duration_seconds",
             "Duration in seconds from kubelet seeing a pod for the first time to the pod starting to run",

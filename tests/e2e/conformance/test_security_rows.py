@@ -109,6 +109,7 @@ PODS = {
         **PROJECTED,
     ),
     "userns-user": secured("userns-user", "id -u; id -g", {"runAsUser": 1000, "runAsGroup": 7}, hostUsers=False),
+    "userns-bogus": pod("userns-bogus", "", container={"command": ["bogus"]}, hostUsers=False),
     "hostusers": pod("hostusers", "cat /proc/self/uid_map", hostUsers=True),
     "uid65534": secured("uid65534", "test $(id -u) -eq 65534", {"runAsUser": 65534}),
     "uid0": secured("uid0", "test $(id -u) -eq 0", {"runAsUser": 0}),
@@ -295,6 +296,16 @@ def test_fs_group_under_a_user_namespace(cluster: Any) -> None:
 
 def test_user_under_a_user_namespace(cluster: Any) -> None:
     assert output(cluster, "userns-user") == ["1000", "7"]
+
+
+@pytest.mark.conformance("SEC-07")
+def test_user_namespaces_are_counted(cluster: Any) -> None:
+    cluster.wait(lambda: 'exec: "bogus"' in cluster.cli("events").stdout, "the Failed event")
+    request = ["curl", "-s", "--unix-socket", str(cluster.run_dir / "minikubelet.sock"), "http://node/metrics"]
+    text = subprocess.run(request, capture_output=True, text=True, timeout=30, check=True).stdout
+    counts = dict(line.split() for line in text.splitlines() if line.startswith("kubelet_started_user_namespaced"))
+    assert float(counts["kubelet_started_user_namespaced_pods_total"]) >= 1
+    assert float(counts["kubelet_started_user_namespaced_pods_errors_total"]) >= 1
 
 
 @pytest.mark.conformance("SEC-08")
