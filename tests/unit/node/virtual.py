@@ -1,0 +1,207 @@
+"""An event loop whose time passes only when everybody waits, and a runtime that only remembers."""
+
+from __future__ import annotations
+
+import asyncio
+import selectors
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from minikubelet.api.types import Container, Pod
+from minikubelet.lifecycle.observed import (
+    ContainerID,
+    Exit,
+    ObservedContainer,
+    ObservedSandbox,
+    PodUID,
+    ProbeOutcome,
+    RunState,
+)
+from minikubelet.node.services import ProbeResults
+from minikubelet.runtime.port import ContainerFailure, ExecResult, RuntimeFailure, RuntimeView
+
+
+class _Selector(selectors.DefaultSelector):  # type: ignore[misc, valid-type]
+    """Does not sleep: says how long it would have."""
+
+    passed = 0.0
+
+    def select(self, timeout: float | None = None) -> list[Any]:
+        ready = super().select(0)
+        if not ready:
+            if timeout is None:
+                raise RuntimeError("everybody waits, and nothing will ever happen")
+            self.passed += timeout
+        return ready
+
+
+class VirtualLoop(asyncio.SelectorEventLoop):
+    """Time begins at 1000."""
+
+    def __init__(self) -> None:
+        self._virtual = _Selector()
+        super().__init__(self._virtual)
+
+    def time(self) -> float:
+        return 1000.0 + self._virtual.passed
+
+
+def run(main: Coroutine[Any, Any, None]) -> None:
+    """Run in virtual time."""
+    loop = VirtualLoop()
+    try:
+        loop.run_until_complete(main)
+    finally:
+        loop.close()
+
+
+@dataclass
+class FakePod:
+    """What is there of one pod, newest last."""
+
+    sandboxes: list[ObservedSandbox] = field(default_factory=list)
+    containers: dict[str, list[ObservedContainer]] = field(default_factory=dict)
+    logs: dict[str, int] = field(default_factory=dict)
+
+
+class FakeRuntime:
+    """Remembers sandboxes and containers; what they do is told to it from outside."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self.clock = clock
+        self.pods: dict[PodUID, FakePod] = {}
+        self.on_change: Callable[[PodUID], None] = lambda uid: None
+        self.on_start: Callable[[Pod, Container, int], None] = lambda pod, container, count: None
+        self.on_signal: Callable[[Pod, ObservedContainer], None] = lambda pod, one: None
+        self.deaf: set[str] = set()  # containers that pass over the stop signal
+        self.broken: set[str] = set()  # containers whose program cannot be executed
+        self._number = 0
+
+    # What happens by itself
+
+    def running(self, uid: PodUID) -> list[ObservedContainer]:
+        every = (found[-1] for found in self.pods.get(uid, FakePod()).containers.values() if found)
+        return [one for one in every if one.state is RunState.RUNNING]
+
+    def exits(self, uid: PodUID, one: ObservedContainer, code: int) -> None:
+        """Let a container exit."""
+        now = self.clock()
+        ended = Exit(exit_code=code, finished_at=now, finished_mono=now, reason="Error" if code else "Completed")
+        instances = self.pods[uid].containers[one.name]
+        instances[:] = [
+            replace(each, state=RunState.EXITED, exit=ended) if each.id == one.id and each.exit is None else each
+            for each in instances
+        ]
+        self.on_change(uid)
+
+    def loses_sandbox(self, uid: PodUID) -> None:
+        """Let the pause die with all that it holds."""
+        pod = self.pods[uid]
+        pod.sandboxes = [replace(one, ready=False, ips=()) for one in pod.sandboxes]
+        for one in self.running(uid):
+            self.exits(uid, one, 137)
+        self.on_change(uid)
+
+    # What workers ask
+
+    def view(self, uid: PodUID) -> RuntimeView:
+        pod = self.pods.get(uid)
+        if pod is None:
+            return RuntimeView()
+        containers = {name: tuple(found[::-1]) for name, found in pod.containers.items()}
+        return RuntimeView(sandboxes=tuple(pod.sandboxes[::-1]), containers=containers)
+
+    def next_restart_count(self, pod: Pod, container: str) -> int:
+        return self.pods[PodUID(pod.metadata.uid)].logs.get(container, -1) + 1
+
+    async def prepare(self, pod: Pod) -> None:
+        self.pods.setdefault(PodUID(pod.metadata.uid), FakePod())
+
+    async def create_sandbox(self, pod: Pod, attempt: int) -> None:
+        await asyncio.sleep(0.01)
+        self._number += 1
+        sandbox = ObservedSandbox(
+            id=f"s{self._number}", attempt=attempt, created_at=self.clock(), ready=True, ips=("10.0.0.1",)
+        )
+        self.pods[PodUID(pod.metadata.uid)].sandboxes.append(sandbox)
+
+    async def start_container(self, pod: Pod, container: Container, restart_count: int) -> ObservedContainer:
+        self.on_start(pod, container, restart_count)
+        await asyncio.sleep(0.01)
+        uid = PodUID(pod.metadata.uid)
+        state = self.pods[uid]
+        if not state.sandboxes or not state.sandboxes[-1].ready:
+            raise ContainerFailure("CreateContainerError", "the pause process is gone")
+        self._number += 1
+        now = self.clock()
+        started = ObservedContainer(
+            id=ContainerID(f"c{self._number}"),
+            name=container.name,
+            restart_count=restart_count,
+            state=RunState.RUNNING,
+            created_at=now,
+            created_mono=now,
+            started_at=now,
+            started_mono=now,
+            spec_hash=container.image,
+            sandbox_id=state.sandboxes[-1].id,
+        )
+        state.containers.setdefault(container.name, []).append(started)
+        state.logs[container.name] = restart_count
+        if container.name in self.broken:
+            self.exits(uid, started, 128)
+            raise ContainerFailure("RunContainerError", "no such file or directory")
+        self.on_change(uid)
+        return started
+
+    async def signal(self, pod: Pod, container_id: ContainerID, signal: int) -> None:
+        for one in self.running(PodUID(pod.metadata.uid)):
+            if one.id == container_id:
+                self.on_signal(pod, one)
+                if one.name not in self.deaf:
+                    self.exits(PodUID(pod.metadata.uid), one, 128 + signal)
+
+    async def kill(self, pod: Pod, container_id: ContainerID) -> None:
+        for one in self.running(PodUID(pod.metadata.uid)):
+            if one.id == container_id:
+                self.exits(PodUID(pod.metadata.uid), one, 137)
+
+    async def exec(
+        self, pod: Pod, container_id: ContainerID, command: tuple[str, ...], *, timeout_s: float | None, limit: int
+    ) -> ExecResult:
+        raise RuntimeFailure("nothing is executed here")
+
+    async def remove_container(self, pod: Pod, container_id: ContainerID) -> None:
+        for found in self.pods[PodUID(pod.metadata.uid)].containers.values():
+            found[:] = [one for one in found if one.id != container_id or one.exit is None]
+
+    async def stop_sandbox(self, pod: Pod) -> None:
+        if PodUID(pod.metadata.uid) in self.pods:
+            self.loses_sandbox(PodUID(pod.metadata.uid))
+
+    async def clean_up(self, pod: Pod) -> None:
+        await asyncio.sleep(0)
+
+    async def forget(self, pod: Pod) -> None:
+        self.pods.pop(PodUID(pod.metadata.uid), None)
+
+
+class FakeProber:
+    """Holds the results that it is told."""
+
+    def __init__(self) -> None:
+        self.liveness: dict[ContainerID, ProbeOutcome] = {}
+        self.startup: dict[ContainerID, ProbeOutcome] = {}
+        self.readiness: dict[ContainerID, ProbeOutcome] = {}
+
+    def update(
+        self, pod: Pod, latest: Mapping[str, ObservedContainer], *, terminating: bool, refresh: bool = False
+    ) -> None:
+        return
+
+    def results(self, uid: PodUID) -> ProbeResults:
+        return ProbeResults(liveness=self.liveness, readiness=self.readiness, startup=self.startup)
+
+    def remove(self, uid: PodUID) -> None:
+        return
