@@ -87,6 +87,11 @@ class ContainerKiller:
         self._ongoing[container_id] = ongoing
         return ongoing.task
 
+    def close(self) -> None:
+        """Leave: nothing is sent to any container any more."""
+        for ongoing in self._ongoing.values():
+            ongoing.task.cancel()
+
     async def until_exited(self, container_id: ContainerID) -> None:
         """Wait until a container that is being ended has exited; others are not waited for."""
         ongoing = self._ongoing.get(container_id)

@@ -159,14 +159,20 @@ class PodWorker:
     async def run(self) -> None:
         """Bring the pod up, keep it so, end it; returns when nothing of it is left."""
         with structlog.contextvars.bound_contextvars(pod=self._key, uid=self.uid):
-            if not await self._reject():
-                self._remember()
-                await self._sync_until_ended()
-            await self._insist("error killing pod", "FailedKillPod", self._terminate)
-            if not self.is_unwanted:
-                await self._unwanted.wait()
-            await self._insist("error removing pod", "FailedKillPod", self._remove)
-            self.is_gone = True
+            try:
+                await self._live()
+            finally:
+                self._killer.close()
+
+    async def _live(self) -> None:
+        if not await self._reject():
+            self._remember()
+            await self._sync_until_ended()
+        await self._insist("error killing pod", "FailedKillPod", self._terminate)
+        if not self.is_unwanted:
+            await self._unwanted.wait()
+        await self._insist("error removing pod", "FailedKillPod", self._remove)
+        self.is_gone = True
 
     @property
     def _key(self) -> str:
@@ -406,6 +412,8 @@ class PodWorker:
         turn: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         container = self._container(found.name)
+        if found.id not in self._running_ids():
+            return  # its exit was told before anybody waited for it
         if not self._killer.is_ending(found.id):
             self._event("Normal", "Killing", message, container=found.name)
         await asyncio.shield(

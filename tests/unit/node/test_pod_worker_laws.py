@@ -128,6 +128,8 @@ class World:
         self.manager = self.make_manager()
         self.manager.adopt([self.kept] if self.kept is not None and UID in self.runtime.pods else [])
         self.set_pods()
+        if not self.manager.pods():
+            self.on_gone(self.pod)  # as the status manager withdraws what an earlier daemon published
 
     # Laws: workers survive exceptions, so what is broken is noted
 
