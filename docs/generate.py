@@ -23,7 +23,7 @@ DATE = "November 24, 2026"
 SETTINGS = {
     "staticPodPath": "the manifest directory; by default `manifests` in the configuration directory",
     "fileCheckFrequency": "how often the manifest directory is listed, besides at once after a change",
-    "maxPods": "so many pods run at most; more are rejected with `OutOfpods`",
+    "maxPods": "so many pods run at most; more are rejected",
     "podCIDR": "addresses of pods: one range, or an IPv4 and an IPv6 range with a comma between",
     "podLogsDir": "the directory that holds `pods` and `containers`",
     "cniConfDir": "where CNI configurations are looked for; if there is one, its plugins connect pods",

@@ -41,7 +41,7 @@ from minikubelet.lifecycle.status import TERMINAL, NodeFacts, PodEnd, parse_rfc3
 from minikubelet.node.container_killer import ContainerKiller
 from minikubelet.node.deletion import Deletion, with_deletion, without_deletion
 from minikubelet.node.services import WorkerServices
-from minikubelet.runtime.port import ContainerFailure, RuntimeFailure, SandboxFailure, VolumeFailure
+from minikubelet.runtime.port import ContainerFailure, GroupFailure, RuntimeFailure, SandboxFailure, VolumeFailure
 
 log = structlog.get_logger(__name__)
 
@@ -311,6 +311,9 @@ class PodWorker:
         except VolumeFailure as failure:
             for message in failure.messages:
                 self._event("Warning", "FailedMount", message)
+            return False
+        except GroupFailure as failure:
+            self._event("Warning", "FailedCreatePodContainer", f"unable to ensure pod container exists: {failure}")
             return False
         except OSError as error:
             self._event("Warning", "Failed", f"error making pod data directories: {error}")

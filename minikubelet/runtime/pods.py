@@ -33,7 +33,14 @@ from minikubelet.runtime.network.hosts_files import HostsFiles, NamedPod
 from minikubelet.runtime.network.network import Network
 from minikubelet.runtime.network.records import HostPort
 from minikubelet.runtime.pauses import Pauses
-from minikubelet.runtime.port import ContainerFailure, ExecResult, RuntimeFailure, RuntimeView, SandboxFailure
+from minikubelet.runtime.port import (
+    ContainerFailure,
+    ExecResult,
+    GroupFailure,
+    RuntimeFailure,
+    RuntimeView,
+    SandboxFailure,
+)
 from minikubelet.runtime.sysctls import pod_sysctls
 from minikubelet.runtime.volumes.manager import Volumes
 from minikubelet.sandbox.rootfs import open_sub_path
@@ -147,14 +154,17 @@ class PodRuntime:
     # Making
 
     async def prepare(self, pod: Pod) -> None:
-        """Make directories, control group and volumes. Raises VolumeFailure or OSError."""
+        """Make directories, control group and volumes. Raises VolumeFailure, GroupFailure or OSError."""
         directory = self.pod_dir(pod)
         os.makedirs(os.path.join(directory, "containers"), mode=0o700, exist_ok=True)
         if pod.spec.volumes:
             await asyncio.to_thread(self._volumes.set_up, pod)
-        group = self._cgroups.make_pod(pod.metadata.uid, self._qos(pod))
-        self._apply_limits(pod, None, group)
-        self._cgroups.share(pod.metadata.uid, self._qos(pod), pod_shares(pod))
+        try:
+            group = self._cgroups.make_pod(pod.metadata.uid, self._qos(pod))
+            self._apply_limits(pod, None, group)
+            self._cgroups.share(pod.metadata.uid, self._qos(pod), pod_shares(pod))
+        except OSError as error:
+            raise GroupFailure(str(error)) from error
 
     async def create_sandbox(self, pod: Pod, attempt: int) -> None:
         """Make the pause and connect its network. Raises SandboxFailure."""

@@ -18,6 +18,10 @@ class SandboxFailure(RuntimeFailure):
     """The sandbox could not be made: event `FailedCreatePodSandBox`, retried."""
 
 
+class GroupFailure(RuntimeFailure):
+    """The pod's control group could not be made: event `FailedCreatePodContainer`, retried."""
+
+
 class VolumeFailure(RuntimeFailure):
     """One or more volumes could not be set up: event `FailedMount` for each message, retried."""
 
@@ -67,7 +71,7 @@ class Runtime(Protocol):
         ...
 
     async def prepare(self, pod: Pod) -> None:
-        """Make the pod's directories, control group and volumes. Raises VolumeFailure or OSError."""
+        """Make the pod's directories, control group and volumes. Raises VolumeFailure, GroupFailure or OSError."""
         ...
 
     async def create_sandbox(self, pod: Pod, attempt: int) -> None:
