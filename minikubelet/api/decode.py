@@ -11,11 +11,11 @@ import difflib
 import re
 import types as python_types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cache
-from typing import Annotated, Any, Final, TypeVar, Union
+from typing import Annotated, Any, Final, TypeGuard, TypeVar, Union
 
 import msgspec
 
@@ -53,8 +53,8 @@ class Decoding:
     """What one document's decoding collects."""
 
     document: int
-    problems: list[Problem] = field(default_factory=list)
-    places: dict[str, Mark] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list[Problem])
+    places: dict[str, Mark] = field(default_factory=dict[str, Mark])
     failed: bool = False
     dropped: dict[Severity, int] = field(default_factory=dict[Severity, int])
 
@@ -179,6 +179,11 @@ def field_type(hint: Any) -> FieldType:
     return FieldType(None if hint is Any else hint, optional=hint is Any)
 
 
+def is_struct(base: Any) -> TypeGuard[type[msgspec.Struct]]:
+    """Tell whether a field's type is an object with fields."""
+    return isinstance(base, type) and issubclass(base, msgspec.Struct)
+
+
 # A list that counts when it is empty: everywhere else Kubernetes treats none and an empty one alike.
 _EMPTY_COUNTS: Final = "spec.resources.claims"
 
@@ -222,7 +227,7 @@ def _value(node: Node, kind: FieldType, path: str, into: Decoding) -> Any:
         return _list(node, kind.item, path, into)
     if kind.base is dict and kind.item is not None:
         return _map(node, kind.item, path, into)
-    if isinstance(kind.base, type) and issubclass(kind.base, msgspec.Struct):
+    if is_struct(kind.base):
         return _struct(node, kind.base, path, into)
     if kind.kind == "quantity":
         return _quantity(node, path, into)
@@ -280,9 +285,9 @@ def _scalar(node: Node, kind: FieldType, path: str, into: Decoding) -> Any:
         into.error(path, node.mark, detail, _form(node, path, kind.base))
         return None
     if kind.kind == "time":
-        return _time(node, path, into)
+        return _time(node, str(value), path, into)
     if kind.kind == "base64":
-        return _base64(node, path, into)
+        return _base64(node, str(value), path, into)
     return value
 
 
@@ -302,16 +307,16 @@ def _integer(node: Node, kind: FieldType, path: str, into: Decoding) -> int | No
     return None
 
 
-def _time(node: Node, path: str, into: Decoding) -> str | None:
+def _time(node: Node, text: str, path: str, into: Decoding) -> str | None:
     """Return a time as Kubernetes prints it."""
-    found = _RFC3339.fullmatch(node.value)
+    found = _RFC3339.fullmatch(text)
     try:
         if found is not None:
             moment = datetime.fromisoformat(f"{found[1]}{found[2].replace('Z', '+00:00')}").astimezone(UTC)
             return None if moment == _NO_TIME else moment.isoformat().replace("+00:00", "Z")
     except (ValueError, OverflowError):
         pass
-    into.error(path, node.mark, f'parsing time {quote(node.value)} as "2006-01-02T15:04:05Z07:00": cannot parse it')
+    into.error(path, node.mark, f'parsing time {quote(text)} as "2006-01-02T15:04:05Z07:00": cannot parse it')
     return None
 
 
@@ -321,8 +326,8 @@ _RFC3339: Final = re.compile(
 _NO_TIME: Final = datetime(1, 1, 1, tzinfo=UTC)
 
 
-def _base64(node: Node, path: str, into: Decoding) -> str | None:
-    text = node.value.replace("\r", "").replace("\n", "")
+def _base64(node: Node, text: str, path: str, into: Decoding) -> str | None:
+    text = text.replace("\r", "").replace("\n", "")
     try:
         return base64.b64encode(base64.b64decode(text, validate=True)).decode()
     except ValueError:
@@ -336,9 +341,12 @@ def _zero(kind: FieldType) -> Any:
         return None
     if kind.kind == "quantity":
         return "0"
-    if isinstance(kind.base, type) and issubclass(kind.base, msgspec.Struct):
+    if is_struct(kind.base):
         return {name: _zero(one.type) for name, one in struct_fields(kind.base).items() if one.required}
-    return {int: 0, bool: False, str: "", list: [], dict: {}}.get(kind.base)
+    return _ZEROES[kind.base]() if kind.base in _ZEROES else None
+
+
+_ZEROES: Final[dict[Any, Callable[[], Any]]] = {int: int, bool: bool, str: str, list: list[Any], dict: dict[str, Any]}
 
 
 def _unknown(name: str, mark: Mark, path: str, fields: dict[str, Field], into: Decoding) -> None:

@@ -42,11 +42,11 @@ class PodDocument:
 class Manifest:
     """What a file holds. `problems` are all of the file, in its order; `stages` has one word for each document."""
 
-    pods: list[PodDocument] = field(default_factory=list)
-    config_maps: list[ConfigMap] = field(default_factory=list)
-    secrets: list[Secret] = field(default_factory=list)
-    problems: list[Problem] = field(default_factory=list)
-    stages: list[str] = field(default_factory=list)
+    pods: list[PodDocument] = field(default_factory=list[PodDocument])
+    config_maps: list[ConfigMap] = field(default_factory=list[ConfigMap])
+    secrets: list[Secret] = field(default_factory=list[Secret])
+    problems: list[Problem] = field(default_factory=list[Problem])
+    stages: list[str] = field(default_factory=list[str])
 
     @property
     def errors(self) -> list[Problem]:
@@ -144,7 +144,7 @@ def _read_object(node: Node, into: Decoding, manifest: Manifest, options: _Optio
         manifest.stages.append("kind")
         return
     if kind in _LISTS:
-        items = node.value.get("items")
+        items = node.value.get("items") if isinstance(node.value, dict) else None
         for one in items[1].value if items is not None and isinstance(items[1].value, list) else ():
             _read_object(one, into, manifest, options)
         return
@@ -156,44 +156,45 @@ def _kind(node: Node, into: Decoding) -> str | None:
     if not isinstance(node.value, dict):
         into.error("", node.mark, f"Object 'Kind' is missing in '{_sample(node)}'")
         return None
-    kind, version = _type_meta(node, "kind"), _type_meta(node, "apiVersion")
-    for one in (kind, version):
-        if one is not None and not isinstance(one[1].value, str | None):
-            into.error("", one[1].mark, f"cannot read {one[0]}: it must be a text")
+    values: list[str] = []
+    marks: list[Mark] = []
+    for name, shown in (("kind", "Kind"), ("apiVersion", "apiVersion")):
+        found = _type_meta(node.value, name)
+        if found is not None and not isinstance(found.value, str | None):
+            into.error("", found.mark, f"cannot read {name}: it must be a text")
             return None
-    if kind is None or not kind[1].value:
-        into.error("", node.mark, f"Object 'Kind' is missing in '{_sample(node)}'")
-        return None
-    if version is None or not version[1].value:
-        into.error("", node.mark, f"Object 'apiVersion' is missing in '{_sample(node)}'")
-        return None
-    name: str = kind[1].value
-    if version[1].value.removeprefix("/") != "v1" or version[1].value.count("/") > 1 or name not in _KINDS:
-        wrong = kind if version[1].value == "v1" else version
-        meant = likely_name(name, _KINDS)
-        hint = f'did you mean "{meant}"?' if meant and meant != name else ""
-        text = f'no kind "{name}" is registered for version "{version[1].value}"'
+        if found is None or not isinstance(found.value, str) or not found.value:
+            into.error("", node.mark, f"Object '{shown}' is missing in '{_sample(node)}'")
+            return None
+        values.append(found.value)
+        marks.append(found.mark)
+    kind, version = values
+    if version.removeprefix("/") != "v1" or version.count("/") > 1 or kind not in _KINDS:
+        meant = likely_name(kind, _KINDS)
+        hint = f'did you mean "{meant}"?' if meant and meant != kind else ""
+        text = f'no kind "{kind}" is registered for version "{version}"'
         more = f"this node reads v1 Pod, List, ConfigMap and Secret{': ' + hint if hint else ''}"
-        into.error("", wrong[1].mark, f"{text}; {more}")
+        into.error("", marks[0] if version == "v1" else marks[1], f"{text}; {more}")
         return None
     # Whatever case and form they were written in.
-    for wanted, value, found in (("kind", name, kind[1]), ("apiVersion", "v1", version[1])):
-        node.value[wanted] = (found.mark, Node(value, found.mark, value))
-    return name
+    node.value["kind"] = (marks[0], Node(kind, marks[0], kind))
+    node.value["apiVersion"] = (marks[1], Node("v1", marks[1], "v1"))
+    return kind
 
 
-def _type_meta(node: Node, name: str) -> tuple[str, Node] | None:
-    """Return `kind` or `apiVersion` and how it is written: Kubernetes takes any case for these two alone."""
-    found = [(key, entry[1]) for key, entry in node.value.items() if key.lower() == name.lower()]
-    exact = [one for one in found if one[0] == name] or found
-    return exact[-1] if exact else None
+def _type_meta(entries: Mapping[str, tuple[Mark, Node]], name: str) -> Node | None:
+    """Return `kind` or `apiVersion`, however it is written: Kubernetes takes any case for these two alone."""
+    if name in entries:
+        return entries[name][1]
+    found = [node for key, (_, node) in entries.items() if key.lower() == name.lower()]
+    return found[-1] if found else None
 
 
 def _sample(node: Node) -> str:
     """Return the beginning of a document for a message, without what may be secret."""
-    plain = node.plain()
-    if isinstance(plain, dict):
-        plain = {**plain, **{name: "..." for name in ("data", "stringData", "binaryData") if name in plain}}
+    plain: Any = node.plain()
+    if isinstance(node.value, dict):
+        plain = {**plain, **{name: "..." for name in ("data", "stringData", "binaryData") if name in node.value}}
     return json.dumps(plain, separators=(",", ":"), ensure_ascii=False)[:80]
 
 

@@ -35,7 +35,7 @@ class Mark:
 class Node:
     """A value and its place. `value` is a scalar, a list of nodes, or a dict of key to (key's place, node)."""
 
-    value: Any
+    value: Scalar | list[Node] | dict[str, tuple[Mark, Node]]
     mark: Mark
     # A number as JSON writes it, anything else as it was written.
     text: str = ""

@@ -191,7 +191,7 @@ def _set_fields(value: msgspec.Struct, path: str) -> Iterator[tuple[str, Entry]]
 def _inside(found: Any, kind: FieldType, path: str) -> Iterator[tuple[str, Entry]]:
     if isinstance(found, msgspec.Struct):
         yield from _set_fields(found, path)
-    elif kind.base is list and isinstance(found, list):
+    elif kind.base is list:
         for index, one in enumerate(found):
             if isinstance(one, msgspec.Struct):
                 yield from _set_fields(one, f"{path}[{index}]")

@@ -8,10 +8,10 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from minikubelet.api.manifest import Manifest, parse_manifest
 from minikubelet.api.source import MAX_BYTES
@@ -139,19 +139,23 @@ def _changes(old: Any, new: Any, path: str) -> Iterator[Change]:
     """Yield the fields that differ; items of lists that have names are told by them."""
     if old == new:
         return
-    if isinstance(old, Mapping) and isinstance(new, Mapping):
-        for key in [*old, *(one for one in new if one not in old)]:
-            yield from _changes(old.get(key), new.get(key), f"{path}.{key}" if path else str(key))
+    if isinstance(old, dict) and isinstance(new, dict):
+        yield from _changed_keys(cast("Json", old), cast("Json", new), f"{path}." if path else "", "")
     elif isinstance(old, list) and isinstance(new, list):
         before, after = _by_name(old), _by_name(new)
-        for key in [*before, *(one for one in after if one not in before)]:
-            yield from _changes(before.get(key), after.get(key), f"{path}[{key}]")
+        yield from _changed_keys(before, after, f"{path}[", "]")
     else:
         yield Change(path, old, new)
 
 
-def _by_name(items: list[Any]) -> dict[str, Any]:
-    named = {str(one["name"]): one for one in items if isinstance(one, dict) and one.get("name")}
+def _changed_keys(old: Json, new: Json, before: str, after: str) -> Iterator[Change]:
+    for key in [*old, *(one for one in new if one not in old)]:
+        yield from _changes(old.get(key), new.get(key), f"{before}{key}{after}")
+
+
+def _by_name(items: list[Any]) -> Json:
+    objects: list[Json] = [one for one in items if isinstance(one, dict)]
+    named = {str(one["name"]): one for one in objects if one.get("name")}
     if items and len(named) == len(items):
         return named
     return {str(index): one for index, one in enumerate(items)}

@@ -36,7 +36,7 @@ def validate_config_map(value: ConfigMap) -> list[FieldError]:
 
 
 # What Secrets of a type must hold; of the pair for basic authentication either will do.
-_NEEDED: Final = {
+_NEEDED: Final[dict[str, tuple[str, ...]]] = {
     "kubernetes.io/dockercfg": (".dockercfg",),
     "kubernetes.io/dockerconfigjson": (".dockerconfigjson",),
     "kubernetes.io/basic-auth": ("username", "password"),

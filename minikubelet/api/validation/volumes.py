@@ -259,7 +259,8 @@ def _fc(source: FCVolumeSource, path: str) -> list[FieldError]:
 
 def _flex(source: Any, path: str) -> list[FieldError]:
     errors = [] if source.driver else [required(f"{path}.driver")]
-    for key in source.options or {}:
+    options: dict[str, str] = source.options or {}
+    for key in options:
         space = "." + key.partition("/")[0].lower()
         if space.endswith((".kubernetes.io", ".k8s.io")):
             detail = "kubernetes.io and k8s.io namespaces are reserved"
