@@ -153,6 +153,19 @@ PODS = {
             ]
         },
     ),
+    "sysctl-names": pod(
+        "sysctl-names",
+        "true",
+        securityContext={
+            "sysctls": [
+                {"name": name, "value": "0"}
+                for name in ("foo-", "kernel.shmmax", "safe-and-unsafe", "bar..", "kernel.shm_rmid_forced")
+            ]
+        },
+    ),
+    "sysctl-unsafe": pod(
+        "sysctl-unsafe", "true", securityContext={"sysctls": [{"name": "kernel.msgmax", "value": "10000000000"}]}
+    ),
     "default-filter": secured(
         "default-filter",
         "unshare -r true; mount -t tmpfs x /mnt; keyctl show || python3 -c 'import ctypes; "
@@ -412,6 +425,25 @@ def test_safe_sysctls(cluster: Any) -> None:
     assert output(cluster, "sysctl") == ["1", "81"]
     assert Path("/proc/sys/net/ipv4/ip_unprivileged_port_start").read_text() == before
     assert "FailedCreatePodSandBox" not in cluster.cli("events").stdout
+
+
+@pytest.mark.conformance("KUBE-02")
+def test_sysctl_names(cluster: Any) -> None:
+    verdict = cluster.run_dir / "manifests" / "sysctl-names.yaml.txt"
+    cluster.wait(verdict.exists, "its refusal")
+    text = verdict.read_text()
+    assert 'sysctls[0].name: Invalid value: "foo-"' in text
+    assert 'sysctls[3].name: Invalid value: "bar.."' in text
+    assert "safe-and-unsafe" not in text
+    assert "kernel.shmmax" not in text
+    assert cluster.pod("sysctl-names") is None
+
+
+@pytest.mark.conformance("KUBE-03")
+def test_unsafe_sysctl(cluster: Any) -> None:
+    found = ended(cluster, "sysctl-unsafe", "Failed")
+    assert found["status"]["reason"] == "SysctlForbidden"
+    assert 'forbidden sysctl: "kernel.msgmax" not allowlisted' in found["status"]["message"]
 
 
 def test_default_filter(cluster: Any) -> None:
