@@ -274,8 +274,10 @@ class Daemon:
             on_shutdown=self._on_shutdown,
             health=self.health,
         )
+        facts = node_facts(settings, allocatable)
+        self._pods_memory = facts.allocatable["memory"] // 10**9  # nano units
         self.admission = NodeAdmission(
-            node_facts(settings, allocatable),
+            facts,
             port_holder=self._port_holder,
             preempt=self._preempt,
             is_shutting_down=lambda: self._shutting_down,
@@ -354,6 +356,7 @@ class Daemon:
         self._take_lock()
         allow_descriptors()
         self.cgroups.start()
+        self.cgroups.limit_memory(self._pods_memory)
         self.events.start()
         self._expire_events()
         self.status.start()

@@ -137,6 +137,17 @@ class Cgroups:
             _enable(top, wanted)
         return CgroupTree(version=2, base=top, controllers=tuple(wanted))
 
+    def limit_memory(self, allocatable: int) -> None:
+        """Bound what all pods together take to what the node has for them (enforceNodeAllocatable `pods`), in bytes."""
+        for tree in self._trees:
+            if "memory" not in tree.controllers:
+                continue
+            path = os.path.join(tree.base, "memory.max" if tree.version == 2 else "memory.limit_in_bytes")
+            try:
+                _write(path, str(allocatable))
+            except OSError as error:  # version 1 refuses less than what is in use
+                log.warning("memory of all pods not limited", limit=allocatable, error=str(error))
+
     def make_pod(self, uid: str, qos: str) -> CgroupPaths:
         """Make the pod's group below its QoS class, as the kubelet names them, and return it."""
         relative = _pod_path(uid, qos)

@@ -12,7 +12,9 @@ import pytest
 
 Json = dict[str, Any]
 PIDS = 60
-CONFIG = f"podPidsLimit: {PIDS}\n"
+FOR_PODS = 700 << 20
+RESERVED = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") - FOR_PODS
+CONFIG = f"podPidsLimit: {PIDS}\nsystemReserved: {{memory: '{RESERVED}'}}\n"
 DD = "dd if=/dev/zero of=/dev/null bs=20M"
 
 
@@ -50,6 +52,7 @@ PODS = {
     "oom-pod": pod(
         "oom-pod", container("main", DD), container("other", "sleep inf"), resources={"limits": {"memory": "15Mi"}}
     ),
+    "oom-node": pod("oom-node", container("main", "dd if=/dev/zero of=/dev/null bs=2G count=1")),
     "bomb": pod(
         "bomb",
         container("main", "while :; do sleep inf & done"),
@@ -142,6 +145,11 @@ def test_out_of_memory_by_the_pods_limit(cluster: Any) -> None:
         60,
     )
     assert how(found, "main") == (137, "OOMKilled")
+
+
+@pytest.mark.conformance("NODE-18")
+def test_out_of_memory_by_what_the_node_has_for_pods(cluster: Any) -> None:
+    assert how(ended(cluster, "oom-node", "Failed"), "main") == (137, "OOMKilled")
 
 
 def test_fork_bomb_stays_within_its_limit_and_ends_quickly(cluster: Any) -> None:
