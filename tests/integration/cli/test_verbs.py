@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import fcntl
 import json
@@ -17,9 +18,12 @@ import sys
 import termios
 import time
 import urllib.request
+from pathlib import Path
 
 import pytest
 import yaml
+
+from minikubelet.cli import client
 
 pytestmark = pytest.mark.root
 
@@ -298,9 +302,12 @@ def test_events(node):
 
 
 def test_events_watch(node):
-    with running(node, "events", "-w", "--for", "pod/sick") as process:
-        read_until(process.stdout, b"no water")
-        read_until(process.stdout, b"no water")
+    with running(node, "events", "-w") as process:
+        read_until(process.stdout, b"Pod/web-n1")
+        node.write("later.yaml", PODS.split("---")[2].replace("name: job", "name: later"))
+        read_until(process.stdout, b"Pod/later-n1")
+    (node.manifests / "later.yaml").unlink()
+    run(node, "wait", "--for=delete", "later")
 
 
 def test_status_is_one_page(node):
@@ -546,3 +553,50 @@ def test_completion_knows_verbs_and_asks_for_names(node, shell):
     assert "minikubelet names pods" in text
     if shell == "bash":
         subprocess.run(["bash", "-n"], input=text, text=True, check=True)
+
+
+# The node and its use
+
+
+def test_node_and_namespaces(node):
+    lines = run(node, "get", "nodes", "-o", "wide").stdout.splitlines()
+    assert lines[0].split()[:4] == ["NAME", "STATUS", "ROLES", "AGE"]
+    assert lines[1].split()[:2] == ["n1", "Ready"]
+    assert run(node, "get", "ns", "-o", "name").stdout.split() == ["namespace/default"]
+    text = run(node, "describe", "node").stdout
+    assert "Name:               n1" in text
+    assert re.search(r"^  Ready +True", text, re.MULTILINE)
+    assert re.search(r"^  default +web-n1 +10m +0 +0 +128Mi", text, re.MULTILINE)
+
+
+def test_top(node):
+    lines = run(node, "top", "pods", "-l", "app=web").stdout.splitlines()
+    assert lines[0].split() == ["NAME", "CPU(cores)", "MEMORY(bytes)"]
+    name, cpu, memory = lines[1].split()
+    assert name == "web-n1"
+    assert cpu.endswith("m")
+    assert int(memory.removesuffix("Mi")) > 1
+    rows = [line.split()[:2] for line in run(node, "top", "containers", "web", "--no-headers").stdout.splitlines()]
+    assert sorted(rows) == [["web-n1", "helper"], ["web-n1", "server"]]
+    assert run(node, "top", "pods", "--sum").stdout.splitlines()[-1].split()[0] == "sum"
+    cells = run(node, "top", "node").stdout.splitlines()[1].split()
+    assert cells[0] == "n1"
+    assert cells[-1].endswith("%")
+
+
+def test_describe_shows_use_and_last_results(node):
+    text = run(node, "describe", "pod", "web").stdout
+    assert re.search(r"^    Use:\n      cpu: +\d+m\n      memory: +\d+Mi\n", text, re.MULTILINE)
+    assert re.search(r"^      Last: +success \d+s ago$", text, re.MULTILINE)
+    assert re.search(r"^      Last: +failure \d+s ago: no water$", run(node, "describe", "pod", "sick").stdout, re.MULTILINE)
+
+
+def test_every_metric_is_in_the_reference(node):
+    page = Path(__file__).parents[3] / "docs" / "reference" / "metrics.md"
+    told = set(re.findall(r"`([a-z_]+)`", page.read_text()))
+    options = argparse.Namespace(run_dir=str(node.run_dir))
+    served = set()
+    for path in ("/metrics", "/metrics/probes", "/metrics/resource", "/metrics/cadvisor"):
+        served |= set(re.findall(r"^# TYPE (\S+)", client.request(options, path).read().decode(), re.MULTILINE))
+    assert len(served) > 30
+    assert sorted(served - told) == []
