@@ -234,7 +234,7 @@ def test_describe_tells_all(node):
     text = run(node, "describe", "pod", "web").stdout
     for words in (
         "Name:         web-n1",
-        f"Manifest:     {node.manifests}/pods.yaml (accepted)",
+        f"Manifest:     {node.manifests}/pods.yaml:2 (accepted)",
         "  page:\n",
         "    State:          Terminated\n      Reason:       Completed\n      Exit Code:    0",
         "      memory:  128Mi",
@@ -566,7 +566,7 @@ def test_node_and_namespaces(node):
     text = run(node, "describe", "node").stdout
     assert "Name:               n1" in text
     assert re.search(r"^  Ready +True", text, re.MULTILINE)
-    assert re.search(r"^  default +web-n1 +10m +0 +0 +128Mi", text, re.MULTILINE)
+    assert re.search(r"^  default +web-n1 +10m +0 +128Mi +128Mi", text, re.MULTILINE)
 
 
 def test_top(node):
@@ -588,7 +588,9 @@ def test_describe_shows_use_and_last_results(node):
     text = run(node, "describe", "pod", "web").stdout
     assert re.search(r"^    Use:\n      cpu: +\d+m\n      memory: +\d+Mi\n", text, re.MULTILINE)
     assert re.search(r"^      Last: +success \d+s ago$", text, re.MULTILINE)
-    assert re.search(r"^      Last: +failure \d+s ago: no water$", run(node, "describe", "pod", "sick").stdout, re.MULTILINE)
+    assert re.search(
+        r"^      Last: +failure \d+s ago: no water$", run(node, "describe", "pod", "sick").stdout, re.MULTILINE
+    )
 
 
 def test_every_metric_is_in_the_reference(node):
