@@ -29,6 +29,7 @@ from minikubelet.lifecycle.observed import ObservedContainer, PodUID
 from minikubelet.lifecycle.resources import oom_score_adj, qos_class
 from minikubelet.lifecycle.status import PodEnd, rfc3339
 from minikubelet.linux import mounts
+from minikubelet.linux.features import can_lower_oom_score
 from minikubelet.linux.files import write_atomic
 from minikubelet.node import cordon, shutdown
 from minikubelet.node.admission import NodeAdmission, node_facts
@@ -357,6 +358,8 @@ class Daemon:
         allow_descriptors()
         self.cgroups.start()
         self.cgroups.limit_memory(self._pods_memory)
+        if not can_lower_oom_score():
+            log.warning("OOM scores are not lowered", missing="CAP_SYS_RESOURCE")
         self.events.start()
         self._expire_events()
         self.status.start()

@@ -18,6 +18,8 @@ _NAMESPACES: Final = {
     "uts": libc.CLONE_NEWUTS,
 }
 
+_CAP_SYS_RESOURCE: Final = 24
+
 
 def attempt(step: Callable[[], None]) -> str:
     """Run a step in a child process; return "" when it succeeded, else the error."""
@@ -116,3 +118,10 @@ def _run(command: list[str], text: str) -> None:
     done = subprocess.run(command, input=text, capture_output=True, text=True, check=False)
     if done.returncode:
         raise ValueError(done.stderr.strip().splitlines()[0] if done.stderr.strip() else f"exit {done.returncode}")
+
+
+def can_lower_oom_score() -> bool:
+    """Tell whether this process may make the kernel spare others when memory runs out (CAP_SYS_RESOURCE)."""
+    with open("/proc/self/status", encoding="ascii", errors="replace") as file:
+        held = next((line.split()[1] for line in file if line.startswith("CapEff:")), "0")
+    return bool(int(held, 16) >> _CAP_SYS_RESOURCE & 1)

@@ -141,6 +141,9 @@ def _network() -> Iterator[Check]:
 
 
 def _security() -> Iterator[Check]:
+    advice = "CAP_SYS_RESOURCE is missing: the kernel may kill Guaranteed pods and pauses as readily as others"
+    lowers = features.can_lower_oom_score()
+    yield Check("OOM scores", "ok", "can be lowered") if lowers else Check("OOM scores", "warning", "stay", advice)
     actions = _read("/proc/sys/kernel/seccomp/actions_avail")
     advice = "pods with a seccomp profile do not run"
     yield Check("seccomp", "ok", actions) if actions else Check("seccomp", "warning", "not in this kernel", advice)
