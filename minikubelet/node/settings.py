@@ -121,9 +121,8 @@ def load_settings(flags: Mapping[str, Any], environment: Mapping[str, str]) -> S
     settings = replace(Settings(**roots), **_from_file(os.path.join(roots.get("config_dir", ROOTS["config_dir"]))))
     settings = replace(settings, **over)
     _check_shutdown(settings)
-    if not settings.node_name:
-        settings = replace(settings, node_name=socket.gethostname().lower())
-    return settings
+    # The kubelet's node names are in lower case, whoever gives them.
+    return replace(settings, node_name=(settings.node_name.strip() or socket.gethostname()).lower())
 
 
 def _check_shutdown(settings: Settings) -> None:

@@ -86,9 +86,11 @@ def seen_safely(seen, spec) -> bool:
         return False
 
 
+@pytest.mark.conformance("POD-01")
 @pytest.mark.conformance("ST-12")
 def test_a_pod_goes_with_its_file(cluster):
-    cluster.wait_pod("st-12", is_running("main"), "running")
+    found = cluster.wait_pod("st-12", is_running("main"), "running")
+    assert found["status"]["hostIP"] == found["status"]["hostIPs"][0]["ip"]
     cluster.remove("st-12.yaml")
     cluster.wait(lambda: cluster.pod("st-12") is None, "the pod to be gone")
 

@@ -85,6 +85,18 @@ def test_timeline_of_a_container_that_ends_at_once() -> None:
     assert not restart.has_expired(last, 1510)
 
 
+@pytest.mark.parametrize(
+    ("maximum", "most"),
+    [
+        pytest.param(300, 7, marks=pytest.mark.conformance("NODE-33"), id="NODE-33"),
+        pytest.param(30, 13, marks=pytest.mark.conformance("NODE-34"), id="NODE-34"),
+    ],
+)
+def test_how_often_a_container_is_restarted_within_five_minutes(maximum: float, most: int) -> None:
+    times, _ = starts(30, maximum=maximum)
+    assert 3 <= sum(time <= 300 for time in times[1:]) <= most
+
+
 def test_a_maximum_below_the_first_delay_is_the_first_delay() -> None:
     assert starts(5, maximum=2)[1] == [0, 0, 2, 2, 2]
 
