@@ -66,6 +66,7 @@ from minikubelet.runtime.probes.ask import Asker
 from minikubelet.runtime.stats import Stats
 from minikubelet.runtime.termination_messages import TerminationMessages
 from minikubelet.runtime.variables import Variables
+from minikubelet.runtime.volumes.apart import run_apart
 from minikubelet.runtime.volumes.manager import Volumes
 from minikubelet.sandbox.pause import boot_time
 
@@ -529,7 +530,7 @@ class Daemon:
 
     async def _refresh_volumes(self, pod: Pod) -> bool:
         try:
-            await asyncio.to_thread(self.volumes.refresh, pod)
+            await run_apart(self.volumes.refresh, pod)
         except VolumeFailure as failure:
             for message in failure.messages:
                 self.events.event(pod, "Warning", "FailedMount", message)

@@ -42,6 +42,7 @@ from minikubelet.runtime.port import (
     SandboxFailure,
 )
 from minikubelet.runtime.sysctls import pod_sysctls
+from minikubelet.runtime.volumes.apart import run_apart
 from minikubelet.runtime.volumes.manager import Volumes
 from minikubelet.sandbox.rootfs import open_sub_path
 from minikubelet.sandbox.spec import MountSpec, SandboxSpec
@@ -158,7 +159,7 @@ class PodRuntime:
         directory = self.pod_dir(pod)
         os.makedirs(os.path.join(directory, "containers"), mode=0o700, exist_ok=True)
         if pod.spec.volumes:
-            await asyncio.to_thread(self._volumes.set_up, pod)
+            await run_apart(self._volumes.set_up, pod)
         try:
             group = self._cgroups.make_pod(pod.metadata.uid, self._qos(pod))
             self._apply_limits(pod, None, group)
@@ -501,7 +502,7 @@ class PodRuntime:
 
     async def clean_up(self, pod: Pod) -> None:
         """Remove volumes and control groups."""
-        await asyncio.to_thread(self._volumes.tear_down, pod.metadata.uid)
+        await run_apart(self._volumes.tear_down, pod.metadata.uid)
         await self._cgroups.remove_pod(pod.metadata.uid)
 
     async def forget(self, pod: Pod) -> None:

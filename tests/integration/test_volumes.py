@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import socket
@@ -22,6 +23,7 @@ from hypothesis import strategies as st
 from minikubelet.api.types import (
     Container,
     EmptyDirVolumeSource,
+    HostPathVolumeSource,
     ObjectMeta,
     Pod,
     PodSecurityContext,
@@ -33,6 +35,7 @@ from minikubelet.api.types import (
 )
 from minikubelet.linux import libc, mounts
 from minikubelet.runtime.port import VolumeFailure
+from minikubelet.runtime.volumes.apart import run_apart
 from minikubelet.runtime.volumes.atomic_writer import FilePayload, write_payload
 from minikubelet.runtime.volumes.empty_dir import MediumError, huge_page_size, memory_size
 from minikubelet.runtime.volumes.host_path import HostPathError, check_host_path
@@ -501,3 +504,31 @@ def test_a_mount_that_stays_keeps_everything(volumes: Volumes, monkeypatch: pyte
     assert (path / "below" / "file").read_text() == "kept"
     volumes.tear_down("u")
     assert not path.exists()
+
+
+def test_a_host_path_that_hangs_holds_up_nobody(
+    volumes: Volumes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a network file system does whose server has gone: neither the loop, nor a refresh, nor the pod's removal."""
+    released = threading.Event()
+    monkeypatch.setattr(
+        "minikubelet.runtime.volumes.manager.check_host_path", lambda path, kind: released.wait(60) and None
+    )
+    hanging = Volume(name="h", host_path=HostPathVolumeSource(path=str(tmp_path)))
+    pod = pod_of(hanging, empty())
+
+    async def scenario() -> None:
+        tasks = [asyncio.create_task(run_apart(volumes.set_up, pod)) for _ in range(64)]
+        await asyncio.sleep(0)
+        assert await asyncio.wait_for(run_apart(volumes.refresh, pod), 10) is False
+        await asyncio.wait_for(run_apart(volumes.tear_down, "u"), 10)
+        released.set()
+        await asyncio.wait_for(asyncio.gather(*tasks), 10)
+        assert not os.path.exists(volumes.source_path(pod, empty()))  # what came too late makes nothing
+
+    asyncio.run(scenario())
+
+
+def test_failures_come_back_from_apart(volumes: Volumes) -> None:
+    with pytest.raises(VolumeFailure, match="unknown storage medium"):
+        asyncio.run(run_apart(volumes.set_up, pod_of(empty("Foo"))))

@@ -14,7 +14,8 @@ import os
 import shutil
 import threading
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Final
 
 from minikubelet.api.types import EmptyDirVolumeSource, Pod, Volume
@@ -43,6 +44,14 @@ _KINDS: Final = {
 }
 
 
+@dataclass(slots=True)
+class _Turn:
+    """One at a time works on the volumes of a pod, and nobody once they have been removed."""
+
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    is_over: bool = False
+
+
 class Volumes:
     """Owner of the volumes' directories and mounts of all pods."""
 
@@ -69,13 +78,13 @@ class Volumes:
         self._downward = downward
         self._wall_clock = wall_clock
         self._node_memory = node_memory
-        self._locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
+        self._turns: defaultdict[str, _Turn] = defaultdict(_Turn)
 
     def source_path(self, pod: Pod, volume: Volume) -> str:
         """Return the directory or file on the host that a mount of this volume shows."""
         if volume.host_path is not None:
             return volume.host_path.path
-        kind = next(name for field, name in _KINDS.items() if getattr(volume, field) is not None)
+        kind = next(name for source, name in _KINDS.items() if getattr(volume, source) is not None)
         return os.path.join(self._pods_dir, pod.metadata.uid, "volumes", f"kubernetes.io~{kind}", volume.name)
 
     def set_up(self, pod: Pod) -> None:
@@ -85,14 +94,23 @@ class Volumes:
             VolumeFailure: With one message for each volume that could not be set up.
         """
         failures: list[str] = []
-        with self._locks[pod.metadata.uid]:
-            for volume in pod.spec.volumes or ():
-                try:
-                    self._set_up(pod, volume)
-                except (HostPathError, PayloadError, MediumError, UnsupportedVolumeError, OSError) as error:
-                    failures.append(_complaint(volume, error))
+        every = pod.spec.volumes or ()
+        turn = self._turns[pod.metadata.uid]
+        # The host's paths first and without the lock: one that hangs holds up neither a refresh nor the removal.
+        self._set_up_all(pod, [one for one in every if one.host_path is not None], failures)
+        with turn.lock:
+            if turn.is_over:
+                return  # the pod was removed while a path of the host hung
+            self._set_up_all(pod, [one for one in every if one.host_path is None], failures)
         if failures:
             raise VolumeFailure(tuple(failures))
+
+    def _set_up_all(self, pod: Pod, volumes: Sequence[Volume], failures: list[str]) -> None:
+        for volume in volumes:
+            try:
+                self._set_up(pod, volume)
+            except (HostPathError, PayloadError, MediumError, UnsupportedVolumeError, OSError) as error:
+                failures.append(_complaint(volume, error))
 
     def _set_up(self, pod: Pod, volume: Volume) -> None:
         if volume.host_path is not None:
@@ -134,7 +152,7 @@ class Volumes:
         """
         changed = False
         failures: list[str] = []
-        with self._locks[pod.metadata.uid]:
+        with self._turns[pod.metadata.uid].lock:
             for volume in pod.spec.volumes or ():
                 path = self.source_path(pod, volume) if is_projection(volume) else ""
                 if not path or not os.path.isdir(path) or (needs_memory(volume) and not os.path.ismount(path)):
@@ -154,18 +172,22 @@ class Volumes:
         Raises:
             OSError: Something is still mounted or cannot be removed; call again later.
         """
-        with self._locks[uid]:
+        turn = self._turns[uid]
+        with turn.lock:
             top = os.path.join(self._pods_dir, uid, "volumes")
-            if not os.path.lexists(top):
-                return  # a pod without volumes costs no look at the machine's mounts
-            for point in mounts.mount_points_below(top):
-                mounts.unmount(point)
-            left = mounts.mount_points_below(top)
-            if left:
-                raise OSError(f"cannot remove volumes of pod {uid}: {left[0]} is still mounted")
-            for directory in (top, os.path.join(self._pods_dir, uid, "plugins")):
-                _remove_tree(directory)
-        self._locks.pop(uid, None)
+            if os.path.lexists(top):  # a pod without volumes costs no look at the machine's mounts
+                self._remove(uid, top)
+            turn.is_over = True
+        self._turns.pop(uid, None)
+
+    def _remove(self, uid: str, top: str) -> None:
+        for point in mounts.mount_points_below(top):
+            mounts.unmount(point)
+        left = mounts.mount_points_below(top)
+        if left:
+            raise OSError(f"cannot remove volumes of pod {uid}: {left[0]} is still mounted")
+        for directory in (top, os.path.join(self._pods_dir, uid, "plugins")):
+            _remove_tree(directory)
 
 
 def _remove_tree(directory: str) -> None:
