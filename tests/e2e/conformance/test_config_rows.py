@@ -513,3 +513,22 @@ def test_nul_in_a_variable_is_refused(cluster):
     found = cluster.wait_pod("nul", waits_for("CreateContainerConfigError"), "CreateContainerConfigError")
     message = found["status"]["containerStatuses"][0]["state"]["waiting"]["message"]
     assert message == "environment variable 'X' contains a NUL byte"
+
+
+@pytest.mark.conformance("CFG-05")
+def test_config_map_is_made_changed_listed_by_label_and_removed(cluster):
+    def listed() -> Json:
+        found = cluster.cli("get", "configmaps", "-l", "test=listed", "-o", "json")
+        assert found.returncode == 0, found.stderr
+        return {one["metadata"]["name"]: one["data"] for one in json.loads(found.stdout)["items"]}
+
+    def config_map(value: str) -> str:
+        metadata = {"name": "listed", "labels": {"test": "listed"}}
+        return text({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {"k": value}})
+
+    assert listed() == {}
+    for value in ("one", "two"):
+        cluster.write("listed.yaml", config_map(value))
+        cluster.wait(lambda value=value: listed() == {"listed": {"k": value}}, f"the value {value!r}")
+    cluster.remove("listed.yaml")
+    cluster.wait(lambda: listed() == {}, "the ConfigMap to be gone")
