@@ -142,8 +142,7 @@ def _changes(old: Any, new: Any, path: str) -> Iterator[Change]:
     if isinstance(old, dict) and isinstance(new, dict):
         yield from _changed_keys(cast("Json", old), cast("Json", new), f"{path}." if path else "", "")
     elif isinstance(old, list) and isinstance(new, list):
-        before, after = _by_name(old), _by_name(new)
-        yield from _changed_keys(before, after, f"{path}[", "]")
+        yield from _changed_keys(_by_name(cast("Any", old)), _by_name(cast("Any", new)), f"{path}[", "]")
     else:
         yield Change(path, old, new)
 
