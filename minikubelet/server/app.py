@@ -82,6 +82,7 @@ class Gate:
         self._server: web.Server | None = None
         self._silent: dict[web.RequestHandler, float] = {}
         self._timer: asyncio.TimerHandle | None = None
+        self._coming = 0  # accepted in this turn of the loop, and not yet among the server's connections
 
     def start(self, server: web.Server) -> None:
         """Begin to look after a server's connections."""
@@ -91,11 +92,17 @@ class Gate:
     def accept(self) -> asyncio.Protocol:
         """Return the protocol of a new connection."""
         assert self._server is not None
-        if len(self._server.connections) >= MAX_CONNECTIONS:
+        if len(self._server.connections) + self._coming >= MAX_CONNECTIONS:
             return _Refusal()
+        loop = asyncio.get_running_loop()
+        self._coming += 1
+        loop.call_soon(self._has_come)
         handler = self._server()
-        self._silent[handler] = asyncio.get_running_loop().time()
+        self._silent[handler] = loop.time()
         return handler
+
+    def _has_come(self) -> None:
+        self._coming -= 1
 
     @web.middleware
     async def note(self, request: web.Request, handler: Handler) -> web.StreamResponse:

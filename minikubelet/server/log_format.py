@@ -15,7 +15,8 @@ from typing import Final
 
 _LINE: Final = re.compile(rb"([^ \n]+) (stdout|stderr) ([^ \n]+) ([^\n]*\n?)")
 _WHOLE_OR_PIECE: Final = re.compile(
-    rb"^\d{4}-\d\d-\d\dT[^ \n]+ (?:stdout|stderr) (?:P(?::[^ \n]*)? ([^\n]*)\n|(?!P[ :])[^ \n]+ ([^\n]*\n))", re.MULTILINE
+    rb"^\d{4}-\d\d-\d\dT[^ \n]+ (?:stdout|stderr) (?:P(?::[^ \n]*)? ([^\n]*)\n|(?!P[ :])[^ \n]+ ([^\n]*\n))",
+    re.MULTILINE,
 )
 _STAMP: Final = re.compile(rb"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d)")
 _BLOCK: Final = 64 * 1024
