@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import stat
@@ -316,8 +317,17 @@ def test_volumes_that_cannot_be_had_say_why(cluster, name):
 def test_secrets_are_nowhere_but_in_memory(cluster):
     found = says(cluster, "hidden", "read")
     assert cluster.output(found).splitlines()[0] == "tmpfs"
-    for arguments in (["get", "events"], ["get", "pods", "-o", "yaml"], ["get", "pods", "-A", "-o", "wide"]):
-        assert PASSWORD not in cluster.cli(*arguments).stdout
+    encoded = base64.b64encode(PASSWORD.encode()).decode()
+    for arguments in (
+        ["get", "events"],
+        ["get", "pods", "-o", "yaml"],
+        ["get", "secrets", "-o", "yaml"],
+        ["describe", "pod", "hidden"],
+    ):
+        shown = cluster.cli(*arguments)
+        assert shown.returncode == 0, shown.stderr
+        assert PASSWORD not in shown.stdout
+        assert encoded not in shown.stdout
     volume = cluster.state_dir / "pods" / found["metadata"]["uid"] / "volumes" / "kubernetes.io~secret"
     assert stat.S_IMODE(cluster.state_dir.stat().st_mode) == 0o700
     command = [
