@@ -1,0 +1,246 @@
+"""The status of a Pod: what is shown of lost and removed containers, conditions, users, ends."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import msgspec
+
+from minikubelet.api.types import (
+    Container,
+    ContainerRestartRule,
+    ContainerRestartRuleOnExitCodes,
+    ContainerStatus,
+    ObjectMeta,
+    Pod,
+    PodCondition,
+    PodReadinessGate,
+    PodSpec,
+    PodStatus,
+)
+from minikubelet.lifecycle.observed import (
+    ContainerID,
+    Exit,
+    ObservedContainer,
+    ObservedPod,
+    ObservedSandbox,
+    PodUID,
+    RunState,
+    User,
+)
+from minikubelet.lifecycle.status import NodeFacts, PodEnd, pod_status
+
+FACTS = NodeFacts(now=1000, qos_class="BestEffort", pod_ips=("10.0.0.1",))
+SANDBOX = ObservedSandbox(id="s", attempt=0, created_at=1, ready=True, ips=("10.0.0.1",))
+
+
+def pod(*apps: Container, inits: tuple[Container, ...] = (), policy: str = "Always", **spec: object) -> Pod:
+    return Pod(
+        api_version="v1",
+        kind="Pod",
+        metadata=ObjectMeta(name="p", namespace="n", uid="u"),
+        spec=PodSpec(restart_policy=policy, containers=list(apps), init_containers=list(inits) or None, **spec),  # type: ignore[arg-type]
+    )
+
+
+def container(name: str, **changes: object) -> Container:
+    return Container(name=name, image="i", **changes)  # type: ignore[arg-type]
+
+
+def running(name: str, count: int = 0) -> ObservedContainer:
+    return ObservedContainer(
+        id=ContainerID(f"{name}{count}"),
+        name=name,
+        restart_count=count,
+        state=RunState.RUNNING,
+        created_at=10,
+        created_mono=10,
+        started_at=10,
+        started_mono=10,
+        user=User(uid=7, gid=8, groups=(8, 9)),
+    )
+
+
+def exited(name: str, code: int, count: int = 0) -> ObservedContainer:
+    ended = Exit(exit_code=code, finished_at=20, finished_mono=20, reason="Error" if code else "Completed")
+    return replace(running(name, count), state=RunState.EXITED, exit=ended)
+
+
+def seen(*instances: ObservedContainer, sandbox: ObservedSandbox | None = SANDBOX) -> ObservedPod:
+    found: dict[str, tuple[ObservedContainer, ...]] = {}
+    for one in instances:
+        found[one.name] = (*found.get(one.name, ()), one)
+    return ObservedPod(uid=PodUID("u"), sandboxes=(sandbox,) if sandbox else (), containers=found)
+
+
+def of(status: PodStatus, name: str) -> ContainerStatus:
+    every = [*(status.init_container_statuses or ()), *(status.container_statuses or ())]
+    return next(one for one in every if one.name == name)
+
+
+def condition(status: PodStatus, kind: str) -> PodCondition:
+    return next(one for one in status.conditions or () if one.type == kind)
+
+
+def conditions(status: PodStatus) -> dict[str, str]:
+    return {one.type: one.status for one in status.conditions or ()}
+
+
+def test_a_container_that_got_lost_has_restarted() -> None:
+    one = pod(container("a"))
+    before = pod_status(one, seen(running("a", 2)), None, FACTS)
+    lost = pod_status(one, seen(), before, FACTS)
+    again = pod_status(one, seen(), lost, FACTS)
+    for status in (lost, again):
+        shown = of(status, "a")
+        assert shown.state.waiting is not None
+        assert shown.state.waiting.reason == "ContainerCreating"
+        assert shown.last_state.terminated is not None
+        assert (shown.last_state.terminated.reason, shown.last_state.terminated.exit_code) == (
+            "ContainerStatusUnknown",
+            137,
+        )
+        assert shown.restart_count == 3
+    after = of(pod_status(one, seen(running("a", 3)), again, FACTS), "a")
+    assert after.last_state == of(again, "a").last_state
+
+
+def test_what_got_lost_is_shown_as_killed_at_the_pods_end() -> None:
+    one = pod(container("a"), container("b"), inits=(container("i"), container("j")))
+    before = pod_status(one, seen(exited("i", 0), exited("j", 0), running("a"), running("b")), None, FACTS)
+    ended = pod_status(one, seen(exited("a", 143)), before, replace(FACTS, terminating=True, ended=True))
+    lost = of(ended, "b").state.terminated
+    assert lost is not None
+    assert lost.reason == "ContainerStatusUnknown"
+    assert lost.message == "The container could not be located when the pod was terminated"
+    known = of(ended, "a").state.terminated
+    assert known is not None
+    assert known.exit_code == 143
+
+
+def test_what_was_never_begun_stays_waiting_at_the_pods_end() -> None:
+    one = pod(container("a"), inits=(container("i"), container("j")), policy="Never")
+    ended = pod_status(one, seen(exited("i", 1)), None, replace(FACTS, ended=True))
+    assert ended.phase == "Failed"
+    for name in ("j", "a"):
+        waiting = of(ended, name).state.waiting
+        assert waiting is not None
+        assert waiting.reason == "PodInitializing"
+
+
+def test_an_init_container_whose_record_is_gone_had_succeeded() -> None:
+    one = pod(container("a"), inits=(container("i"),))
+    shown = of(pod_status(one, seen(running("a")), None, FACTS), "i").state.terminated
+    assert shown is not None
+    assert (shown.exit_code, shown.reason) == (0, "Completed")
+    assert "treat it as exited normally" in shown.message
+
+
+def test_a_restart_in_place_is_told_from_beginning_to_end() -> None:
+    rule = ContainerRestartRule(
+        action="RestartAllContainers", exit_codes=ContainerRestartRuleOnExitCodes(operator="In", values=[42])
+    )
+    one = pod(container("t", restart_policy="Never", restart_policy_rules=[rule]), container("a"), policy="Never")
+    status = pod_status(one, seen(running("t"), running("a")), None, FACTS)
+    assert conditions(status)["AllContainersRestarting"] == "False"
+    status = pod_status(one, seen(exited("t", 42), running("a")), status, FACTS)
+    assert condition(status, "AllContainersRestarting").reason == "RestartAllContainersStarted"
+    # The others have ended with success meanwhile: the pod has not.
+    status = pod_status(one, seen(exited("t", 42), exited("a", 0)), status, FACTS)
+    assert status.phase == "Running"
+    for left in (seen(exited("t", 42)), seen()):
+        status = pod_status(one, left, status, FACTS)
+        removed = of(status, "a")
+        assert removed.state.waiting is not None
+        assert removed.state.waiting.reason == "RestartingAllContainers"
+        assert removed.restart_count == 1
+        assert status.phase == "Running"
+    assert conditions(status)["AllContainersRestarting"] == "False"
+    assert of(status, "t").restart_count == 1
+    status = pod_status(one, seen(running("t", 1), running("a", 1)), status, FACTS)
+    for name in ("t", "a"):
+        last = of(status, name).last_state.terminated
+        assert last is not None
+        assert (last.reason, last.exit_code) == ("RestartingAllContainers", 137)
+    assert conditions(status)["Initialized"] == "True"
+
+
+def test_a_terminal_phase_comes_when_nothing_runs_any_more_and_stays() -> None:
+    one = pod(container("a"), container("b"))
+    before = pod_status(one, seen(running("a"), running("b")), None, FACTS)
+    late = replace(FACTS, end=PodEnd(reason="DeadlineExceeded", message="too late"))
+    ending = pod_status(one, seen(exited("a", 143), running("b")), before, late)
+    assert (ending.phase, ending.reason) == ("Running", "")
+    ended = pod_status(one, seen(exited("a", 143), exited("b", 0)), ending, late)
+    assert (ended.phase, ended.reason, ended.message) == ("Failed", "DeadlineExceeded", "too late")
+    assert conditions(ended)["Ready"] == conditions(ended)["ContainersReady"] == "False"
+    assert condition(ended, "Ready").reason == "PodFailed"
+    later = pod_status(one, seen(running("a", 1)), ended, FACTS)
+    assert (later.phase, later.reason) == ("Failed", "DeadlineExceeded")
+
+
+def test_a_disruption_is_told_once_the_pod_is_terminal() -> None:
+    one = pod(container("a"))
+    down = replace(FACTS, end=PodEnd(reason="Terminated", message="node shutdown", disruption=True))
+    before = pod_status(one, seen(running("a")), None, FACTS)
+    ending = pod_status(one, seen(running("a")), before, down)
+    assert "DisruptionTarget" not in conditions(ending)
+    ended = pod_status(one, seen(exited("a", 143)), ending, down)
+    assert condition(ended, "DisruptionTarget").reason == "TerminationByKubelet"
+    assert "DisruptionTarget" in conditions(pod_status(one, seen(exited("a", 143)), ended, FACTS))
+
+
+def foreign(kind: str, status: str) -> PodCondition:
+    return PodCondition(type=kind, status=status, last_probe_time=None, last_transition_time="2026-01-01T00:00:00Z")
+
+
+def test_foreign_conditions_stay_and_open_readiness_gates() -> None:
+    gates = [PodReadinessGate(condition_type="g1"), PodReadinessGate(condition_type="g2")]
+    one = pod(container("a"), readiness_gates=gates)
+    status = pod_status(one, seen(running("a")), None, FACTS)
+    assert condition(status, "Ready").message == (
+        'corresponding condition of pod readiness gate "g1" does not exist., '
+        'corresponding condition of pod readiness gate "g2" does not exist.'
+    )
+    set_by_others = [foreign("g1", "True"), foreign("g2", "False"), *(status.conditions or ())]
+    status = pod_status(one, seen(running("a")), msgspec.structs.replace(status, conditions=set_by_others), FACTS)
+    ready = condition(status, "Ready")
+    assert ready.reason == "ReadinessGatesNotReady"
+    assert ready.message == 'the status of pod readiness gate "g2" is not "True", but False'
+    assert condition(status, "g1").last_transition_time == "2026-01-01T00:00:00Z"
+    opened = [foreign("g1", "True"), foreign("g2", "True")]
+    status = pod_status(one, seen(running("a")), msgspec.structs.replace(status, conditions=opened), FACTS)
+    assert conditions(status)["Ready"] == "True"
+
+
+def test_initialized_stays_and_times_move_only_with_the_status() -> None:
+    one = pod(container("a"), inits=(container("i"),))
+    first = pod_status(one, seen(exited("i", 0), running("a")), None, FACTS)
+    later = replace(FACTS, now=5000)
+    anew = pod_status(one, seen(exited("i", 1), sandbox=replace(SANDBOX, id="t", ready=False, ips=())), first, later)
+    assert conditions(anew)["Initialized"] == "True"
+    assert condition(anew, "Initialized").last_transition_time == condition(first, "Initialized").last_transition_time
+    assert condition(anew, "PodReadyToStartContainers").status == "False"
+    moved = condition(anew, "PodReadyToStartContainers").last_transition_time
+    assert moved == "1970-01-01T01:23:20Z"
+    assert anew.start_time == first.start_time
+
+
+def test_a_pod_of_which_nothing_can_be_known() -> None:
+    one = pod(container("a"))
+    before = pod_status(one, seen(running("a")), None, FACTS)
+    status = pod_status(one, seen(running("a")), before, replace(FACTS, responsive=False))
+    assert (status.phase, status.reason) == ("Unknown", "NodeLost")
+    assert (condition(status, "Ready").status, condition(status, "Ready").reason) == ("Unknown", "PauseNotResponding")
+    back = pod_status(one, seen(running("a")), status, FACTS)
+    assert (back.phase, back.reason, conditions(back)["Ready"]) == ("Running", "", "True")
+
+
+def test_user_and_addresses() -> None:
+    status = pod_status(pod(container("a")), seen(running("a")), None, FACTS)
+    user = of(status, "a").user
+    assert user is not None
+    assert user.linux is not None
+    assert (user.linux.uid, user.linux.gid, user.linux.supplemental_groups) == (7, 8, [8, 9])
+    gone = pod_status(pod(container("a")), seen(sandbox=None), status, replace(FACTS, pod_ips=()))
+    assert gone.pod_ip == "10.0.0.1"
