@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import heapq
+import itertools
 import os
 import sys
 import time
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Any, Final
@@ -19,6 +21,7 @@ from minikubelet.cli.log_files import (
     container_directory,
     parts,
     pod_directory,
+    read_file,
     read_log,
     restart_counts,
 )
@@ -227,8 +230,9 @@ def _follow(options: argparse.Namespace, sources: Iterable[Source], printer: Pri
     bell = Bell()
     try:
         following = Following(options, bell)
-        for one in sources:
-            following.add(one, printer)
+        histories = [following.add(one) for one in sources]
+        for _, source, line in heapq.merge(*histories, key=lambda one: one[0]):
+            printer.print(source, line)
         while True:
             pods = following.look()
             for source, line in following.pump():
@@ -253,28 +257,28 @@ class Following:
         self._names: set[tuple[str, str]] = set()
         self._directories = (os.path.join(options.run_dir, "status"), os.path.join(options.log_dir, "pods"))
 
-    def add(self, source: Source, printer: Printer | None = None) -> None:
-        """Follow a container; with a printer, first print what is there and was asked for."""
+    def add(self, source: Source) -> Iterator[tuple[float, Source, LogLine]]:
+        """Follow a container; yields what is there of it and was asked for, to be read before anything is pumped."""
         meta = source.pod["metadata"]
         key = (meta["uid"], source.container)
         if key in self._followers:
-            return
+            return iter(())
         self._names.add((meta["namespace"], meta["name"]))
         directory = container_directory(self._options.log_dir, source.pod, source.container)
         counts = restart_counts(directory)
         count = counts[-1] if counts else 0
         follower = Follower(directory, count, at_end=False)
         self._followers[key] = (source, follower)
-        if printer is None:
-            return
+        return self._history(source, follower, os.path.join(directory, f"{count}.log"))
+
+    def _history(self, source: Source, follower: Follower, path: str) -> Iterator[tuple[float, Source, LogLine]]:
         tail, since = _tail(self._options), _since(self._options)
-        found = [line for line in follower.pump() if seconds(line.stamp) >= since]
         # What was rotated away before is asked for too, as long as nothing bounds it.
-        if tail < 0 and counts:
-            early = parts(os.path.join(directory, f"{count}.log"))[:-1]
-            found = [*(one for one in _read_all(early) if seconds(one.stamp) >= since), *found]
-        for line in found if tail < 0 else found[len(found) - min(tail, len(found)) :]:
-            printer.print(source, line)
+        early = parts(path)[:-1] if tail < 0 else []
+        lines = itertools.chain(*(read_file(one) for one in early), follower.pump())
+        found = ((seconds(one.stamp), source, one) for one in lines)
+        wanted = (one for one in found if one[0] >= since)
+        yield from wanted if tail < 0 else deque(wanted, maxlen=tail)
 
     def look(self) -> list[Json]:
         """Watch what there is to watch, take up new containers, and return the pods that are followed."""
@@ -283,7 +287,7 @@ class Following:
         pods = [pod for pod in self._published() if self._is_wanted(pod)]
         for pod in pods:
             for name in _containers(self._options, pod, self._options.container):
-                self.add(Source(pod, name))
+                self.add(Source(pod, name))  # new: all of it is pumped
         for source, _ in self._followers.values():
             self._bell.watch(pod_directory(self._options.log_dir, source.pod))
             self._bell.watch(container_directory(self._options.log_dir, source.pod, source.container))
@@ -316,10 +320,3 @@ class Following:
         elif time.monotonic() - self._seen_at < _GONE_S:
             return False  # an edited pod is away for a moment
         return all(one.get("status", {}).get("phase") in _TERMINAL for one in pods)
-
-
-def _read_all(paths: Sequence[str]) -> Iterator[LogLine]:
-    from minikubelet.cli.log_files import read_file
-
-    for one in paths:
-        yield from read_file(one)
