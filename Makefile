@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SETUP := .ci/setup
 
-.PHONY: help run test unit integration e2e chaos bench lint typecheck format docs check install uninstall clean
+.PHONY: help run test unit integration e2e chaos conformance bench lint typecheck format docs check install uninstall clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -23,6 +23,9 @@ integration: $(VENV)/.dev  ## run the tests with real namespaces and processes, 
 
 e2e: $(VENV)/.dev  ## run real programs as pods, as root
 	$(BIN)/python -m pytest tests/e2e
+
+conformance: $(VENV)/.dev  ## run the rows of Kubernetes' own tests and write docs/conformance.md, as root
+	$(BIN)/python -m pytest -q -m conformance --conformance-report docs/conformance.md
 
 chaos: $(VENV)/.dev  ## kill and edit at random for a minute, as root: CHAOS_SECONDS=600 SEED=1 for more
 	$(BIN)/python -m tests.chaos --seconds $(or $(CHAOS_SECONDS),60) $(if $(SEED),--seed $(SEED))
