@@ -94,23 +94,20 @@ def test_exec(core: Any) -> None:
 
 
 def test_port_forward(core: Any) -> None:
-    script = "import http.server as h; h.HTTPServer(('127.0.0.1', 8000), h.SimpleHTTPRequestHandler).serve_forever()"
-    command = ["sh", "-c", f'cd /usr/share/doc && exec python3 -c "{script}" >/dev/null 2>&1']
+    serve = "h.HTTPServer(('127.0.0.1', 8000), h.SimpleHTTPRequestHandler)"
+    script = f"import http.server as h; s = {serve}; print('ready', flush=True); s.serve_forever()"
+    command = ["sh", "-c", f'cd /usr/share/doc && exec python3 -c "{script}" 2>/dev/null']
     call = core.connect_get_namespaced_pod_exec
     server = stream(call, **_POD, command=command, stdout=True, _preload_content=False)
+    assert server.readline_stdout(timeout=30) == "ready"
+    forward = portforward(core.connect_get_namespaced_pod_portforward, **_POD, ports="8000")
+    connection = forward.socket(8000)
+    connection.settimeout(20)
+    connection.sendall(b"GET / HTTP/1.0\r\n\r\n")
     answer = b""
-    for _ in range(100):
-        forward = portforward(core.connect_get_namespaced_pod_portforward, **_POD, ports="8000")
-        connection = forward.socket(8000)
-        connection.settimeout(20)
-        with contextlib.suppress(OSError):
-            connection.sendall(b"GET / HTTP/1.0\r\n\r\n")
-            while data := connection.recv(65536):
-                answer += data
-        if answer:
-            break
-        assert "connection refused" in (forward.error(8000) or "")  # it does not listen yet
-    assert answer.startswith(b"HTTP/1.0 200")
+    while data := connection.recv(65536):
+        answer += data
+    assert answer.startswith(b"HTTP/1.0 200"), forward.error(8000)
     server.close()
 
 
