@@ -11,6 +11,8 @@ import struct
 from collections.abc import Callable
 from typing import Any, Final, cast
 
+from minikubelet.linux.faults import point
+
 CLONE_NEWNS: Final = 0x00020000
 CLONE_NEWCGROUP: Final = 0x02000000
 CLONE_NEWUTS: Final = 0x04000000
@@ -104,21 +106,25 @@ def _bytes(text: str | None) -> bytes | None:
 
 def unshare(flags: int) -> None:
     """Move this process into new namespaces."""
+    point("libc.unshare")
     _check(_unshare(flags))
 
 
 def setns(descriptor: int, flags: int = 0) -> None:
     """Move this process into the namespace (or those of the pidfd) that a descriptor refers to."""
+    point("libc.setns")
     _check(_setns(descriptor, flags))
 
 
 def mount(source: str | None, target: str, kind: str | None, flags: int = 0, options: str | None = None) -> None:
     """Mount, remount or bind; see mount(2)."""
+    point("libc.mount")
     _check(_mount(_bytes(source), _bytes(target), _bytes(kind), flags, _bytes(options)), target)
 
 
 def umount(target: str, flags: int = 0) -> None:
     """Unmount; see umount2(2)."""
+    point("libc.umount")
     _check(_umount2(_bytes(target), flags), target)
 
 
@@ -141,6 +147,7 @@ def set_read_only(target: str, *, recursive: bool) -> None:
 
 def pivot_root(new_root: str, put_old: str) -> None:
     """Make `new_root` the root; see pivot_root(2)."""
+    point("libc.pivot_root")
     number = _SYS_PIVOT_ROOT[_MACHINE]
     _check(_syscall(ctypes.c_long(number), _bytes(new_root), _bytes(put_old)), new_root)
 
@@ -224,12 +231,14 @@ _SYS_MOVE_MOUNT: Final = 429
 
 def clone_tree(descriptor: int, *, recursive: bool) -> int:
     """Return a detached copy of the mounts at a descriptor (open_tree(2)); `move_tree` attaches it."""
+    point("libc.open_tree")
     flags = _OPEN_TREE_CLONE | os.O_CLOEXEC | AT_EMPTY_PATH | (_AT_RECURSIVE if recursive else 0)
     return _check(_syscall(ctypes.c_long(_SYS_OPEN_TREE), ctypes.c_int(descriptor), b"", ctypes.c_uint(flags)))
 
 
 def move_tree(tree: int, target: int) -> None:
     """Attach a detached mount at the file or directory that `target` is open on (move_mount(2))."""
+    point("libc.move_mount")
     flags = _MOVE_MOUNT_F_EMPTY_PATH | _MOVE_MOUNT_T_EMPTY_PATH
     _check(
         _syscall(

@@ -18,6 +18,7 @@ from typing import Final
 import structlog
 
 from minikubelet.lifecycle.resources import MAX_SHARES, MIN_SHARES, pod_weight
+from minikubelet.linux.faults import point
 from minikubelet.runtime.scope import Scope
 
 log = structlog.get_logger(__name__)
@@ -154,6 +155,7 @@ class Cgroups:
         for tree in self._trees:
             for directory in _parents(relative):
                 path = os.path.join(tree.base, directory)
+                point("cgroup.make")
                 with contextlib.suppress(FileExistsError):
                     os.mkdir(path)
                     if tree.version == 2 and tree.controllers:
@@ -183,6 +185,7 @@ class Cgroups:
         """Make and return one leaf below the pod's group, for a container or the pause."""
         relative = os.path.join(_pod_path(uid, qos), name)
         for tree in self._trees:
+            point("cgroup.make")
             with contextlib.suppress(FileExistsError):
                 os.mkdir(os.path.join(tree.base, relative))
         return self._paths(relative)
@@ -287,6 +290,7 @@ async def _remove_tree(directory: str) -> None:
             await asyncio.sleep(delay)  # version 1 tells nobody when a group becomes empty
         try:
             for root, _, _ in os.walk(directory, topdown=False):
+                point("cgroup.remove")
                 os.rmdir(root)
         except FileNotFoundError:
             return

@@ -25,6 +25,7 @@ from minikubelet.lifecycle.observed import ContainerID, ObservedContainer, PodUI
 from minikubelet.lifecycle.resources import pod_shares
 from minikubelet.lifecycle.restart import count_from_logs
 from minikubelet.linux import mounts
+from minikubelet.linux.faults import point
 from minikubelet.runtime import etc_files, launch
 from minikubelet.runtime.cgroups import CgroupPaths, Cgroups
 from minikubelet.runtime.id_ranges import IdRangeError, IdRanges
@@ -156,6 +157,7 @@ class PodRuntime:
 
     async def prepare(self, pod: Pod) -> None:
         """Make directories, control group and volumes. Raises VolumeFailure, GroupFailure or OSError."""
+        point("pod.prepare")
         directory = self.pod_dir(pod)
         os.makedirs(os.path.join(directory, "containers"), mode=0o700, exist_ok=True)
         if pod.spec.volumes:
@@ -187,6 +189,7 @@ class PodRuntime:
             raise
 
     async def _create_sandbox(self, pod: Pod, attempt: int) -> None:
+        point("pod.create-sandbox")
         uid = PodUID(pod.metadata.uid)
         key = f"{pod.metadata.namespace}/{pod.metadata.name}"
         hostname, _ = self._hostname(pod)
@@ -234,6 +237,7 @@ class PodRuntime:
             user_namespace=id_map,
         )
         netns = await self._pauses.create_sandbox(spec)
+        point("pod.create-sandbox.made")
         if pod.spec.host_network:
             self._set_ips(pod, self._network.host_ips())
             return
@@ -296,6 +300,7 @@ class PodRuntime:
             return await self._start_container(pod, container, restart_count)
 
     async def _start_container(self, pod: Pod, container: Container, restart_count: int) -> ObservedContainer:
+        point("pod.start-container")
         uid = PodUID(pod.metadata.uid)
         identity = secrets.token_hex(_CONTAINER_ID_BYTES)
         variables = self._variables(pod, container)
@@ -332,11 +337,21 @@ class PodRuntime:
         )
         self._link_log(pod, container.name, identity, log_path)
         try:
+            point("pod.start-container.prepared")
             return await self._pauses.start_container(uid, spec)
         except ContainerFailure:
             raise
-        except RuntimeFailure as failure:
+        except (RuntimeFailure, OSError) as failure:
+            if not any(one.id == identity for one in self.view(uid).containers.get(container.name, ())):
+                await self._undo_container(pod, container.name, identity)
             raise ContainerFailure(launch.CREATE_ERROR, str(failure)) from failure
+
+    async def _undo_container(self, pod: Pod, name: str, identity: str) -> None:
+        """Take away what was made for an instance that never came to be."""
+        with contextlib.suppress(OSError):
+            os.unlink(os.path.join(self.pod_dir(pod), "containers", name, identity))
+        self._unlink_log(f"_{name}-{identity}")
+        await self._cgroups.remove_child(pod.metadata.uid, self._qos(pod), identity)
 
     def _hostname(self, pod: Pod) -> tuple[str, str]:
         settings = self._settings
@@ -475,6 +490,7 @@ class PodRuntime:
 
     async def remove_container(self, pod: Pod, container_id: ContainerID) -> None:
         """Forget a dead instance with its files, not its log."""
+        point("pod.remove-container")
         uid = PodUID(pod.metadata.uid)
         view = self._pauses.view(uid)
         for name, instances in view.containers.items():
@@ -494,24 +510,30 @@ class PodRuntime:
 
     async def stop_sandbox(self, pod: Pod) -> None:
         """End the pause with all that is left in it; release the addresses."""
+        point("pod.stop-sandbox")
         uid = PodUID(pod.metadata.uid)
         await self._pauses.stop_sandbox(uid)
+        point("pod.stop-sandbox.stopped")
         await self._network.detach(uid)
         self._set_ips(pod, ())
         mounts.unmount(os.path.join(self.pod_dir(pod), "shm"), detach=True)
 
     async def clean_up(self, pod: Pod) -> None:
         """Remove volumes and control groups."""
+        point("pod.clean-up")
         await run_apart(self._volumes.tear_down, pod.metadata.uid)
         await self._cgroups.remove_pod(pod.metadata.uid)
 
     async def forget(self, pod: Pod) -> None:
         """Remove records and logs."""
+        point("pod.forget")
         for instances in self._pauses.view(PodUID(pod.metadata.uid)).containers.values():
             for one in instances:
                 self._unlink_log(f"_{one.name}-{one.id}")
         self._pauses.forget(PodUID(pod.metadata.uid))
-        for directory in (self.pod_dir(pod), self.log_dir(pod)):
+        # The state goes last: while it is there, a daemon that comes later finishes this.
+        for directory in (self.log_dir(pod), self.pod_dir(pod)):
+            point("pod.forget.directory")
             with contextlib.suppress(FileNotFoundError):
                 shutil.rmtree(directory)
         await asyncio.sleep(0)

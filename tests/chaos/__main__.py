@@ -1,4 +1,4 @@
-"""Chaos: random manifests and edits, SIGKILL to anything at random moments, and after each round the laws.
+"""Chaos: random manifests and edits, SIGKILL to anything at random moments, faults, and after each round the laws.
 
     python -m tests.chaos --seconds 60 [--seed N]
 
@@ -22,7 +22,9 @@ from collections import Counter
 from pathlib import Path
 from typing import Final
 
+from minikubelet.linux.faults import VARIABLE
 from tests.chaos import laws
+from tests.chaos.faults import random_rules
 from tests.chaos.pods import ChaosPod, manifest, random_pod
 from tests.conftest import Node
 
@@ -47,28 +49,75 @@ class Chaos:
         self.done: Counter[str] = Counter()
         self._counts: dict[str, int] = {}
         self._ends: dict[str, str] = {}
+        self.rules = ""
         self._actions = (
             (self.add, 6),
             (self.edit, 3),
             (self.remove, 3),
             (self.break_and_mend, 2),
             (self.kill_daemon, 4),
-            (self.kill_pause, 4),
-            (self.kill_forkserver, 2),
-            (self.kill_container, 6),
+            (self.kill_pause, 6),
+            (self.kill_forkserver, 3),
+            (self.kill_container, 9),
             (self.hang_pause, 1),
         )
 
     def round(self) -> None:
         """Do a few things at random moments, then let the node settle and check every law."""
         actions, weights = zip(*self._actions, strict=True)
-        for _ in range(self.chance.randint(3, 12)):
+        self.restart(random_rules(self.chance))
+        # Errors are tried again after seconds; where there are none, much can happen in a round.
+        for _ in range(self.chance.randint(3, 12) if self.rules else self.chance.randint(10, 60)):
             action = self.chance.choices(actions, weights)[0]
             action()
             self.done[action.__name__] += 1
             time.sleep(self.chance.choice((0, 0, 0.005, 0.02, 0.1, 0.3)))  # the random moment itself
+            self.revive()
+        if self.rules:
+            self.restart("")  # pauses that were made under the rules keep them
         self.settle()
         self.check()
+        if self.chance.random() < 0.3:
+            self.check_fresh_daemon()
+
+    def restart(self, rules: str) -> None:
+        """Kill the daemon and start another under these rules."""
+        self.node.kill()
+        self.done["kills"] += 1
+        self.rules = rules
+        self.start()
+
+    def start(self) -> None:
+        """Start a daemon under the rules of the round; one that a fault ends while it starts is started again."""
+        os.environ[VARIABLE] = self.rules
+        for _ in range(20):
+            try:
+                self.node.start()
+            except AssertionError:
+                if not self.rules or self.node.process is None or self.node.process.poll() is None:
+                    raise
+            if self.node.process is not None and self.node.process.poll() is None:
+                break
+            self.done["faults that ended the daemon"] += 1
+        del os.environ[VARIABLE]
+
+    def revive(self) -> None:
+        """Start the daemon again when a fault has ended it."""
+        if self.node.process is None or self.node.process.poll() is not None:
+            if not self.rules:
+                raise Violation("the daemon ended by itself")
+            self.done["faults that ended the daemon"] += 1
+            self.node.kill()
+            self.start()
+
+    def check_fresh_daemon(self) -> None:
+        """Kill the daemon once more: the next one must write the status that stood there before."""
+        before = laws.settled_statuses(self.node, self.wanted)
+        self.restart("")
+        self.settle()
+        after = laws.settled_statuses(self.node, self.wanted)
+        if problems := laws.differences(before, after):
+            raise Violation("; ".join(problems[:5]))
 
     def settle(self) -> None:
         """Wait until the node shows what is wanted."""
@@ -85,6 +134,7 @@ class Chaos:
         problems = laws.broken_logs(self.node)
         problems += laws.unexplained_restarts(self.node, self.wanted, self._counts)
         problems += laws.changed_ends(self.node, self.wanted, self._ends)
+        problems += laws.held_descriptors(self.node, self.wanted)
         if problems:
             raise Violation("; ".join(problems[:5]))
 
@@ -125,7 +175,7 @@ class Chaos:
     def kill_daemon(self) -> None:
         self.node.kill()
         time.sleep(self.chance.choice((0, 0.05, 0.5)))
-        self.node.start()
+        self.start()
 
     def kill_pause(self) -> None:
         self._kill("pause")

@@ -66,6 +66,12 @@ def leaks(node: Node, wanted: Mapping[str, ChaosPod]) -> list[str]:
         if text.startswith("minikubelet: pause default/") and _belongs(process, node):
             if not any(f"default/{name}-n1" in text for name in wanted):
                 problems.append(f"process {process} {text}")
+    for entry in (node.log_dir / "pods").glob("*"):
+        if entry.name.rpartition("_")[2] not in uids:
+            problems.append(f"log directory {entry.name}")
+    for link in (node.log_dir / "containers").glob("*"):
+        if not any(uid in os.readlink(link) for uid in uids):
+            problems.append(f"link {link.name} to the log of no pod")
     for top, names, _ in os.walk("/sys/fs/cgroup"):  # passes over what other nodes remove meanwhile
         if f"/kubepods-{node.bridge}" in top:
             strange = [name for name in names if name.startswith("pod") and name[3:] not in uids]
@@ -124,6 +130,41 @@ def changed_ends(node: Node, wanted: Mapping[str, ChaosPod], ends: dict[str, str
         if phase in ("Succeeded", "Failed"):
             ends[uid] = phase
     return problems
+
+
+def settled_statuses(node: Node, wanted: Mapping[str, ChaosPod]) -> dict[str, Json]:
+    """Return the statuses that only change when something happens to the pod: not those of pods that crash by plan."""
+    found = {name: node.pod(name) for name, pod in wanted.items() if pod.kind != "crashy"}
+    return {name: pod["status"] for name, pod in found.items() if pod is not None}
+
+
+def differences(before: Mapping[str, Json], after: Mapping[str, Json]) -> list[str]:
+    """Return where statuses differ, as `pod: field`."""
+    problems: list[str] = []
+    for name in before.keys() & after.keys():
+        for key in before[name].keys() | after[name].keys():
+            if before[name].get(key) != after[name].get(key):
+                was, is_now = before[name].get(key), after[name].get(key)
+                problems.append(f"{name}: {key} was {was}, a fresh daemon wrote {is_now}")
+    return problems
+
+
+def held_descriptors(node: Node, wanted: Mapping[str, ChaosPod]) -> list[str]:
+    """Return processes of ours that hold more descriptors than their work explains."""
+    problems: list[str] = []
+    if node.process is not None:
+        problems += _too_many(node.process.pid, "daemon", 60 + 6 * len(wanted))
+    for process in children_of(node)["pause"]:
+        problems += _too_many(process, f"pause {process}", 40)
+    return problems
+
+
+def _too_many(process: int, what: str, limit: int) -> list[str]:
+    try:
+        held = os.listdir(f"/proc/{process}/fd")
+    except OSError:
+        return []
+    return [f"{what} holds {len(held)} descriptors"] if len(held) > limit else []
 
 
 def children_of(node: Node) -> dict[str, list[int]]:

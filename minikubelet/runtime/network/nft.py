@@ -14,6 +14,7 @@ import shutil
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
+from minikubelet.linux.faults import point
 from minikubelet.runtime.network.errors import NetworkError
 from minikubelet.runtime.network.forwards import Forward
 from minikubelet.runtime.network.names import table_name
@@ -171,6 +172,7 @@ class Nft:
         return []
 
     async def _run(self, transaction: str) -> None:
+        point("network.nft")
         process = await asyncio.create_subprocess_exec(
             *(self._program, "-f", "-"),
             stdin=asyncio.subprocess.PIPE,

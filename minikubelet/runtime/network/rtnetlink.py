@@ -19,6 +19,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from minikubelet.linux.faults import point
+
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 IPInterface = ipaddress.IPv4Interface | ipaddress.IPv6Interface
 IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -282,6 +284,7 @@ class Netlink:
             _HEADER.pack(16 + len(m.body), m.kind, m.flags | _NLM_F_REQUEST | _NLM_F_ACK, start + i, 0) + m.body
             for i, m in enumerate(batch)
         )
+        point("network.change")
         self._socket.send(b"".join(packed))
         results: list[OSError | None] = [None] * len(batch)
         waiting = set(range(len(batch)))

@@ -20,6 +20,7 @@ from typing import Final
 
 from minikubelet.api.types import EmptyDirVolumeSource, Pod, Volume
 from minikubelet.linux import mounts
+from minikubelet.linux.faults import point
 from minikubelet.runtime.port import VolumeFailure
 from minikubelet.runtime.volumes.atomic_writer import write_payload
 from minikubelet.runtime.volumes.empty_dir import MediumError, mark_ready, mount_memory, set_up_empty_dir
@@ -108,6 +109,7 @@ class Volumes:
     def _set_up_all(self, pod: Pod, volumes: Sequence[Volume], failures: list[str]) -> None:
         for volume in volumes:
             try:
+                point("volume.set-up")
                 self._set_up(pod, volume)
             except (HostPathError, PayloadError, MediumError, UnsupportedVolumeError, OSError) as error:
                 failures.append(_complaint(volume, error))
@@ -181,8 +183,9 @@ class Volumes:
         self._turns.pop(uid, None)
 
     def _remove(self, uid: str, top: str) -> None:
-        for point in mounts.mount_points_below(top):
-            mounts.unmount(point)
+        point("volume.tear-down")
+        for place in mounts.mount_points_below(top):
+            mounts.unmount(place)
         left = mounts.mount_points_below(top)
         if left:
             raise OSError(f"cannot remove volumes of pod {uid}: {left[0]} is still mounted")

@@ -1,0 +1,32 @@
+"""Which fault points strike in a round: a few rules at random, errors of every kind and sudden deaths."""
+
+from __future__ import annotations
+
+import random
+from typing import Final
+
+# Every named point of the program, by the process that meets it. What a container prints may not be lost, so log.write
+# fails in the tests of exhaustion only.
+DAEMON: Final = (
+    *("pod.prepare", "pod.create-sandbox", "pod.create-sandbox.made", "pod.start-container"),
+    *("pod.start-container.prepared", "pod.remove-container", "pod.stop-sandbox", "pod.stop-sandbox.stopped"),
+    *("pod.clean-up", "pod.forget", "pod.forget.directory", "pauses.fork", "cgroup.make", "cgroup.remove"),
+    *("network.change", "network.nft", "volume.set-up", "volume.tear-down", "file.write", "file.rename"),
+)
+SANDBOX: Final = (
+    *("forkserver.fork", "forkserver.forked", "pause.namespaces", "pause.journal", "container.fork", "exec.fork"),
+    *("journal.write", "journal.rewrite", "log.open", "log.rotate", "spawn.*", "libc.mount", "libc.umount"),
+    *("libc.unshare", "libc.setns", "libc.open_tree", "libc.move_mount", "libc.pivot_root"),
+)
+_ERRORS: Final = ("ENOSPC", "EIO", "EMFILE", "ENOMEM", "EAGAIN", "EPERM", "EINTR")
+
+
+def random_rules(chance: random.Random) -> str:
+    """Return rules for the next daemon and the pauses that it makes; often none at all."""
+    if chance.random() < 0.4:
+        return ""
+    rules = []
+    for name in chance.sample((*DAEMON, *SANDBOX), chance.randint(1, 4)):
+        effect = "KILL" if chance.random() < 0.4 else chance.choice(_ERRORS)
+        rules.append(f"{name}={effect}@{chance.choice((0.02, 0.1, 0.3))}")
+    return " ".join(rules)
