@@ -27,6 +27,8 @@ log = structlog.get_logger(__name__)
 _TABLE_LOAD: Final = 20.0
 # Ages in the table go on even when nothing happens.
 _TABLE_REFRESH_S: Final = 10.0
+# Files for which there was no room are tried again after this.
+_RETRY_S: Final = 2.0
 
 
 class StatusManager:
@@ -52,7 +54,8 @@ class StatusManager:
         self._table_text = ""
         self._table_timer: asyncio.TimerHandle | None = None
         self._table_cost_s = 0.0
-        self._failed = False
+        self._unwritten: dict[str, bytes] = {}
+        self._retry: asyncio.TimerHandle | None = None
         self._table_changed = asyncio.Event()
 
     def table(self) -> str:
@@ -107,6 +110,7 @@ class StatusManager:
         if known is None or known.metadata.uid != uid:
             return
         del self._pods[(namespace, name)]
+        self._unwritten.pop(self._path(namespace, name), None)
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self._path(namespace, name))
         self._store.delete("pods", namespace, name)
@@ -129,21 +133,34 @@ class StatusManager:
         if self._table_timer is not None:
             self._table_timer.cancel()
             self._table_timer = None
+        if self._retry is not None:
+            self._retry.cancel()
+            self._retry = None
         self._write_table()
 
     def _path(self, namespace: str, name: str) -> str:
         return os.path.join(self._status_dir, f"{namespace}_{name}.json")
 
     def _write(self, path: str, data: bytes) -> None:
-        """Write one file; a full disk must not stop a pod, so a failure is said once and mended by the next change."""
+        """Write one file; a full disk must not stop a pod, so a failure is said once and tried again in a while."""
         try:
             write_atomic(path, data)
         except OSError as error:
-            if not self._failed:
+            if not self._unwritten:
                 log.error("cannot write status", path=path, error=str(error))
-            self._failed = True
+            self._unwritten[path] = data
+            if self._retry is None:
+                self._retry = asyncio.get_running_loop().call_later(_RETRY_S, self._write_again)
         else:
-            self._failed = False
+            self._unwritten.pop(path, None)
+
+    def _write_again(self) -> None:
+        self._retry = None
+        for path, data in list(self._unwritten.items()):
+            self._write(path, data)
+            if path in self._unwritten:
+                return  # no room yet: the rest would fail too
+        log.info("status written again")
 
     def _schedule_table(self) -> None:
         loop = asyncio.get_running_loop()

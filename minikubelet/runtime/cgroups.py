@@ -220,6 +220,18 @@ class Cgroups:
             for qos in ("Guaranteed", "Burstable", "BestEffort"):
                 await _remove_tree(os.path.join(tree.base, _pod_path(uid, qos)))
 
+    async def kill_pod(self, uid: str) -> None:
+        """Kill whatever is still in a pod's group, under whichever QoS class it lies, and wait for its end."""
+        for qos in ("Guaranteed", "Burstable", "BestEffort"):
+            paths = self.pod(uid, qos)
+            if not paths.directories or not os.path.isdir(paths.directories[0]):
+                continue
+            for delay in _REMOVE_DELAYS_S:
+                if not processes(paths):
+                    return
+                kill_processes(paths)
+                await asyncio.sleep(delay)  # version 1 tells nobody when a group becomes empty
+
     def known_pods(self) -> set[str]:
         """Return the UIDs of all pods that have a group, for finding leftovers."""
         found: set[str] = set()

@@ -44,6 +44,7 @@ _START_LIMIT_S: Final = 30.0
 # The pause itself gives up a start that takes a minute.
 _CONTAINER_LIMIT_S: Final = 75.0
 _PING_PERIOD_S: Final = 30.0
+_DEATH_LIMIT_S: Final = 10.0
 # Room that the fork server and its pauses write their titles into.
 _TITLE_ROOM: Final = "-" * 200
 
@@ -227,6 +228,7 @@ class _Pod:
     ready: asyncio.Future[None] | None = None
     responsive: bool = True
     foreign: str = ""  # why this daemon cannot talk to the pause
+    trouble: str = ""  # what was told last
     version: int = 1
     view: RuntimeView | None = None
 
@@ -424,6 +426,7 @@ class Pauses:
         pod.channel = None
         pod.view = None
         pod.responsive, pod.foreign = True, ""
+        self._tell(uid, "")
         if pod.netns >= 0:
             os.close(pod.netns)
             pod.netns = -1
@@ -479,7 +482,9 @@ class Pauses:
                 pod.containers[record["id"]] = record
                 self._on_change(uid)
             case "trouble":
-                self._on_trouble(uid, str(message.get("message", "")))
+                self._tell(uid, str(message.get("message", "")))
+            case "failure":
+                log.warning("pause could not do something", uid=uid, error=str(message.get("message", "")))
             case "failed":
                 if pod.ready is not None and not pod.ready.done():
                     pod.ready.set_exception(SandboxFailure(message["message"]))
@@ -498,7 +503,7 @@ class Pauses:
             )
             log.error("pause not understood", uid=uid, version=version, known=VERSION)
             pod.responsive = False
-            self._on_trouble(uid, pod.foreign)
+            self._tell(uid, pod.foreign)
         else:
             pod.version = version
             sandbox = message["sandbox"]
@@ -507,8 +512,15 @@ class Pauses:
             told = {record["id"]: record for record in message["containers"]}
             earlier = {key: one for key, one in pod.containers.items() if one.get("sandbox_id") != sandbox["id"]}
             pod.containers = earlier | told
+            self._tell(uid, str(message.get("trouble", "")))
         if pod.ready is not None and not pod.ready.done():
             pod.ready.set_result(None)
+
+    def _tell(self, uid: PodUID, text: str) -> None:
+        pod = self._pods.get(uid)
+        if pod is not None and pod.trouble != text:
+            pod.trouble = text
+            self._on_trouble(uid, text)
 
     def _set_responsive(self, uid: PodUID, responsive: bool) -> None:
         pod = self._pods.get(uid)
@@ -516,7 +528,7 @@ class Pauses:
             return
         pod.responsive = responsive
         pod.view = None
-        self._on_trouble(uid, "" if responsive else "the pause process does not answer")
+        self._tell(uid, "" if responsive else "the pause process does not answer")
         self._on_change(uid)
 
     async def _request(
@@ -765,9 +777,14 @@ class Pauses:
                 pass
         for sandbox in pod.sandboxes.values():
             kill_alive(sandbox)
+            await wait_until_dead(sandbox)
             path = sandbox["spec"]["netns_path"]
             if path:
                 unpin(path)
+        # Containers of a pause that was killed die a moment after it; what follows may rely on their death.
+        for record in list(pod.containers.values()):
+            kill_alive(record)
+            await wait_until_dead(record)
         with contextlib.suppress(FileNotFoundError):
             os.unlink(os.path.join(self._run_dir, f"{uid}.sock"))
         if channel is not None:
@@ -885,6 +902,29 @@ def kill_alive(record: Message) -> None:
     """Kill the very process of a record with its descendants."""
     if is_alive(record):
         kill_tree(record["pid"])
+
+
+async def wait_until_dead(record: Message) -> None:
+    """Wait until the very process of a record, which has been killed, is dead, but not for ever: it may hang in a disk.
+
+    The first process of a PID namespace is dead when all others in it are.
+    """
+    try:
+        descriptor = os.pidfd_open(record["pid"])
+    except (OSError, TypeError, ValueError, KeyError):
+        return
+    loop = asyncio.get_running_loop()
+    dead = asyncio.Event()
+    loop.add_reader(descriptor, dead.set)
+    try:
+        if is_alive(record):
+            async with asyncio.timeout(_DEATH_LIMIT_S):
+                await dead.wait()
+    except TimeoutError:
+        log.warning("killed process does not die", pid=record["pid"])
+    finally:
+        loop.remove_reader(descriptor)
+        os.close(descriptor)
 
 
 def to_this_boot(record: Message, boot_now: float, wall_now: float) -> None:

@@ -513,6 +513,8 @@ class PodRuntime:
         point("pod.stop-sandbox")
         uid = PodUID(pod.metadata.uid)
         await self._pauses.stop_sandbox(uid)
+        # Programs of a pod in the machine's PID namespace may have children that outlived them.
+        await self._cgroups.kill_pod(pod.metadata.uid)
         point("pod.stop-sandbox.stopped")
         await self._network.detach(uid)
         self._set_ips(pod, ())

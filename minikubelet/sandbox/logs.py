@@ -39,6 +39,7 @@ class LogFile:
         self._size = 0
         self._inode = 0
         self._dropped = 0
+        self.trouble = ""  # why lines are being lost; "" when none are
         self._checked = 0.0
         self._rotated_at = ""
         self._rotations = 0
@@ -56,15 +57,20 @@ class LogFile:
         """Append whole lines; return whether a file was rotated away, so that it can be compressed."""
         try:
             self._ensure_there()
-        except OSError:
-            self._dropped += data.count(b"\n")
+        except OSError as error:
+            self._drop(data.count(b"\n"), error)
             return False
         if self._dropped:
             note = b"%s stderr F minikubelet: %d lines lost: no space for the log\n"
             if self._append(note % (timestamp(time.time_ns()), self._dropped)) == 0:
                 self._dropped = 0
+                self.trouble = ""
         self._dropped += self._append(data)
         return self._size >= self._max_size and self._rotate()
+
+    def _drop(self, lines: int, error: OSError) -> None:
+        self._dropped += lines
+        self.trouble = f"lines are lost, {self.path}: {error.strerror}"
 
     def _append(self, data: bytes) -> int:
         """Write lines; return how many of them had no room. What is written are whole lines only."""
@@ -74,7 +80,8 @@ class LogFile:
             point("log.write")
             while written < len(data):
                 written += os.write(self._descriptor, view[written:])
-        except OSError:
+        except OSError as error:
+            self._drop(0, error)
             kept = data.rfind(b"\n", 0, written) + 1
             if written > kept:
                 # The beginning of a line would swallow the line that is written next.

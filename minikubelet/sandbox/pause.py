@@ -130,6 +130,7 @@ class Pause:
         self.first = first
         self.stopping = False
         self.mend_at = 0.0
+        self.troubles: dict[str, str] = {}
         # Given up for a moment when there are no descriptors left, to turn a client away instead of spinning.
         self.spare = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
 
@@ -193,9 +194,11 @@ class Pause:
             for descriptor, events in self.epoll.poll(self.timeout()):
                 self.guard(self.handle, descriptor, events)
             self.guard(self.check_deadlines)
-            if (self.journal.is_behind or self.journal.wants_compaction) and boot_time() >= self.mend_at:
+            if (
+                self.troubles or self.journal.is_behind or self.journal.wants_compaction
+            ) and boot_time() >= self.mend_at:
                 self.mend_at = boot_time() + _RETRY_S
-                self.guard(self.mend_journal)
+                self.guard(self.mend)
 
     def handle(self, descriptor: int, events: int) -> None:
         """Call a descriptor's handler, if it still has one."""
@@ -210,20 +213,42 @@ class Pause:
         except Exception as error:
             time.sleep(_FAILURE_PAUSE_S)
             with contextlib.suppress(OSError):
-                self.broadcast({"event": "trouble", "message": f"{type(error).__name__}: {error}"})
+                self.broadcast({"event": "failure", "message": f"{type(error).__name__}: {error}"})
+
+    def note(self, what: str, text: str) -> None:
+        """Tell the daemon when something begins to be wrong, and ("") when it no longer is."""
+        if self.troubles.get(what, "") == text:
+            return
+        self.troubles[what] = text
+        if not text:
+            del self.troubles[what]
+        self.broadcast({"event": "trouble", "message": self.all_troubles()})
+
+    def all_troubles(self) -> str:
+        """Return everything that is wrong in one line."""
+        return "; ".join(self.troubles.values())
+
+    def mend(self) -> None:
+        """Try again what failed for want of room."""
+        if self.journal.is_behind or self.journal.wants_compaction:
+            self.mend_journal()
+        for running in list(self.running.values()):
+            if running.log is not None and running.log.trouble:
+                running.log.write(b"")
+                self.note(running.log.path, running.log.trouble)
 
     def timeout(self) -> float:
         """Return how long to sleep, in seconds; -1 for as long as nothing happens."""
         due = [max(0.0, one.deadline - boot_time()) for one in self.executions.values() if one.deadline is not None]
-        if self.journal.is_behind:
+        if self.journal.is_behind or self.troubles:
             due.append(_RETRY_S)
         return min(due, default=-1)
 
     def mend_journal(self) -> None:
         """Write what had no room, or the whole journal anew when it has grown."""
-        if self.journal.flush() and not self.journal.wants_compaction:
-            return
-        self.journal.rewrite(self.sandbox, self.containers)
+        if not self.journal.flush() or self.journal.wants_compaction:
+            self.journal.rewrite(self.sandbox, self.containers)
+        self.note("journal", "no room for the journal: exits are kept in memory" if self.journal.is_behind else "")
 
     # Connections
 
@@ -262,6 +287,7 @@ class Pause:
             "version": VERSION,
             "sandbox": self.sandbox,
             "containers": list(self.containers.values()),
+            "trouble": self.all_troubles(),
         }
         self.send(connection, hello, (self.netns,))
 
@@ -657,8 +683,12 @@ class Pause:
 
     def log(self, stream: Stream, lines: bytes) -> None:
         """Write lines; compress what was rotated away."""
-        if lines and stream.log is not None and stream.log.write(lines):
+        if not lines or stream.log is None:
+            return
+        if stream.log.write(lines):
             self.compress(stream.log.path)
+        if stream.log.trouble or self.troubles:
+            self.note(stream.log.path, stream.log.trouble)
 
     def compress(self, path: str) -> None:
         """Compress a log's rotated files in a process of its own, one process a log."""
@@ -708,6 +738,7 @@ class Pause:
         self.close_input(running)
         if running.log is not None:
             running.log.close()
+            self.note(running.log.path, "")
 
     def drain_pipe(self, stream: Stream) -> None:
         """Take what is in a pipe now."""

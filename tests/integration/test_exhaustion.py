@@ -1,0 +1,217 @@
+"""Disks, inodes, descriptors and processes run out: pods that run go on, it is said why, and it mends itself."""
+
+from __future__ import annotations
+
+import os
+import resource
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.chaos import laws
+from tests.conftest import Node, running_node
+from tests.integration.test_crash import STEADY, is_ready, main_of, manifest, numbered_lines
+
+pytestmark = pytest.mark.root
+
+CONFIG = "crashLoopBackOff: {maxContainerRestartPeriod: 1s}\n"
+Json = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
+    """A node whose state, run and log directories are small file systems of their own."""
+    base = tmp_path_factory.mktemp("small") / "node"
+    mounts = [base / name for name in ("state", "run", "log")]
+    for path in mounts:
+        path.mkdir(parents=True)
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m,nr_inodes=600,mode=755", "tmpfs", path], check=True)
+    try:
+        with running_node(base, config=CONFIG) as node:
+            yield node
+    finally:
+        for path in mounts:
+            subprocess.run(["umount", "-l", path], check=False, stderr=subprocess.DEVNULL)
+
+
+def fill(directory: Path) -> Path:
+    """Leave no byte on the file system of a directory."""
+    path = directory / "ballast"
+    with open(path, "wb", buffering=0) as file:
+        for size in (65536, 4096, 1):
+            try:
+                while True:
+                    file.write(b"x" * size)
+            except OSError:
+                continue
+    return path
+
+
+def use_inodes(directory: Path) -> Path:
+    """Leave no inode."""
+    path = directory / "ballast"
+    path.mkdir()
+    try:
+        for number in range(10_000):
+            (path / str(number)).touch()
+    except OSError:
+        return path
+    raise AssertionError("inodes without end")
+
+
+def events(node: Node) -> str:
+    return node.cli("get", "events", "-A").stdout
+
+
+@pytest.mark.parametrize("what", ["state", "run", "log"])
+@pytest.mark.parametrize("how", [fill, use_inodes], ids=["bytes", "inodes"])
+def test_full_disk(small: Node, what: str, how: Callable[[Path], Path]) -> None:
+    directory = {"state": small.state_dir, "run": small.run_dir, "log": small.log_dir}[what]
+    name = f"{what}-{how.__name__.replace('_', '-')}"
+    small.write("kept.yaml", manifest("kept", STEADY))
+    small.write(
+        "ends.yaml",
+        manifest(
+            "ends",
+            "while [ ! -e /host/end ]; do sleep 0.05; done; exit 5",
+            policy="Never",
+            pod=f"  volumes: [{{name: host, hostPath: {{path: {small.base}}}}}]",
+            more="    volumeMounts: [{name: host, mountPath: /host}]",
+        ),
+    )
+    before = small.wait_pod("kept", is_ready, "the pod to run")
+    small.wait_pod("ends", is_ready, "the pod to run")
+    ballast = how(directory)
+    try:
+        log = small.base / "daemon.log"
+        small.wait(lambda: f'name="{what} directory"' in log.read_text(), "the problem to be said")
+        # A container that ends now is known to have ended, and the other runs on.
+        (small.base / "end").touch()
+        assert small.process is not None and small.process.poll() is None
+        small.wait(lambda: "Failed" in api_phase(small, "ends"), "the end to be known to the API")
+        assert main_of(api_pod(small, "kept"))["containerID"] == main_of(before)["containerID"]
+        # A new pod may have to wait; nothing else is disturbed by it.
+        small.write("late.yaml", manifest("late", STEADY))
+        small.wait(lambda: "late" in small.cli("get", "pods").stdout, "the new pod to be listed")
+    finally:
+        if ballast.is_dir():
+            subprocess.run(["rm", "-rf", ballast], check=True)
+        else:
+            ballast.unlink()
+    small.wait_pod("late", is_ready, "the waiting pod to run by itself", 40.0)
+    small.wait(lambda: f'event="problem over" name="{what} directory"' in log.read_text(), "the end to be said")
+    found = small.wait_pod("kept", is_ready, "the pod to run on")
+    assert main_of(found)["restartCount"] == 0
+    # What was known only in memory is on disk again: the next daemon knows it too.
+    small.kill()
+    small.start()
+    found = small.wait_pod("kept", is_ready, "the pod after a restart")
+    assert main_of(found)["containerID"] == main_of(before)["containerID"]
+    ended = small.wait_pod("ends", lambda one: one["status"]["phase"] == "Failed", "the end")
+    assert main_of(ended)["state"]["terminated"]["exitCode"] == 5
+    if what != "log":
+        lines = numbered_lines(small.log(before, "main"))
+        assert lines == list(range(1, len(lines) + 1))
+    else:
+        assert "lines lost: no space for the log" in small.log(before, "main") or how is use_inodes
+    assert "NodeHasDiskPressure" in events(small), name
+    (small.base / "end").unlink()
+    for one in ("kept", "ends", "late"):
+        small.remove(f"{one}.yaml")
+    for one in ("kept", "ends", "late"):
+        small.wait(lambda one=one: small.pod(one) is None, f"{one} to be gone")
+    assert laws.leaks(small, {}) == []
+
+
+def api_pod(node: Node, name: str) -> Json:
+    import json
+
+    found: Json = json.loads(node.cli("get", "pod", name, "-o", "json").stdout)
+    return found
+
+
+def api_phase(node: Node, name: str) -> str:
+    return str(api_pod(node, name)["status"]["phase"])
+
+
+def limit(process: int, what: int, soft: int) -> tuple[int, int]:
+    """Set the soft limit of a running process; return what it was."""
+    before = resource.prlimit(process, what)
+    resource.prlimit(process, what, (soft, before[1]))
+    return before
+
+
+def test_no_more_descriptors_for_the_daemon(cluster: Node) -> None:
+    cluster.write("steady.yaml", manifest("steady", STEADY))
+    before = cluster.wait_pod("steady", is_ready, "the pod to run")
+    assert cluster.process is not None
+    process = cluster.process.pid
+    held = max(int(one) for one in os.listdir(f"/proc/{process}/fd")) + 1
+    old = limit(process, resource.RLIMIT_NOFILE, held)
+    try:
+        cluster.write("starved.yaml", manifest("starved", STEADY))
+        log = cluster.base / "daemon.log"
+        cluster.wait(
+            lambda: "Too many open files" in log.read_text() or "name=descriptors" in log.read_text(), "the cause", 30
+        )
+        assert cluster.process.poll() is None
+    finally:
+        limit(process, resource.RLIMIT_NOFILE, old[0])
+    cluster.wait_pod("starved", is_ready, "the pod to run by itself", 60.0)
+    found = cluster.wait_pod("steady", is_ready, "the first pod")
+    assert main_of(found)["containerID"] == main_of(before)["containerID"]
+    cluster.remove("starved.yaml")
+    cluster.remove("steady.yaml")
+
+
+def test_no_more_descriptors_or_processes_for_a_pause(cluster: Node) -> None:
+    """The pause turns clients away and starts nothing, but lives; what it could not do is done when it can."""
+    cluster.write("tight.yaml", manifest("tight", "trap 'exit 0' TERM; " + STEADY))
+    before = cluster.wait_pod("tight", is_ready, "the pod to run")
+    (pause,) = [
+        one for one in laws.children_of(cluster)["pause"] if b"tight" in Path(f"/proc/{one}/cmdline").read_bytes()
+    ]
+    old = limit(pause, resource.RLIMIT_NOFILE, len(os.listdir(f"/proc/{pause}/fd")))
+    try:
+        (container,) = [one for one in laws._processes() if laws._parent(one) == pause]
+        os.kill(container, 9)
+        cluster.wait_pod(
+            "tight", lambda one: "waiting" in main_of(one)["state"] or main_of(one)["restartCount"] > 0, "the failure"
+        )
+        assert Path(f"/proc/{pause}").exists()
+    finally:
+        limit(pause, resource.RLIMIT_NOFILE, old[0])
+    found = cluster.wait_pod(
+        "tight", lambda one: is_ready(one) and main_of(one)["restartCount"] >= 1, "the restart", 60.0
+    )
+    assert found["metadata"]["uid"] == before["metadata"]["uid"]
+    assert Path(f"/proc/{pause}").exists()
+    cluster.remove("tight.yaml")
+
+
+def test_links_planted_where_logs_are_written_are_not_followed(cluster: Node) -> None:
+    """A log file that is deleted, or replaced by a link, is opened anew or left alone; the target is never touched."""
+    cluster.write("linked.yaml", manifest("linked", STEADY))
+    before = cluster.wait_pod("linked", is_ready, "the pod to run")
+    meta = before["metadata"]
+    path = cluster.log_dir / "pods" / f"default_{meta['name']}_{meta['uid']}" / "main" / "0.log"
+    precious = cluster.base / "precious"
+    precious.write_text("untouched")
+    path.unlink()
+    cluster.wait(path.exists, "the log to be there again")
+    path.unlink()
+    path.symlink_to(precious)
+    cluster.wait(lambda: pauses_trouble(cluster, "linked"), "the pause to notice")
+    assert precious.read_text() == "untouched"
+    path.unlink()
+    cluster.wait(lambda: path.exists() and "lines lost" in path.read_text(), "the log and what was lost of it")
+    found = cluster.wait_pod("linked", is_ready, "the pod to run on")
+    assert main_of(found)["restartCount"] == 0
+    cluster.remove("linked.yaml")
+
+
+def pauses_trouble(node: Node, name: str) -> bool:
+    return f"pause default/{name}-n1" in (node.base / "daemon.log").read_text()
