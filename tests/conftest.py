@@ -174,7 +174,7 @@ class Node:
         found += [line for line in links.splitlines() if re.search(rf"\b{self.bridge}\b", line)]
         tables = subprocess.run(["nft", "list", "tables"], capture_output=True, text=True, check=False).stdout
         found += [line for line in tables.splitlines() if line.endswith(f"minikubelet-{self.bridge}")]
-        for top in _own_groups():
+        for top in own_groups():
             for directory, names, _ in os.walk(top):  # passes over what others remove meanwhile
                 found += [f"{directory}/{name}" for name in names if name == f"kubepods-{self.bridge}"]
         for entry in Path("/proc").iterdir():
@@ -184,7 +184,7 @@ class Node:
         return found
 
 
-def _own_groups() -> list[Path]:
+def own_groups() -> list[Path]:
     """Return the control groups below which this process' daemons make theirs; other test runs have their own."""
     top = Path("/sys/fs/cgroup")
     if (top / "cgroup.controllers").exists():

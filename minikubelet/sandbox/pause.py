@@ -130,6 +130,7 @@ class Pause:
         self.first = first
         self.stopping = False
         self.mend_at = 0.0
+        self.astray = False  # whether children still go to the PID namespace of the last fork
         self.troubles: dict[str, str] = {}
         # Given up for a moment when there are no descriptors left, to turn a client away instead of spinning.
         self.spare = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
@@ -570,6 +571,9 @@ class Pause:
 
         The mark that makes it so is taken back on every way out: with it, the kernel would refuse the next one.
         """
+        if self.astray:
+            libc.setns(self.pidns, libc.CLONE_NEWPID)
+            self.astray = False
         if pidfd is None:
             return os.fork()
         if pidfd < 0:
@@ -581,7 +585,10 @@ class Pause:
             pid = os.fork()
         finally:
             if pid != 0:
-                libc.setns(self.pidns, libc.CLONE_NEWPID)
+                try:
+                    libc.setns(self.pidns, libc.CLONE_NEWPID)
+                except OSError:  # the child is there and may not be forgotten; the next fork finds the way back
+                    self.astray = True
         return pid
 
     def open_streams(self, running: Running, ours: set[int]) -> tuple[int, int, int]:

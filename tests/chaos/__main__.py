@@ -243,8 +243,9 @@ def main() -> int:
         print(f"VIOLATION in round {rounds + 1}, seed {arguments.seed}: {problem}\nkept: {base}", file=sys.stderr)
         for evidence in ("run/status", "log", "state"):  # the daemon takes them away on its way down
             shutil.copytree(base / evidence, base / "evidence" / evidence, symlinks=True, dirs_exist_ok=True)
-        chaos.node.stop()
         return 1
+    finally:
+        chaos.node.stop()
     shutil.rmtree(base)
     total = chaos.done["kills"] + chaos.done["kill_daemon"]
     print(f"{rounds} rounds, {total} kills, no law broken: {dict(chaos.done)}")
