@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import time
@@ -81,7 +82,7 @@ def pod(cluster: Node, request: pytest.FixtureRequest) -> Iterator[Callable[...,
 
 
 def numbered_lines(text: str) -> list[int]:
-    return [int(line.rsplit(" ", 1)[1]) for line in text.splitlines() if " F line " in line]
+    return [int(number) for number in re.findall(r" F line (\d+)$", text, re.MULTILINE)]
 
 
 def test_killed_daemon_adopts_everything(cluster: Node, pod: Callable[..., str]) -> None:
@@ -274,9 +275,10 @@ def test_damaged_state_is_set_aside_and_the_pod_runs_on(cluster: Node, pod: Call
     (directory / "pod.json").write_bytes(b"\x00{ not json")
     (directory / "journal.jsonl").write_bytes(b"\xff" * 1000)
     (cluster.state_dir / "events.jsonl").write_bytes(b"[[[[\n\x00\n{}\n")
-    for path in (cluster.run_dir / "status").glob("*.json"):
-        path.write_text("{")
+    status = cluster.run_dir / "status" / "default_damaged-n1.json"
+    status.write_text("{")
     cluster.start()
+    cluster.wait(lambda: status.read_text() != "{", "the status to be made anew")
     found = cluster.wait_pod("damaged", is_ready, "the pod to be there")
     assert main_of(found)["containerID"] == main_of(before)["containerID"]
     assert main_of(found)["restartCount"] == 0
