@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Mapping
@@ -70,8 +71,10 @@ def leaks(node: Node, wanted: Mapping[str, ChaosPod]) -> list[str]:
         if entry.name.rpartition("_")[2] not in uids:
             problems.append(f"log directory {entry.name}")
     for link in (node.log_dir / "containers").glob("*"):
-        if not any(uid in os.readlink(link) for uid in uids):
-            problems.append(f"link {link.name} to the log of no pod")
+        with contextlib.suppress(FileNotFoundError):  # removed meanwhile
+            target = os.readlink(link)
+            if not any(uid in target for uid in uids):
+                problems.append(f"link {link.name} to the log of no pod")
     for top, names, _ in os.walk("/sys/fs/cgroup"):  # passes over what other nodes remove meanwhile
         if f"/kubepods-{node.bridge}" in top:
             strange = [name for name in names if name.startswith("pod") and name[3:] not in uids]
