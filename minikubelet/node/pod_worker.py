@@ -81,6 +81,7 @@ class PodWorker:
         self._messages: dict[ContainerID, str] = {}
         self._ips: tuple[str, ...] = ()
         self._end: PodEnd | None = None
+        self._started = "", 0.0  # the pod's start time, and the same moment on the boot clock
         self._terminated = asyncio.Event()
         self._status = services.previous_status(pod)
         self._killer = ContainerKiller(
@@ -584,12 +585,19 @@ class PodWorker:
     # The deadline
 
     def _deadline(self) -> float | None:
-        """Return when activeDeadlineSeconds is over, on the boot clock."""
+        """Return when activeDeadlineSeconds is over, on the boot clock.
+
+        The start is taken over to that clock once: when somebody sets the wall clock, no pod is older for it.
+        """
         limit = self.pod.spec.active_deadline_seconds
         if limit is None or self._status is None or not self._status.start_time:
             return None
-        age = self._services.wall_clock() - parse_rfc3339(self._status.start_time)
-        return self._services.boot_clock() + limit - age
+        text, started = self._started
+        if text != self._status.start_time:
+            text = self._status.start_time
+            started = self._services.boot_clock() - max(0.0, self._services.wall_clock() - parse_rfc3339(text))
+            self._started = text, started
+        return started + limit
 
     def _deadline_exceeded(self) -> bool:
         due = self._deadline()

@@ -72,3 +72,28 @@ def test_labels_change_without_a_touch() -> None:
         await world.manager.drain()
 
     run(live())
+
+
+@pytest.mark.parametrize("step_s", [0.0, 1e6, -1e6, 3600.0])
+def test_a_step_of_the_wall_clock_moves_no_timer(step_s: float) -> None:
+    """Back-offs and activeDeadlineSeconds are over when they would have been, whichever way the clock was set."""
+
+    async def live() -> None:
+        pod = crashing("v1")
+        pod = msgspec.structs.replace(pod, spec=msgspec.structs.replace(pod.spec, active_deadline_seconds=200))
+        world = World(pod)
+        world.is_wanted = True
+        loop = asyncio.get_running_loop()
+        world.wall_step_s = 2e6
+        begun = loop.time()
+        world.set_pods()
+        await asyncio.sleep(1)
+        assert [round(await crash(world), -1) for _ in range(2)] == [0, 10]
+        world.wall_step_s += step_s
+        assert [round(await crash(world), -1) for _ in range(2)] == [20, 40]
+        while world.runtime.running(UID):
+            await asyncio.sleep(0.25)
+        assert 199 <= loop.time() - begun <= 206
+        await world.manager.drain()
+
+    run(live())

@@ -76,6 +76,7 @@ class World:
     """A node of one pod, with what must hold at every moment."""
 
     def __init__(self, pod: Pod) -> None:
+        self.wall_step_s = 0.0  # how far somebody has set the wall clock
         loop = asyncio.get_running_loop()
         self.pod = pod
         self.runtime = FakeRuntime(loop.time)
@@ -104,7 +105,7 @@ class World:
             host_ips=lambda: ("192.0.2.1",),
             message_of=lambda pod, container, one: "",
             wanted_hash=lambda container: container.image,
-            wall_clock=loop.time,
+            wall_clock=lambda: loop.time() + self.wall_step_s,
             boot_clock=loop.time,
         )
         manager = PodManager(services, on_update=lambda pod: None, on_gone=self.on_gone)
