@@ -56,6 +56,7 @@ TABLE = """
 19 Always yT -- . P | 20 Always yl -- . P | 21 Always yf -- . P | 22 Always yW -- . P | 23 Always yN R- i P
 24 Always yN RR i R | 25 Always yR RR i R | 26 Always yT RR i R | 27 Always yl RR i R | 28 Always yF SS it S
 29 Always yS SS it S | 30 Always yR RR . P
+31 Always xRyR R . P | 32 Always xRyR T . P | 33 Always xSyR T . P | 34 Always xSyR T i R | 35 Always xSyR R i R
 36 Never - -- . P | 37 Never - RR . R | 38 Never - SS . S | 39 Never - FF . F | 40 Never - RS . R | 41 Never - R- . P
 42 Never - RW . P | 43 Never x- -- . P | 44 Never xR -- . P | 45 Never xF -- . F | 46 Never xl -- . P
 47 Never xf -- . F | 48 Never xW -- . P | 49 Never xS RR . R | 50 Never y- -- . P | 51 Never yR -- . P
