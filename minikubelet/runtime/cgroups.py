@@ -93,6 +93,7 @@ class Cgroups:
         self._scope = Scope(f"minikubelet-{name}.scope")
         self._trees: list[CgroupTree] = []
         self._burstable_shares: dict[str, int] = {}
+        self._written_shares: dict[str, int] = {}  # by directory of a QoS class
         self.problem: str = ""
 
     @property
@@ -158,6 +159,7 @@ class Cgroups:
                 point("cgroup.make")
                 with contextlib.suppress(FileExistsError):
                     os.mkdir(path)
+                    self._written_shares.pop(path, None)
                     if tree.version == 2 and tree.controllers:
                         _enable(path, tree.controllers)
         return self._paths(relative)
@@ -177,9 +179,13 @@ class Cgroups:
             if "cpu" not in tree.controllers:
                 continue
             for name, shares in (("burstable", total), ("besteffort", MIN_SHARES)):
+                path = os.path.join(tree.base, name)
+                if self._written_shares.get(path) == shares:
+                    continue  # the kernel weighs all groups anew for each write
                 file, value = ("cpu.shares", shares) if tree.version == 1 else ("cpu.weight", pod_weight(shares))
                 with contextlib.suppress(FileNotFoundError):  # no pod of that class yet
-                    _write(os.path.join(tree.base, name, file), str(value))
+                    _write(os.path.join(path, file), str(value))
+                    self._written_shares[path] = shares
 
     def make_child(self, uid: str, qos: str, name: str) -> CgroupPaths:
         """Make and return one leaf below the pod's group, for a container or the pause."""

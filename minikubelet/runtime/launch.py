@@ -1,22 +1,21 @@
 """From a container of a Pod to what its pause is asked to start: command, environment, mounts, user, rights.
 
-Pure but for looking up users in the host's /etc/passwd, which is the container's too: its root is the host's root.
+Users are looked up in the host's /etc/passwd, which is the container's too: its root is the host's root.
 Source: kubelet `generateContainerConfig`, containerd internal/cri/server/container_create (v1.36).
 """
 
 from __future__ import annotations
 
 import base64
-import grp
 import hashlib
 import os
-import pwd
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from minikubelet.api.expansion import expand
 from minikubelet.api.types import Container, Pod, PodSecurityContext, SecurityContext
+from minikubelet.runtime.accounts import Accounts
 from minikubelet.runtime.port import ContainerFailure
 from minikubelet.runtime.seccomp import SeccompError, compile_profile, runtime_default
 from minikubelet.sandbox.spec import ContainerSpec, MountSpec
@@ -85,7 +84,7 @@ def environment(variables: Mapping[str, str], *, hostname: str, home: str, tty: 
     return [f"{name}={value}" for name, value in merged.items()]
 
 
-def identity(pod: Pod, container: Container) -> Identity:
+def identity(pod: Pod, container: Container, accounts: Accounts) -> Identity:
     """Return the user and groups of a container's processes.
 
     Raises:
@@ -104,19 +103,15 @@ def identity(pod: Pod, container: Container) -> Identity:
         if chosen is None:
             raise ContainerFailure(CONFIG_ERROR, f"container has runAsNonRoot and image will run as root {where}")
         raise ContainerFailure(CONFIG_ERROR, f"container's runAsUser breaks non-root policy {where}")
-    try:
-        entry = pwd.getpwuid(uid)
-        gid, home, name = entry.pw_gid, entry.pw_dir, entry.pw_name
-    except KeyError:
-        gid, home, name = 0, "/", ""
-    if group is not None:
-        gid = group
+    user = accounts.user(uid)
+    gid = group if group is not None else user.gid if user is not None else 0
     groups = {gid, *(shared.supplemental_groups or ())}
     if shared.fs_group is not None:
         groups.add(shared.fs_group)
-    if name and shared.supplemental_groups_policy != "Strict":
-        groups.update(found.gr_gid for found in grp.getgrall() if name in found.gr_mem)
-    return Identity(uid=uid, gid=gid, groups=tuple(sorted(groups)), home=home or "/")
+    if user is not None and shared.supplemental_groups_policy != "Strict":
+        groups |= accounts.groups_of(user.name)
+    home = user.home if user is not None and user.home else "/"
+    return Identity(uid=uid, gid=gid, groups=tuple(sorted(groups)), home=home)
 
 
 def capability_names(context: SecurityContext) -> list[str]:
@@ -215,6 +210,7 @@ def container_spec(
     pod: Pod,
     container: Container,
     *,
+    accounts: Accounts,
     container_id: str,
     restart_count: int,
     variables: Mapping[str, str],
@@ -235,7 +231,7 @@ def container_spec(
     Raises:
         ContainerFailure: Something in the container's configuration cannot be honoured.
     """
-    who = identity(pod, container)
+    who = identity(pod, container, accounts)
     context = container.security_context or SecurityContext()
     names = capability_names(context)
     unmasked = bool(context.privileged) or context.proc_mount == "Unmasked"

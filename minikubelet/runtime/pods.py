@@ -27,6 +27,7 @@ from minikubelet.lifecycle.restart import count_from_logs
 from minikubelet.linux import mounts
 from minikubelet.linux.faults import point
 from minikubelet.runtime import etc_files, launch
+from minikubelet.runtime.accounts import Accounts
 from minikubelet.runtime.cgroups import CgroupPaths, Cgroups
 from minikubelet.runtime.id_ranges import IdRangeError, IdRanges
 from minikubelet.runtime.network.errors import NetworkError
@@ -117,6 +118,7 @@ class PodRuntime:
         self._pauses = pauses
         self._network = network
         self._hosts_files = hosts_files
+        self._accounts = Accounts()
         self._cgroups = cgroups
         self._id_ranges = id_ranges
         self._volumes = volumes
@@ -320,6 +322,7 @@ class PodRuntime:
         spec = launch.container_spec(
             pod,
             container,
+            accounts=self._accounts,
             container_id=identity,
             restart_count=restart_count,
             variables=variables,

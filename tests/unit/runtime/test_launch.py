@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from minikubelet.api.types import (
     PodSpec,
     SecurityContext,
 )
-from minikubelet.runtime import launch
+from minikubelet.runtime.accounts import Accounts
 from minikubelet.runtime.launch import CAPABILITIES, apparmor_profile, capability_mask, capability_names, identity
 from minikubelet.runtime.port import ContainerFailure
 
@@ -62,27 +63,14 @@ def test_unknown_capability_is_told() -> None:
     assert capability_mask(["CHOWN", "NET_ADMIN"]) == 1 | 1 << 12
 
 
-class Group:
-    def __init__(self, gid: int, *members: str) -> None:
-        self.gr_gid, self.gr_mem = gid, list(members)
-
-
-class User:
-    pw_gid, pw_dir, pw_name = 100, "/home/me", "me"
-
-
 @pytest.fixture
-def names(monkeypatch: pytest.MonkeyPatch) -> None:
-    def user(uid: int) -> User:
-        if uid != 1000:
-            raise KeyError(uid)
-        return User()
-
-    monkeypatch.setattr(launch.pwd, "getpwuid", user)
-    monkeypatch.setattr(launch.grp, "getgrall", lambda: [Group(7, "me"), Group(8, "you"), Group(9, "you", "me")])
+def accounts(tmp_path: Path) -> Accounts:
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc/passwd").write_text("root:x:0:0::/root:/bin/sh\nme:x:1000:100:Me:/home/me:/bin/sh\nbroken line\n")
+    (tmp_path / "etc/group").write_text("seven:x:7:me\neight:x:8:you\nnine:x:9:you,me\nnone:x:10:\n")
+    return Accounts(str(tmp_path))
 
 
-@pytest.mark.usefixtures("names")
 @pytest.mark.parametrize(
     ("own", "shared", "uid", "gid", "groups"),
     [
@@ -99,9 +87,11 @@ def names(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"run_as_user": 4}, {"run_as_user": 1000}, 4, 0, {0}),  # a user without a name
     ],
 )
-def test_identity(own: dict[str, Any], shared: dict[str, Any], uid: int, gid: int, groups: set[int]) -> None:
+def test_identity(
+    own: dict[str, Any], shared: dict[str, Any], uid: int, gid: int, groups: set[int], accounts: Accounts
+) -> None:
     pod, container = pod_of(SecurityContext(**own), **shared)
-    found = identity(pod, container)
+    found = identity(pod, container, accounts)
     assert (found.uid, found.gid, set(found.groups)) == (uid, gid, groups)
 
 
