@@ -31,8 +31,9 @@ from minikubelet.lifecycle.observed import (
 )
 from minikubelet.linux.faults import point
 from minikubelet.runtime.port import ContainerFailure, ExecResult, RuntimeFailure, RuntimeView, SandboxFailure
+from minikubelet.sandbox.family import kill_tree
 from minikubelet.sandbox.journal import Journal, read_journal
-from minikubelet.sandbox.pause import boot_id, boot_time, kill_tree, start_ticks, unpin
+from minikubelet.sandbox.pause import boot_id, boot_time, start_ticks, unpin
 from minikubelet.sandbox.protocol import VERSION, Decoder, Message, ProtocolError, encode
 from minikubelet.sandbox.spec import ContainerSpec, SandboxSpec, to_json
 

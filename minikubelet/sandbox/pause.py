@@ -29,6 +29,7 @@ from minikubelet.linux.faults import point
 from minikubelet.linux.files import read_small, write_small
 from minikubelet.sandbox import spawn, userns
 from minikubelet.sandbox.attach import Tee
+from minikubelet.sandbox.family import kill_family, kill_group, kill_tree
 from minikubelet.sandbox.journal import Journal, Record
 from minikubelet.sandbox.logs import READ_SIZE, LineStream, LogFile, compress_rotated
 from minikubelet.sandbox.protocol import VERSION, Decoder, Message, ProtocolError, encode, from_line
@@ -47,8 +48,6 @@ _LOCK_LIMIT_S: Final = 10.0
 # After a handler's failure the loop rests, so that one that fails again and again cannot take a whole processor.
 _FAILURE_PAUSE_S: Final = 0.05
 _RETRY_S: Final = 1.0
-# A family that forks faster than it is killed is given up after this many rounds; its container's end ends it.
-_KILL_ROUNDS: Final = 20
 
 
 def boot_time() -> float:
@@ -412,6 +411,7 @@ class Pause:
         running = self.running.get(message["container"])
         if running is not None and running.pid:
             kill_tree(running.pid)
+            self.kill_rest(running)
         return {}
 
     def do_remove(self, connection: Connection, message: Message, descriptors: list[int]) -> Message:
@@ -806,6 +806,7 @@ class Pause:
         """Record an exit and tell it; everything the container printed is in its log by then."""
         ended: Record = {"finished_at": time.time(), "finished_mono": boot_time()}
         del self.running[identity]
+        self.kill_rest(running)
         with contextlib.suppress(OSError):
             self.close_streams(running)
         code = os.waitstatus_to_exitcode(status)
@@ -822,6 +823,11 @@ class Pause:
         self.journal.append({"do": "container", "id": identity, "state": {"state": "exited", "exit": ended}})
         self.broadcast({"event": "container", "container": record})
         self.journal.sync()
+
+    def kill_rest(self, running: Running) -> None:
+        """Kill what a container's main process leaves where the kernel does not: in a PID namespace of others too."""
+        if self.spec.share_pid or self.spec.host_pid:
+            kill_group(running.spec.cgroup_dirs)
 
     def finish(self, record: Record, ended: Record) -> None:
         """Note an exit in a container's record."""
@@ -1167,39 +1173,6 @@ def exit_of(failure: Message) -> Record:
 def replace_spec(spec: ContainerSpec, changes: dict[str, Any]) -> ContainerSpec:
     """Return the spec with some fields changed."""
     return replace(spec, **changes)
-
-
-def kill_family(pid: int) -> None:
-    """Kill a process that adopts its orphans, with all that it and they have begun, however they hide from it."""
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGSTOP)  # so that it begins nothing more, and stays to adopt
-    killed = {pid}
-    for _ in range(_KILL_ROUNDS):
-        victims = set(family(pid)) - killed
-        if not victims:
-            break
-        killed |= victims
-        for one in victims:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(one, signal.SIGKILL)
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGKILL)
-
-
-def kill_tree(pid: int) -> None:
-    """Kill a process and its descendants; for the first process of a PID namespace the kernel does the rest."""
-    for one in family(pid):
-        with contextlib.suppress(OSError):
-            os.kill(one, signal.SIGKILL)
-
-
-def family(pid: int) -> list[int]:
-    """Return a process and its descendants."""
-    found = [pid]
-    for one in found:
-        with contextlib.suppress(OSError):
-            found.extend(int(child) for child in read_small(f"/proc/{one}/task/{one}/children").split())
-    return found
 
 
 def oom_kills(cgroup: str) -> int:
