@@ -375,7 +375,8 @@ class PodRuntime:
         resolv = self._dns_config(pod).text()
         for name, text in (("hosts", hosts), ("resolv.conf", resolv), ("hostname", hostname + "\n")):
             path = os.path.join(directory, f"etc-{name}")
-            if _read(path) != text or not os.path.exists(path):
+            # The container may have made it as large as it liked: no more is read than tells whether it is the same.
+            if not os.path.exists(path) or _read(path, len(text) + 1) != text:
                 with open(path, "w", encoding="utf-8") as file:
                     file.write(text)
                 os.chmod(path, 0o644)
@@ -620,9 +621,9 @@ def _references(text: str) -> list[str]:
     return re.findall(r"\$\(([^)]*)\)", text.replace("$$", ""))
 
 
-def _read(path: str) -> str:
+def _read(path: str, limit: int = -1) -> str:
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
-            return file.read()
+            return file.read(limit)
     except OSError:
         return ""

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import functools
 import ipaddress
 import os
@@ -30,6 +31,8 @@ _END: Final = "# End of the pods of this node."
 _DELAY_S: Final = 0.05
 # A node with many pods spends at most a tenth of its time on their names.
 _REST: Final = 9.0
+# A container may write its hosts file, and make it as large as it likes: what is larger is left alone.
+_MAX_BYTES: Final = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,7 +176,10 @@ def _update_files(files: list[tuple[str, str]]) -> None:
 def _update_file(path: str, block: str) -> None:
     descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
     with contextlib.closing(os.fdopen(descriptor, "rb+", buffering=0)) as file:
-        old = file.read()
+        size = os.fstat(descriptor).st_size
+        if size > _MAX_BYTES:
+            raise OSError(errno.EFBIG, f"{size} bytes, not read", path)
+        old = file.read(_MAX_BYTES)
         new = replace_block(old.decode(errors="surrogateescape"), block).encode(errors="surrogateescape")
         if new != old:
             os.pwrite(descriptor, new, 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -109,3 +110,20 @@ async def test_files_follow_the_pods_in_place(tmp_path: Path) -> None:
     assert path.read_text() == BASE, "a pod that is alone has the kubelet's own file"
     assert path.stat().st_ino == inode
     files.close()
+
+
+@pytest.mark.anyio
+async def test_a_file_that_a_container_has_blown_up_is_not_read(tmp_path: Path) -> None:
+    """A sparse file of a tebibyte costs its owner nothing, and would cost us all our memory."""
+    files = HostsFiles()
+    large, small = tmp_path / "large", tmp_path / "small"
+    large.write_text("")
+    os.truncate(large, 1 << 40)
+    small.write_text("mine\n")
+    for number, path in enumerate((large, small)):
+        files.keep(PodUID(str(number)), "default", str(path))
+        name = f"pod{number}"
+        files.add(NamedPod(uid=PodUID(str(number)), namespace="default", names=(name,), ips=(f"10.0.0.{number}",)))
+    await files.settle()
+    assert large.stat().st_size == 1 << 40
+    assert "10.0.0.0" in small.read_text()
