@@ -74,7 +74,10 @@ class Chaos:
             time.sleep(self.chance.choice((0, 0, 0.005, 0.02, 0.1, 0.3)))  # the random moment itself
             self.revive()
         if self.rules:
-            self.restart("")  # pauses that were made under the rules keep them
+            self.restart("")
+            for process in laws.children_of(self.node)["pause"]:  # those that were made under the rules keep them
+                _signal(process, signal.SIGKILL)
+                self.done["kills"] += 1
         self.settle()
         self.check()
         if self.chance.random() < 0.3:
