@@ -45,6 +45,7 @@ _START_LIMIT_S: Final = 30.0
 # The pause itself gives up a start that takes a minute.
 _CONTAINER_LIMIT_S: Final = 75.0
 _PING_PERIOD_S: Final = 30.0
+_LOOK_PERIOD_S: Final = 3.0
 _DEATH_LIMIT_S: Final = 10.0
 # Room that the fork server and its pauses write their titles into.
 _TITLE_ROOM: Final = "-" * 200
@@ -261,7 +262,8 @@ class Pauses:
         self._forkserver: Channel | None = None
         self._forkserver_pid = 0
         self._starting = asyncio.Lock()
-        self._pinger: asyncio.Task[None] | None = None
+        self._asker: asyncio.Task[None] | None = None
+        self._asked: dict[PodUID, asyncio.Task[None]] = {}
 
     @property
     def run_dir(self) -> str:
@@ -274,16 +276,39 @@ class Pauses:
         os.makedirs(os.path.join(self._run_dir, "rootfs"), mode=0o700, exist_ok=True)
         os.chmod(self._run_dir, 0o700)
         await self._ensure_forkserver()
-        self._pinger = asyncio.create_task(self._ping(), name="ping pauses")
+        self._asker = asyncio.create_task(self._keep_asking(), name="ask pauses")
 
-    async def _ping(self) -> None:
-        """Ask every pause now and then whether it is there: one that hangs would not tell."""
+    async def _keep_asking(self) -> None:
+        """Ask pauses whether they are there: all of them now and then, at once one that somebody has stopped.
+
+        A hung pause tells nothing, so it must be asked; a look at its state costs a tenth of a question.
+        """
+        loop = asyncio.get_running_loop()
+        all_asked = loop.time()
         while True:
-            await asyncio.sleep(_PING_PERIOD_S)
-            for uid, pod in list(self._pods.items()):
-                if pod.channel is not None and not pod.foreign and pod.ready is not None and pod.ready.done():
-                    with contextlib.suppress(RuntimeFailure):
-                        await self._request(uid, {"do": "ping"})
+            await asyncio.sleep(_LOOK_PERIOD_S)
+            everyone = loop.time() - all_asked >= _PING_PERIOD_S
+            if everyone:
+                all_asked = loop.time()
+            for uid, pod in self._pods.items():
+                if (
+                    uid in self._asked
+                    or pod.channel is None
+                    or pod.foreign
+                    or pod.ready is None
+                    or not pod.ready.done()
+                ):
+                    continue
+                if everyone or _is_stopped(pod):
+                    self._asked[uid] = asyncio.create_task(self._ask(uid), name=f"ping pause {uid}")
+
+    async def _ask(self, uid: PodUID) -> None:
+        try:
+            await self._request(uid, {"do": "ping"})
+        except RuntimeFailure:
+            pass  # noted by the request
+        finally:
+            self._asked.pop(uid, None)
 
     async def _ensure_forkserver(self) -> Channel:
         async with self._starting:
@@ -798,8 +823,9 @@ class Pauses:
 
     def close(self) -> None:
         """Leave: pauses stay."""
-        if self._pinger is not None:
-            self._pinger.cancel()
+        for task in (self._asker, *self._asked.values()):
+            if task is not None:
+                task.cancel()
         for pod in self._pods.values():
             channel, pod.channel = pod.channel, None
             if channel is not None:
@@ -828,6 +854,23 @@ class Pauses:
         if pod.foreign:
             raise ForeignPause(pod.foreign)
         return pod.channel
+
+
+def _is_stopped(pod: _Pod) -> bool:
+    """Tell whether the pod's pause is stopped, by a signal or a debugger."""
+    newest = next(reversed(pod.sandboxes.values()), None)
+    if newest is None:
+        return False
+    try:
+        descriptor = os.open(f"/proc/{newest['pid']}/stat", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        return os.read(descriptor, 256).rpartition(b") ")[2][:1] in (b"T", b"t")
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
 
 
 def _view(pod: _Pod) -> RuntimeView:

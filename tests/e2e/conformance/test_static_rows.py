@@ -173,7 +173,7 @@ def test_a_pod_whose_pause_does_not_answer_is_unknown_until_it_does(cluster):
     pause = pause_of(cluster, found)
     os.kill(pause, signal.SIGSTOP)
     try:
-        found = cluster.wait_pod("stopped", phase("Unknown"), "phase Unknown", 60)
+        found = cluster.wait_pod("stopped", phase("Unknown"), "phase Unknown", 25)
     finally:
         os.kill(pause, signal.SIGCONT)
     ready = next(one for one in found["status"]["conditions"] if one["type"] == "Ready")
