@@ -9,30 +9,24 @@ _NOTE: Final = b"\r\n[minikubelet: %d bytes of output left out: they were not re
 
 
 class Tee:
-    """One reader. A slow one holds up neither the container nor its log."""
+    """One reader. A slow one holds up neither the container nor its log; that it has gone is for the owner to see."""
 
     def __init__(self, descriptor: int) -> None:
         """Args: descriptor: A pipe; it is owned from now on."""
         os.set_blocking(descriptor, False)
-        self._descriptor = descriptor
+        self.descriptor = descriptor
         self._lost = 0
 
     def write(self, data: bytes) -> None:
         """Copy what there is room for; say how much was left out as soon as there is room again."""
-        if self._descriptor < 0:
-            return
         try:
             if self._lost:
-                os.write(self._descriptor, _NOTE % self._lost)  # below PIPE_BUF: all of it or nothing
+                os.write(self.descriptor, _NOTE % self._lost)  # below PIPE_BUF: all of it or nothing
                 self._lost = 0
-            self._lost += len(data) - os.write(self._descriptor, data)
-        except BlockingIOError:
-            self._lost += len(data)
+            self._lost += len(data) - os.write(self.descriptor, data)
         except OSError:
-            self.close()
+            self._lost += len(data)
 
     def close(self) -> None:
         """End the copy."""
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
+        os.close(self.descriptor)

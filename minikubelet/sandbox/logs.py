@@ -17,6 +17,7 @@ from minikubelet.linux.faults import point
 
 MAX_LINE: Final = 16384
 READ_SIZE: Final = 256 * 1024
+_MODE: Final = 0o640  # what programs print is not for everybody
 
 
 def timestamp(nanoseconds: int) -> bytes:
@@ -49,7 +50,7 @@ class LogFile:
         point("log.open")
         os.makedirs(os.path.dirname(self.path), mode=0o755, exist_ok=True)
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
-        self._descriptor = os.open(self.path, flags, 0o640)
+        self._descriptor = os.open(self.path, flags, _MODE)
         found = os.fstat(self._descriptor)
         self._size, self._inode = found.st_size, found.st_ino
 
@@ -165,7 +166,11 @@ def compress_rotated(path: str) -> None:
             continue
         beside = source + ".tmp"
         try:
-            with open(source, "rb") as plain, gzip.open(beside, "wb", compresslevel=6) as packed:
+            with (
+                open(source, "rb") as plain,
+                open(beside, "wb", opener=_private) as file,
+                gzip.open(file, "wb", compresslevel=6) as packed,
+            ):
                 shutil.copyfileobj(plain, packed)
             os.rename(beside, source + ".gz")
             os.unlink(source)
@@ -174,6 +179,10 @@ def compress_rotated(path: str) -> None:
         except OSError:
             os.unlink(beside)
             raise
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW, _MODE)
 
 
 class LineStream:

@@ -323,11 +323,12 @@ class Pause:
         try:
             while connection.backlog:
                 if connection.descriptors and connection.descriptors[0][0] == 0:
-                    _, rights = connection.descriptors.pop(0)
+                    _, rights = connection.descriptors[0]
                     payload = struct.pack(f"{len(rights)}i", *rights)
                     sent = connection.sock.sendmsg(
                         [bytes(connection.backlog[:1])], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, payload)]
                     )
+                    del connection.descriptors[0]  # not before: a full socket has taken nothing
                     for one in rights:
                         os.close(one)
                 else:
@@ -448,7 +449,7 @@ class Pause:
         for name, descriptor in zip(message["streams"], descriptors, strict=False):
             for stream in running.streams:
                 if stream.lines.name == name:
-                    stream.tees.append(Tee(os.dup(descriptor)))
+                    self.copy_to(stream, os.dup(descriptor))
         if not message["stdin"] or running.stdin < 0:
             return {}
         self.send(connection, {"re": message.get("id", 0)}, (running.stdin,))
@@ -456,6 +457,18 @@ class Pause:
             os.close(running.stdin)
             running.stdin = -1
         return None
+
+    def copy_to(self, stream: Stream, descriptor: int) -> None:
+        """Copy what a container prints to a pipe until its reader goes, be it that nothing is printed ever again."""
+        tee = Tee(descriptor)
+        stream.tees.append(tee)
+        self.watch(descriptor, lambda _: self.end_copy(stream, tee), 0)  # errors are told unasked
+
+    def end_copy(self, stream: Stream, tee: Tee) -> None:
+        """Forget a reader."""
+        self.unwatch(tee.descriptor)
+        tee.close()
+        stream.tees.remove(tee)
 
     def do_socket(self, connection: Connection, message: Message, descriptors: list[int]) -> None:
         """Send a new socket of the pod's network namespace."""
@@ -710,10 +723,12 @@ class Pause:
             self.compressing[pid] = path
             return
         try:
-            # It holds copies of our sockets, so it may not outlive us, nor keep a container's input from ending.
+            # It holds copies of what we hold, so it may not outlive us, nor keep a container's streams from ending.
             libc.prctl(libc.PR_SET_PDEATHSIG, signal.SIGKILL)
             for running in self.running.values():
                 self.close_input(running)
+                for tee in (tee for stream in running.streams for tee in stream.tees):
+                    tee.close()
             os.nice(19)
             compress_rotated(path)
         finally:
@@ -729,8 +744,8 @@ class Pause:
         """Write the unfinished line and close the pipe."""
         self.unwatch(stream.descriptor)
         self.log(stream, stream.lines.finish())
-        for tee in stream.tees:
-            tee.close()
+        for tee in list(stream.tees):
+            self.end_copy(stream, tee)
         os.close(stream.descriptor)
         running.streams.remove(stream)
 

@@ -106,6 +106,7 @@ def test_old_files_go_and_rotated_ones_are_compressed_but_for_the_newest(tmp_pat
     assert [int(gzip.open(one).read()) for one in files[:2]] == [5, 6]
     assert int(Path(files[2]).read_text()) == 7
     assert not list(tmp_path.glob("*.tmp"))
+    assert {Path(one).stat().st_mode & 0o777 for one in files} == {0o640}
     assert (tmp_path / "10.log.20260101-000000").exists()
     log.write(b"%099d\n" % 8)
     assert [one.endswith(".gz") for one in rotated_files(path)] == [True, False, False]
