@@ -176,9 +176,9 @@ class Channel:
             return
         for message, descriptors in messages:
             answer = self._answers.pop(message.get("re", 0), None)
-            if answer is None:
+            if answer is None or answer.done():  # it comes unasked, or who asked has given up
                 self._on_event(message, descriptors)
-            elif not answer.done():
+            else:
                 answer.set_result((message, descriptors))
 
     def close(self) -> None:
@@ -323,7 +323,8 @@ class Pauses:
 
             number = theirs.fileno()
             os.set_inheritable(number, True)
-            argv = [sys.executable, "-E", "-m", "minikubelet.sandbox.forkserver", str(number)]
+            # -P: else the directory that the daemon was started in would come first on the path of imports.
+            argv = [sys.executable, "-E", "-P", "-m", "minikubelet.sandbox.forkserver", str(number)]
             argv += [os.path.join(self._run_dir, "rehearsal"), _TITLE_ROOM]
             self._reap_forkserver()
             try:
@@ -496,6 +497,9 @@ class Pauses:
 
     def _on_event(self, uid: PodUID, message: Message, descriptors: list[int]) -> None:
         pod = self._pods.get(uid)
+        if pod is None or pod.foreign or message.get("event") != "hello":
+            for one in descriptors:  # of an answer that nobody waits for any more
+                os.close(one)
         if pod is None or pod.foreign:
             return
         pod.view = None

@@ -287,3 +287,31 @@ def test_times_of_an_earlier_boot_lie_before_now() -> None:
     assert record["exit"]["finished_mono"] == 20.0 - 500.0
     to_this_boot(record, 20.0, 100.0)  # the wall clock went back meanwhile
     assert record["exit"]["finished_mono"] == 20.0
+
+
+async def test_the_descriptor_of_an_answer_that_comes_too_late_is_closed(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    peer = Peer(world.run, world.uid, world.hello)
+    peer.start()
+    await world.pauses.adopt()
+    peer.silent = True
+    monkeypatch.setattr(pauses, "RESPONSE_LIMIT_S", 0.05)
+    with pytest.raises(PauseHangs):
+        await world.pauses.open_socket(world.uid, socket.AF_INET, socket.SOCK_STREAM)
+    before = len(os.listdir("/proc/self/fd"))
+    assert peer.connection is not None
+    socket.send_fds(peer.connection, [encode({"re": peer.asked[-1]["id"]})], [0])
+    await until(lambda: world.pauses.view(world.uid).responsive)
+    assert len(os.listdir("/proc/self/fd")) == before
+    peer.close()
+
+
+async def test_the_fork_server_imports_nothing_from_where_the_daemon_was_started(
+    world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Whoever may write there would else run as root."""
+    for name in ("json", "minikubelet"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit(3)")
+    monkeypatch.chdir(tmp_path)
+    await world.pauses.start()
