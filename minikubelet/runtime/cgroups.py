@@ -160,8 +160,8 @@ class Cgroups:
                 with contextlib.suppress(FileExistsError):
                     os.mkdir(path)
                     self._written_shares.pop(path, None)
-                    if tree.version == 2 and tree.controllers:
-                        _enable(path, tree.controllers)
+                if tree.version == 2 and tree.controllers:
+                    _enable(path, tree.controllers)  # also where it is: a daemon may have died in between
         return self._paths(relative)
 
     def share(self, uid: str, qos: str, shares: int) -> None:

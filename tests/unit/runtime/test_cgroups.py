@@ -94,6 +94,16 @@ def test_controllers_are_handed_on_level_by_level(make: Callable[[str], tuple[Cg
     assert (fake.base / "kubepods/burstable" / f"pod{UID}" / "c1").is_dir()
 
 
+def test_group_that_a_daemon_left_half_made_hands_on_controllers(
+    make: Callable[[str], tuple[Cgroups, FakeTree]],
+) -> None:
+    groups, fake = make("cpu memory pids")
+    (fake.base / "kubepods" / "burstable" / f"pod{UID}").mkdir(parents=True)
+    groups.make_pod(UID, "Burstable")
+    for one in ("burstable", f"burstable/pod{UID}"):
+        assert (fake.base / "kubepods" / one / "cgroup.subtree_control").read_text() == "+cpu +memory +pids"
+
+
 def test_daemon_steps_aside_where_it_is_in_the_way(make: Callable[[str], tuple[Cgroups, FakeTree]]) -> None:
     groups, fake = make("cpu memory pids")
     (fake.base / "cgroup.procs").write_text(str(os.getpid()))
