@@ -72,7 +72,8 @@ class StatusManager:
 
     def start(self) -> None:
         """Make the directory and note which files an earlier daemon left."""
-        os.makedirs(self._status_dir, mode=0o755, exist_ok=True)
+        os.makedirs(self._status_dir, exist_ok=True)
+        os.chmod(self._status_dir, 0o700)  # a pod has its variables in it, whose manifest may be for root only
         self._stale = {name for name in os.listdir(self._status_dir) if name.endswith(".json")}
         self._schedule_table()
 
