@@ -91,8 +91,8 @@ class PodWorker:
             clock=services.boot_clock,
         )
         self.is_gone = False
-        if self._runtime.view(self.uid).sandboxes:
-            # Before any new pod is decided on.
+        if self._runtime.view(self.uid).sandboxes and not self._has_ended():
+            # Before any new pod is decided on; one that had ended holds nothing any more.
             services.admission.adopt(pod)
         # Now, so that the first status of a pod that was found running has the results that were kept.
         self._probe()

@@ -15,6 +15,8 @@ COUNT = "n=$(cat /d/n 2>/dev/null || echo 0); n=$((n + 1)); echo $n > /d/n; "
 COUNTER = COUNT + "[ $n = 1 ] && exit 1; [ $n = 2 ] && exit 0; sleep 600"
 PLAIN_THEN_ALL = COUNT + "sleep 0.3; [ $n = 1 ] && exit 1; [ $n = 2 ] && exit 42; sleep 600"
 ALL_AT_INIT = "[ -e /d/i ] && exit 0; touch /d/i; sleep 0.5; exit 42"
+# All starts and exits with their times, told by every run.
+TIMES = "t() { echo $1 $(date +%s.%N) >> /d/t; }; t start; cat /d/t; sleep 0.1; t exit; exit 1"
 # Exit with the first code at the first run, go on at later ones.
 ONCE = "[ -e /d/{0} ] && sleep 600; touch /d/{0}; sleep {2}; exit {1}"
 
@@ -92,7 +94,7 @@ PODS = {
         h("main", 0, 600),
     ),
     "pod-04": make("pod-04", "Always", h("main", 0, 600)),
-    "pod-09": make("pod-09", "Always", h("main", 0, 0.1, x=1)),
+    "pod-09": make("pod-09", "Always", shell("main", TIMES)),
     "node-19": make(
         "node-19", "Never", shell("main", "trap '' TERM; while :; do sleep 0.2; done"), grace=2, activeDeadlineSeconds=2
     ),
@@ -225,6 +227,12 @@ def test_back_off_stays_at_its_maximum(cluster):
     meta = found["metadata"]
     full_name = f"{meta['name']}_{meta['namespace']}({meta['uid']})"
     assert waiting["message"] == f"back-off 1s restarting failed container=main pod={full_name}"
+    told = [line.split() for line in cluster.output(found, count=status_of(found, "main")["restartCount"]).splitlines()]
+    starts = [float(time) for word, time in told if word == "start"]
+    exits = [float(time) for word, time in told if word == "exit"]
+    delays = [start - ended for ended, start in zip(exits, starts[1:], strict=True)]
+    # Without the maximum these would be 10, 20 and 40 s; with it, but doubled, 1, 2 and 4 s.
+    assert all(1.0 <= delay < 3.5 for delay in delays[2:4])
 
 
 @pytest.mark.conformance("NODE-19")

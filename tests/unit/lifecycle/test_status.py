@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from minikubelet.api.types import (
     Container,
@@ -177,6 +180,45 @@ def test_a_terminal_phase_comes_when_nothing_runs_any_more_and_stays() -> None:
     assert condition(ended, "Ready").reason == "PodFailed"
     later = pod_status(one, seen(running("a", 1)), ended, FACTS)
     assert (later.phase, later.reason) == ("Failed", "DeadlineExceeded")
+
+
+@pytest.mark.conformance("U-PRB-15")
+def test_a_container_without_probes_is_started_and_ready_while_it_runs() -> None:
+    for one in (pod(container("a")), pod(container("x"), inits=(container("a", restart_policy="Always"),))):
+        status = pod_status(one, seen(running("a")), None, FACTS)
+        assert (of(status, "a").started, of(status, "a").ready) == (True, True)
+    assert (of(pod_status(pod(container("a")), seen(exited("a", 1)), None, FACTS), "a").ready) is False
+
+
+INSTANCES = st.sampled_from([(), ("running",), ("exited", 0), ("exited", 1)])
+ENDS = st.sampled_from(
+    [
+        None,
+        PodEnd(reason="DeadlineExceeded", message="m"),
+        PodEnd(reason="Terminated", message="m", disruption=True),
+        PodEnd(reason="OutOfcpu", message="m", rejected=True),
+    ]
+)
+MOMENTS = st.tuples(INSTANCES, INSTANCES, INSTANCES, ENDS, st.booleans(), st.booleans(), st.booleans())
+
+
+@pytest.mark.conformance("NODE-21")
+@given(policy=st.sampled_from(["Always", "OnFailure", "Never"]), moments=st.lists(MOMENTS, min_size=1, max_size=6))
+def test_a_failed_pod_is_never_ready(policy: str, moments: list[tuple[object, ...]]) -> None:
+    """Whatever was seen in whatever order, and also while a shutdown ends it: no status says Failed and Ready."""
+    one = pod(container("a"), container("b"), inits=(container("s", restart_policy="Always"),), policy=policy)
+    status: PodStatus | None = None
+    for *found, end, terminating, ended, responsive in moments:
+        instances = [
+            running(name) if what[0] == "running" else exited(name, what[1])
+            for name, what in zip("sab", found, strict=True)
+            if what
+        ]
+        facts = replace(FACTS, end=end, terminating=terminating, ended=ended, responsive=responsive)
+        status = pod_status(one, seen(*instances), status, facts)
+        if status.phase == "Failed":
+            assert conditions(status).get("Ready") != "True"
+            assert conditions(status).get("ContainersReady") != "True"
 
 
 def test_a_disruption_is_told_once_the_pod_is_terminal() -> None:

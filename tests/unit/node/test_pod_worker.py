@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 
 import msgspec
 import pytest
 
-from minikubelet.api.types import Container, ObjectMeta, Pod, PodSpec
-from tests.unit.node.test_pod_worker_laws import UID, World
+from minikubelet.api.types import Container, ExecAction, Lifecycle, ObjectMeta, Pod, PodSpec, Probe
+from minikubelet.lifecycle.observed import ContainerID, ProbeOutcome
+from minikubelet.lifecycle.probing import ProbeKind
+from minikubelet.node.prober import NodeProber
+from minikubelet.runtime.probes.ask import Ask
+from minikubelet.runtime.probes.result import ProbeReply, Verdict
+from tests.unit.node.test_pod_worker_laws import HOOK, UID, Recorder, World
 from tests.unit.node.virtual import run
 
 
@@ -95,5 +101,74 @@ def test_a_step_of_the_wall_clock_moves_no_timer(step_s: float) -> None:
             await asyncio.sleep(0.25)
         assert 199 <= loop.time() - begun <= 206
         await world.manager.drain()
+
+    run(live())
+
+
+class AlwaysSick:
+    """Answers each probe with a failure and notes when; keeps no results."""
+
+    def __init__(self) -> None:
+        self.asked: list[float] = []
+
+    def prepare(self, pod: Pod, container: Container, probe: Probe, container_id: ContainerID) -> Ask:
+        async def ask() -> ProbeReply:
+            self.asked.append(asyncio.get_running_loop().time())
+            return ProbeReply(Verdict.FAILURE, "sick")
+
+        return ask
+
+    def load(self, uid: str) -> Mapping[tuple[ProbeKind, ContainerID], ProbeOutcome]:
+        return {}
+
+    def keep(self, uid: str, results: Mapping[tuple[ProbeKind, ContainerID], ProbeOutcome]) -> None:
+        return
+
+
+@pytest.mark.conformance("LIFE-26")
+def test_a_sidecar_is_neither_probed_nor_started_while_the_pre_stop_of_an_app_runs() -> None:
+    """The row's times: its liveness probe fails after 1 s, the pod ends after 10 s, the hook takes 40 s."""
+    probe = Probe(
+        exec=ExecAction(command=["x"]),
+        initial_delay_seconds=1,
+        period_seconds=1,
+        timeout_seconds=1,
+        failure_threshold=1,
+        success_threshold=1,
+    )
+    pod = crashing("v1")
+    spec = msgspec.structs.replace(
+        pod.spec,
+        init_containers=[Container(name="s", image="v1", restart_policy="Always", liveness_probe=probe)],
+        containers=[Container(name="a", image="v1", lifecycle=Lifecycle(pre_stop=HOOK))],
+        termination_grace_period_seconds=60,
+        active_deadline_seconds=10,
+    )
+
+    async def live() -> None:
+        loop = asyncio.get_running_loop()
+        world = World(msgspec.structs.replace(pod, spec=spec))
+        world.hooks.seconds = 40.0
+        sick = AlwaysSick()
+        prober = NodeProber(
+            sick, Recorder(), kept=sick, on_change=lambda uid: world.manager.wake(uid), clock=loop.time, started_at=0
+        )
+        told, world.prober = world.prober, prober  # type: ignore[assignment]
+        starts: list[tuple[str, float]] = []
+        law = world.runtime.on_start
+        world.runtime.on_start = lambda pod, one, count: (starts.append((one.name, loop.time())), law(pod, one, count))
+        world.manager = world.make_manager()
+        world.prober = told
+        world.is_wanted = True
+        begun = loop.time()
+        world.set_pods()
+        while world.status is None or world.status.phase != "Failed":
+            await asyncio.sleep(0.5)
+        assert 50 <= loop.time() - begun <= 52
+        sidecar = [round(at - begun) for name, at in starts if name == "s"]
+        assert sidecar == [0, 1, 2]  # the next one was due at 12 s
+        assert [round(at - begun) for at in sick.asked] == [1, 2, 3]
+        await world.manager.drain()
+        prober.stop()
 
     run(live())

@@ -341,3 +341,17 @@ def test_results_are_kept_on_disk(tmp_path):
     assert kept.load(PodUID("u1")) == {}
     kept.keep(PodUID("gone"), results)
     assert not (tmp_path / "gone").exists()
+
+
+@pytest.mark.conformance("U-PRB-19")
+@pytest.mark.parametrize("verdict", Verdict)
+def test_whatever_is_neither_success_nor_warning_is_a_failure(verdict: Verdict):
+    async def test() -> None:
+        rig = Rig({"liveness_probe": spec("liveness", failure_threshold=1, period_seconds=1)})
+        rig.answer = lambda _: rig.say(ProbeReply(verdict, "?"))
+        rig.update()
+        await asyncio.sleep(2)
+        good = verdict in (Verdict.SUCCESS, Verdict.WARNING)
+        assert rig.result("liveness") is (SUCCESS if good else FAILURE)
+
+    run(test)
