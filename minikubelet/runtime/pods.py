@@ -46,6 +46,7 @@ from minikubelet.runtime.port import (
 from minikubelet.runtime.sysctls import pod_sysctls
 from minikubelet.runtime.volumes.apart import run_apart
 from minikubelet.runtime.volumes.manager import Volumes
+from minikubelet.sandbox.logs import rotated_files
 from minikubelet.sandbox.rootfs import open_sub_path
 from minikubelet.sandbox.spec import MountSpec, SandboxSpec
 
@@ -353,7 +354,7 @@ class PodRuntime:
         """Take away what was made for an instance that never came to be."""
         with contextlib.suppress(OSError):
             os.unlink(os.path.join(self.pod_dir(pod), "containers", name, identity))
-        self._unlink_log(f"_{name}-{identity}")
+        self._unlink_log(pod, name, identity)
         await self._cgroups.remove_child(pod.metadata.uid, self._qos(pod), identity)
 
     def _hostname(self, pod: Pod) -> tuple[str, str]:
@@ -460,13 +461,20 @@ class PodRuntime:
 
     def _link_log(self, pod: Pod, container: str, identity: str, log_path: str) -> None:
         """Make the link under which log collectors look; a failure is no reason not to run."""
-        directory = os.path.join(self._settings.log_dir, "containers")
-        name = f"{pod.metadata.name}_{pod.metadata.namespace}_{container}-{identity}"[: 255 - 4] + ".log"
+        path = self._log_link(pod, container, identity)
         try:
-            os.makedirs(directory, mode=0o755, exist_ok=True)
-            os.symlink(log_path, os.path.join(directory, name))
+            os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
+            os.symlink(log_path, path)
         except OSError as error:
-            log.warning("cannot link log", path=name, error=str(error))
+            log.warning("cannot link log", path=path, error=str(error))
+
+    def _log_link(self, pod: Pod, container: str, identity: str) -> str:
+        name = f"{pod.metadata.name}_{pod.metadata.namespace}_{container}-{identity}"[: 255 - 4] + ".log"
+        return os.path.join(self._settings.log_dir, "containers", name)
+
+    def _unlink_log(self, pod: Pod, container: str, identity: str) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self._log_link(pod, container, identity))
 
     # Steering
 
@@ -493,24 +501,27 @@ class PodRuntime:
     # Removing
 
     async def remove_container(self, pod: Pod, container_id: ContainerID) -> None:
-        """Forget a dead instance with its files, not its log."""
+        """Forget a dead instance with its files."""
         point("pod.remove-container")
         uid = PodUID(pod.metadata.uid)
-        view = self._pauses.view(uid)
-        for name, instances in view.containers.items():
-            if any(one.id == container_id for one in instances):
+        for name, instances in self._pauses.view(uid).containers.items():
+            for one in instances:
+                if one.id != container_id:
+                    continue
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(os.path.join(self.pod_dir(pod), "containers", name, container_id))
-                self._unlink_log(f"_{name}-{container_id}")
+                self._unlink_log(pod, name, container_id)
+                if sum(other.restart_count == one.restart_count for other in instances) == 1:
+                    self._remove_log(pod, one)
         await self._pauses.remove_container(uid, container_id)
         await self._cgroups.remove_child(pod.metadata.uid, self._qos(pod), container_id)
 
-    def _unlink_log(self, ending: str) -> None:
-        directory = os.path.join(self._settings.log_dir, "containers")
-        with contextlib.suppress(FileNotFoundError):
-            for name in os.listdir(directory):
-                if name.removesuffix(".log").endswith(ending):
-                    os.unlink(os.path.join(directory, name))
+    def _remove_log(self, pod: Pod, one: ObservedContainer) -> None:
+        """Remove the log of an instance with its rotated files, as the kubelet does: else every restart adds one."""
+        path = self.log_path(pod, one.name, one.restart_count)
+        with contextlib.suppress(OSError):
+            for old in (*rotated_files(path), path):
+                os.unlink(old)
 
     async def stop_sandbox(self, pod: Pod) -> None:
         """End the pause with all that is left in it; release the addresses."""
@@ -535,7 +546,7 @@ class PodRuntime:
         point("pod.forget")
         for instances in self._pauses.view(PodUID(pod.metadata.uid)).containers.values():
             for one in instances:
-                self._unlink_log(f"_{one.name}-{one.id}")
+                self._unlink_log(pod, one.name, one.id)
         self._pauses.forget(PodUID(pod.metadata.uid))
         # The state goes last: while it is there, a daemon that comes later finishes this.
         for directory in (self.log_dir(pod), self.pod_dir(pod)):

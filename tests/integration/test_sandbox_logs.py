@@ -83,3 +83,21 @@ def test_a_flood_delays_no_neighbour_and_takes_no_memory(node):
     peak = int(re.search(r"VmHWM:\s+(\d+) kB", status)[1])
     quiet = Path(f"/proc/{pause_of(other['metadata']['uid'])}/status").read_text()
     assert peak < int(re.search(r"VmHWM:\s+(\d+) kB", quiet)[1]) + 6000
+
+
+def test_restarts_leave_two_logs_and_two_links(make_node):
+    """As with the kubelet, an instance that is forgotten takes its log along: else every restart would add one."""
+    node = make_node(config="crashLoopBackOff: {maxContainerRestartPeriod: 1s}\n")
+    name = "long-" + "n" * 190  # the link's name is cut
+    text = manifest(name, "echo here; exit 1").replace("restartPolicy: Never", "restartPolicy: Always")
+    node.write("crash.yaml", text)
+    pod = node.wait_pod(name, lambda p: p["status"]["containerStatuses"][0]["restartCount"] >= 3, "restarts", 40)
+    count = pod["status"]["containerStatuses"][0]["restartCount"]
+    found = logs(node, pod, "c0")
+    assert 1 <= len(found) <= 2, found
+    assert max(int(one.name.removesuffix(".log")) for one in found) >= count
+    links = node.log_dir / "containers"
+    assert 1 <= len(list(links.iterdir())) <= 2
+    node.remove("crash.yaml")
+    node.wait(lambda: node.pod(name) is None, "gone")
+    assert list(links.iterdir()) == []
