@@ -76,6 +76,12 @@ class _PodProbes:
         self.kept = dict(kept)
         self.results: ProbeResults | None = None
 
+    def take_up(self, pod: Pod) -> None:
+        """Take up an edit under the same uid: probes that are there go on as they were, new ones begin."""
+        self.pod = pod
+        for one in _probes(pod):
+            self.probes.setdefault((one.state.kind, one.container.name), one)
+
     def settled(self) -> dict[tuple[ProbeKind, ContainerID], ProbeOutcome]:
         """Return what each probe has settled on about its current instance."""
         return {
@@ -143,6 +149,8 @@ class NodeProber:
         state = self._pods.get(uid)
         if state is None:
             state = self._pods[uid] = _PodProbes(pod, self._kept.load(uid))
+        elif state.pod is not pod:
+            state.take_up(pod)
         now = self._clock()
         for (kind, name), probe in state.probes.items():
             stopping = terminating and not probe.init and kind is not ProbeKind.READINESS

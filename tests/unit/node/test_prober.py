@@ -276,6 +276,24 @@ def test_only_readiness_of_an_app_container_goes_on_while_its_pod_ends(sidecar, 
 
 
 @pytest.mark.conformance("U-WRK-11")
+def test_probe_that_an_edit_adds_is_run():
+    async def test() -> None:
+        rig = Rig({"liveness_probe": spec("liveness", period_seconds=10)})
+        rig.update()
+        await asyncio.sleep(1)
+        edited = msgspec.structs.replace(
+            rig.pod.spec.containers[0], readiness_probe=spec("readiness", period_seconds=10)
+        )
+        rig.pod = msgspec.structs.replace(rig.pod, spec=msgspec.structs.replace(rig.pod.spec, containers=[edited]))
+        rig.update(at=1000)
+        await asyncio.sleep(0.5)
+        assert rig.times("readiness") == [1]
+        assert rig.times("liveness") == [0]
+        assert rig.result("readiness") is SUCCESS
+
+    run(test)
+
+
 def test_removal_is_harmless_however_often():
     async def test() -> None:
         rig = Rig({"liveness_probe": spec("liveness", period_seconds=1)})
