@@ -535,6 +535,9 @@ class Daemon:
             for message in failure.messages:
                 self.events.event(pod, "Warning", "FailedMount", message)
             return False
+        except Exception:  # one pod's volumes are not another's, and those of all are refreshed by one task
+            log.exception("volumes not refreshed", pod=f"{pod.metadata.namespace}/{pod.metadata.name}")
+            return False
         return True
 
     async def _end_group(self, group: shutdown.Group) -> None:
