@@ -542,6 +542,9 @@ class Pauses:
             told = {record["id"]: record for record in message["containers"]}
             earlier = {key: one for key, one in pod.containers.items() if one.get("sandbox_id") != sandbox["id"]}
             pod.containers = earlier | told
+            # A sandbox that fails again and again leaves one record each time.
+            needed = {sandbox["id"], *(one.get("sandbox_id") for one in pod.containers.values())}
+            pod.sandboxes = {key: one for key, one in pod.sandboxes.items() if key in needed or is_alive(one)}
             self._tell(uid, str(message.get("trouble", "")))
         if pod.ready is not None and not pod.ready.done():
             pod.ready.set_result(None)

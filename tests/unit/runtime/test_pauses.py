@@ -315,3 +315,17 @@ async def test_the_fork_server_imports_nothing_from_where_the_daemon_was_started
         (tmp_path / f"{name}.py").write_text("raise SystemExit(3)")
     monkeypatch.chdir(tmp_path)
     await world.pauses.start()
+
+
+async def test_sandboxes_that_failed_are_not_kept_for_ever(world: World) -> None:
+    peer = Peer(world.run, world.uid, world.hello)
+    peer.start()
+    await world.pauses.adopt()
+    first = world.hello["sandbox"]
+    for attempt in range(1, 5):
+        sandbox = {**first, "id": f"s{attempt}", "attempt": attempt, "pid": 0}
+        peer.say({**world.hello, "sandbox": sandbox, "containers": []})
+        await until(lambda attempt=attempt: world.pauses.view(world.uid).sandboxes[0].attempt == attempt)
+    # The first has containers that are still known, the last is the current one.
+    assert [one.id for one in world.pauses.view(world.uid).sandboxes] == ["s4", first["id"]]
+    peer.close()
