@@ -7,7 +7,6 @@ can only shorten its grace, so a preStop hook runs once and a deletion overtakes
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import signal
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
@@ -167,8 +166,7 @@ class ContainerKiller:
         finally:
             if task is not None and not task.done():
                 task.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await task
+                await asyncio.wait({task})  # not the task itself: its cancellation is not ours
 
 
 async def _nothing() -> None:

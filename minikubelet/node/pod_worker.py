@@ -215,8 +215,9 @@ class PodWorker:
             try:
                 wake_at = await sync
             except asyncio.CancelledError:
-                if not self._ending.is_set():
-                    raise
+                own = asyncio.current_task()
+                if not self._ending.is_set() or (own is not None and own.cancelling()):
+                    raise  # not only the sync: the daemon leaves, and touches no pod
                 return
             except Exception as error:
                 log.exception("sync failed")

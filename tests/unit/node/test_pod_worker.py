@@ -9,12 +9,13 @@ import msgspec
 import pytest
 
 from minikubelet.api.types import Container, ExecAction, Lifecycle, ObjectMeta, Pod, PodSpec, Probe
-from minikubelet.lifecycle.observed import ContainerID, ProbeOutcome
+from minikubelet.lifecycle.observed import ContainerID, ObservedContainer, ProbeOutcome
 from minikubelet.lifecycle.probing import ProbeKind
 from minikubelet.node.prober import NodeProber
 from minikubelet.runtime.probes.ask import Ask
 from minikubelet.runtime.probes.result import ProbeReply, Verdict
 from tests.unit.node.test_pod_worker_laws import HOOK, UID, Recorder, World
+
 from tests.unit.node.virtual import run
 
 
@@ -170,5 +171,37 @@ def test_a_sidecar_is_neither_probed_nor_started_while_the_pre_stop_of_an_app_ru
         assert [round(at - begun) for at in sick.asked] == [1, 2, 3]
         await world.manager.drain()
         prober.stop()
+
+    run(live())
+
+
+def test_daemon_that_leaves_while_a_start_is_being_undone_touches_no_pod() -> None:
+    async def live() -> None:
+        world = World(crashing("v1"))
+        world.is_wanted = True
+        begun = asyncio.Event()
+
+        async def start(pod: Pod, container: Container, restart_count: int) -> ObservedContainer:
+            begun.set()
+            try:
+                await asyncio.sleep(1000)
+            finally:
+                await asyncio.sleep(1)  # what was half made is taken back
+            raise AssertionError
+
+        stopped: list[Pod] = []
+
+        async def stop(pod: Pod) -> None:
+            stopped.append(pod)
+
+        world.runtime.start_container = start  # type: ignore[method-assign]
+        world.runtime.stop_sandbox = stop  # type: ignore[method-assign]
+        world.set_pods()
+        await begun.wait()
+        stopped.clear()  # before the first sandbox too
+        world.manager.terminate_all(grace_s=None)
+        await asyncio.sleep(0.5)
+        await world.manager.stop()
+        assert stopped == []
 
     run(live())
