@@ -46,7 +46,6 @@ from minikubelet.runtime.port import (
 from minikubelet.runtime.sysctls import pod_sysctls
 from minikubelet.runtime.volumes.apart import run_apart
 from minikubelet.runtime.volumes.manager import Volumes
-from minikubelet.sandbox.logs import rotated_files
 from minikubelet.sandbox.rootfs import open_sub_path
 from minikubelet.sandbox.spec import MountSpec, SandboxSpec
 
@@ -54,6 +53,7 @@ log = structlog.get_logger(__name__)
 
 _CONTAINER_ID_BYTES: Final = 32
 _MAX_HOSTNAME: Final = 64  # of the kernel
+_LOGS_KEPT: Final = 5  # instances of a container, the one that runs included
 _RESOLVED_UPSTREAM: Final = "/run/systemd/resolve/resolv.conf"
 # Bytes of a container's writable layer without an ephemeral-storage limit: the kernel's default, half the memory.
 _NO_LIMIT: Final = 0
@@ -505,23 +505,22 @@ class PodRuntime:
         point("pod.remove-container")
         uid = PodUID(pod.metadata.uid)
         for name, instances in self._pauses.view(uid).containers.items():
-            for one in instances:
-                if one.id != container_id:
-                    continue
+            if any(one.id == container_id for one in instances):
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(os.path.join(self.pod_dir(pod), "containers", name, container_id))
                 self._unlink_log(pod, name, container_id)
-                if sum(other.restart_count == one.restart_count for other in instances) == 1:
-                    self._remove_log(pod, one)
+                self._remove_old_logs(os.path.join(self.log_dir(pod), name))
         await self._pauses.remove_container(uid, container_id)
         await self._cgroups.remove_child(pod.metadata.uid, self._qos(pod), container_id)
 
-    def _remove_log(self, pod: Pod, one: ObservedContainer) -> None:
-        """Remove the log of an instance with its rotated files, as the kubelet does: else every restart adds one."""
-        path = self.log_path(pod, one.name, one.restart_count)
+    def _remove_old_logs(self, directory: str) -> None:
+        """Keep the logs of a container's newest instances; without that, every restart would leave one."""
         with contextlib.suppress(OSError):
-            for old in (*rotated_files(path), path):
-                os.unlink(old)
+            numbers = {name: count_from_logs((name,)) for name in os.listdir(directory)}
+            kept = sorted(set(numbers.values()))[-_LOGS_KEPT:]
+            for name, number in numbers.items():
+                if number and number not in kept:  # 0: it is no log
+                    os.unlink(os.path.join(directory, name))
 
     async def stop_sandbox(self, pod: Pod) -> None:
         """End the pause with all that is left in it; release the addresses."""

@@ -85,17 +85,16 @@ def test_a_flood_delays_no_neighbour_and_takes_no_memory(node):
     assert peak < int(re.search(r"VmHWM:\s+(\d+) kB", quiet)[1]) + 6000
 
 
-def test_restarts_leave_two_logs_and_two_links(make_node):
-    """As with the kubelet, an instance that is forgotten takes its log along: else every restart would add one."""
+def test_restarts_leave_a_few_logs_and_two_links(make_node):
     node = make_node(config="crashLoopBackOff: {maxContainerRestartPeriod: 1s}\n")
     name = "long-" + "n" * 190  # the link's name is cut
     text = manifest(name, "echo here; exit 1").replace("restartPolicy: Never", "restartPolicy: Always")
     node.write("crash.yaml", text)
-    pod = node.wait_pod(name, lambda p: p["status"]["containerStatuses"][0]["restartCount"] >= 3, "restarts", 40)
+    pod = node.wait_pod(name, lambda p: p["status"]["containerStatuses"][0]["restartCount"] >= 7, "restarts", 60)
     count = pod["status"]["containerStatuses"][0]["restartCount"]
-    found = logs(node, pod, "c0")
-    assert 1 <= len(found) <= 2, found
-    assert max(int(one.name.removesuffix(".log")) for one in found) >= count
+    numbers = [int(one.name.removesuffix(".log")) for one in logs(node, pod, "c0")]
+    assert len(numbers) in (5, 6), numbers  # the sixth is of an instance that just begins
+    assert max(numbers) >= count
     links = node.log_dir / "containers"
     assert 1 <= len(list(links.iterdir())) <= 2
     node.remove("crash.yaml")
