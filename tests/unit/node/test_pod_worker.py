@@ -15,7 +15,6 @@ from minikubelet.node.prober import NodeProber
 from minikubelet.runtime.probes.ask import Ask
 from minikubelet.runtime.probes.result import ProbeReply, Verdict
 from tests.unit.node.test_pod_worker_laws import HOOK, UID, Recorder, World
-
 from tests.unit.node.virtual import run
 
 
