@@ -75,8 +75,19 @@ class Decoding:
         """Note an error about a field, whose place is known or that of what is around it."""
         found = _UNSUPPORTED.search(message)
         meant = likely_name(found[1], _QUOTED.findall(found[2])) if found is not None else ""
-        hint = f'did you mean "{meant}"?' if meant else ""
+        hint = _meant(meant) if meant else ""
+        if message == f"{path}: Required value":
+            hint = self._misspelt(path)
         self._add(Severity.ERROR, path, self.place(path), message, hint)
+
+    def _misspelt(self, path: str) -> str:
+        """Say which unknown field beside a missing one was probably meant to be it."""
+        parent, _, name = path.rpartition(".")
+        for one in self.problems:
+            beside, _, wrong = one.field.rpartition(".")
+            if beside == parent and one.hint == _meant(name):
+                return f'line {one.line} has "{wrong}" in its place'
+        return ""
 
     def place(self, path: str) -> Mark:
         """Return where a field stands, or else the nearest thing around it that does."""
@@ -351,8 +362,12 @@ _ZEROES: Final[dict[Any, Callable[[], Any]]] = {int: int, bool: bool, str: str, 
 
 def _unknown(name: str, mark: Mark, path: str, fields: dict[str, Field], into: Decoding) -> None:
     meant = likely_name(name, fields)
-    hint = f'did you mean "{meant}"?' if meant else ""
+    hint = _meant(meant) if meant else ""
     into.warn(path, mark, f"unknown field, ignored{': ' + hint if hint else ''}", hint)
+
+
+def _meant(name: str) -> str:
+    return f'did you mean "{name}"?'
 
 
 def likely_name(name: str, known: Iterable[str]) -> str:

@@ -102,7 +102,7 @@ def parse_manifest(
     try:
         documents, duplicates = read_documents(decode_text(data))
     except SourceError as error:
-        manifest.problems.append(_problem("", error.message, 0, error.mark))
+        manifest.problems.append(_problem("", error.message, 0, error.mark, error.hint))
         manifest.stages.append("syntax")
         return manifest
     if all(one.value is None for one in documents):

@@ -30,3 +30,7 @@ class Problem:
     hint: str = ""
     # The text is right; it is this node that does not do what it asks for.
     is_of_node: bool = False
+
+    def text(self) -> str:
+        """Return the message, with the hint where it does not say the same already."""
+        return f"{self.message} ({self.hint})" if self.hint and self.hint not in self.message else self.message

@@ -50,12 +50,13 @@ class Node:
 
 
 class SourceError(Exception):
-    """The text cannot be read; `mark` says where."""
+    """The text cannot be read; `mark` says where, `hint` how it can be mended, if that is known."""
 
-    def __init__(self, message: str, mark: Mark) -> None:
+    def __init__(self, message: str, mark: Mark, hint: str = "") -> None:
         super().__init__(message)
         self.message = message
         self.mark = mark
+        self.hint = hint
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +131,8 @@ class _Reader:
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark
             place = Mark(mark.line + 1, mark.column + 1) if mark is not None else Mark(1, 1)
-            raise SourceError(f"yaml: line {place.line}: {error.problem}", place) from error
+            hint = "a tab: indent with spaces" if _is_indented_with_tab(self._text, place) else ""
+            raise SourceError(f"yaml: line {place.line}: {error.problem}", place, hint) from error
         except yaml.reader.ReaderError as error:
             raise _unreadable(self._text, error) from error
         except yaml.YAMLError as error:
@@ -193,6 +195,11 @@ class _Reader:
 
 def _mark(event: Any) -> Mark:
     return Mark(event.start_mark.line + 1, event.start_mark.column + 1)
+
+
+def _is_indented_with_tab(text: str, place: Mark) -> bool:
+    line = text.split("\n", place.line)[place.line - 1 :][:1]
+    return any("\t" in one[: len(one) - len(one.lstrip())] for one in line)
 
 
 def _unreadable(text: str, error: yaml.reader.ReaderError) -> SourceError:

@@ -69,7 +69,7 @@ class Verdict:
 
 def problem_line(file: str, problem: Problem) -> str:
     """Return one problem as compilers print it."""
-    return f"{file}:{problem.line}:{problem.column}: {problem.severity.value}: {problem.message}"
+    return f"{file}:{problem.line}:{problem.column}: {problem.severity.value}: {problem.text()}"
 
 
 class VerdictFiles:

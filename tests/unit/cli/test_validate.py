@@ -63,6 +63,18 @@ def test_problems_have_place_line_caret_and_hint(tmp_path: Path) -> None:
     assert done.stderr == f"{file}: 2 errors, 1 warning\n"
 
 
+def test_what_is_missing_names_the_misspelt_field_beside_it(tmp_path: Path) -> None:
+    file = write(tmp_path, "a.yaml", GOOD.replace("image: x", "imgae: x"))
+    assert (
+        ': spec.containers[0].image: Required value (line 7 has "imgae" in its place)\n' in run("validate", file).stdout
+    )
+
+
+def test_a_tab_is_named(tmp_path: Path) -> None:
+    file = write(tmp_path, "a.yaml", "kind: Pod\nmetadata:\n\tname: a\n")
+    assert ": found character that cannot start any token (a tab: indent with spaces)\n" in run("validate", file).stdout
+
+
 def test_json_is_one_list_with_these_keys(tmp_path: Path) -> None:
     bad = write(tmp_path, "b.yaml", GOOD + "---\n" + GOOD.replace("image: x", "").replace("web", "other"))
     good = write(tmp_path, "g.yaml", GOOD.replace("web", "third"))
