@@ -436,6 +436,16 @@ class Daemon:
         for leftover in self.cgroups.known_pods() - alive:
             await self.cgroups.remove_pod(leftover)
 
+    @property
+    def is_cordoned(self) -> bool:
+        """Tell whether the node is drained: no pod runs until it is uncordoned."""
+        return self._cordoned
+
+    @property
+    def is_ending(self) -> bool:
+        """Tell whether the daemon leaves and ends its pods first."""
+        return self._draining
+
     async def stop(self, *, remove_pods: bool) -> None:
         """Leave. With `remove_pods` every pod is ended first and nothing of this daemon is left on the machine."""
         self._manager.stopping()

@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import io
 import logging
 import os
 import sys
 import time
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from collections import deque
+from collections.abc import Iterable, MutableMapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from minikubelet.cli.live_table import Row, changes, fit, pod_rows
 from minikubelet.cli.main import CommandFailed
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 
 _REDRAW_S = 0.1
 _REFRESH_S = 1.0  # ages go on
+_NOTED_S = 60.0
+_MOST_NOTED = 3
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -54,14 +58,18 @@ def execute(options: argparse.Namespace) -> int:
     if options.standalone:
         flags = {**_standalone(options.standalone), **flags}
         shows_table = True
-    _set_up_log(quiet=shows_table)
+    notes = _Notes() if shows_table and sys.stdout.isatty() and sys.stderr.isatty() else None
+    _set_up_log(quiet=shows_table, notes=notes)
     try:
         settings = load_settings(flags, environment)
     except SettingsError as error:
         raise CommandFailed(str(error), 2) from error
     remove = bool(options.remove_pods or options.standalone)
     try:
-        asyncio.run(_run_with_table(settings, remove=remove) if shows_table else run(settings, remove_pods=remove))
+        if shows_table:
+            asyncio.run(_run_with_table(settings, notes, remove=remove))
+        else:
+            asyncio.run(run(settings, remove_pods=remove))
     except (StartupError, NetworkError, OSError) as error:
         raise CommandFailed(str(error)) from error
     if options.standalone:
@@ -93,7 +101,15 @@ def _tidy(run_dir: str) -> None:
         shutil.rmtree(os.path.dirname(run_dir))
 
 
-async def _run_with_table(settings: Settings, *, remove: bool) -> None:
+def _call(verb: str, settings: Settings) -> str:
+    """Return a command to be typed here that calls a verb of this node."""
+    import shutil
+
+    program = "minikubelet" if shutil.which("minikubelet") else sys.argv[0]
+    return f"{program} {verb} --run-dir {os.path.relpath(settings.run_dir)}"
+
+
+async def _run_with_table(settings: Settings, notes: _Notes | None, *, remove: bool) -> None:
     """Run the daemon and keep a table of its pods on the terminal."""
     from minikubelet.daemon import run
 
@@ -103,29 +119,70 @@ async def _run_with_table(settings: Settings, *, remove: bool) -> None:
         nonlocal task
         head = (
             f"node {settings.node_name}: manifests in {settings.manifest_dir}; Ctrl-C ends it",
-            f"look closer with: minikubelet status --run-dir {settings.run_dir}",
+            f"look closer with: {_call('status', settings)}",
         )
         if not sys.stdout.isatty():
             print("\n".join(head), flush=True)
-        task = asyncio.create_task(_show(daemon, head))
+        if notes is not None:
+            notes.pass_over()
+        task = asyncio.create_task(_show(daemon, head, notes))
 
     try:
         await run(settings, remove_pods=remove, on_ready=on_ready)
+    except BaseException:
+        for line in notes.recent(everything=True) if notes else ():
+            print(line, file=sys.stderr)
+        raise
     finally:
         if task is not None:
             task.cancel()
     print("stopped, nothing is left", flush=True)
 
 
-async def _show(daemon: Daemon, head: Sequence[str]) -> None:
+async def _show(daemon: Daemon, head: Sequence[str], notes: _Notes | None) -> None:
     from minikubelet.node.status_manager import to_json
 
     draw: _Screen | _Lines = _Screen(head) if sys.stdout.isatty() else _Lines()
     while True:
         rows = pod_rows([to_json(pod) for pod in daemon.status.pods()], time.time())
-        draw.show(rows, _refusals(daemon.verdicts.refused()))
+        below = _refusals(daemon.verdicts.refused()) + (notes.recent() if notes else [])
+        draw.show(rows, below, _why_none(daemon))
         await asyncio.sleep(_REDRAW_S)  # so that a burst is drawn once
         await daemon.status.changed(_REFRESH_S)
+
+
+def _why_none(daemon: Daemon) -> str:
+    """Return what stands in place of the table when there is no pod."""
+    if daemon.is_ending:
+        return "all pods have ended"
+    if daemon.is_cordoned:
+        return f"the node is drained: no pod runs until '{_call('uncordon', daemon.settings)}'"
+    return "no pods yet: put a manifest into the directory"
+
+
+class _Notes(io.StringIO):
+    """Keeps the log's last lines for the screen, which they would tear if they were printed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._lines: deque[tuple[float, str]] = deque(maxlen=100)
+        self._from = 0.0
+
+    def write(self, text: str) -> int:
+        """Take some lines."""
+        self._lines.extend((time.monotonic(), line) for line in text.splitlines())
+        return len(text)
+
+    def pass_over(self) -> None:
+        """Show nothing of what came until now: what this machine lacks is told by `minikubelet doctor`."""
+        self._from = time.monotonic()
+
+    def recent(self, *, everything: bool = False) -> list[str]:
+        """Return the newest lines, or all that are kept."""
+        if everything:
+            return [line for _, line in self._lines]
+        since = max(self._from, time.monotonic() - _NOTED_S)
+        return [line for at, line in self._lines if at >= since][-_MOST_NOTED:]
 
 
 class _Screen:
@@ -135,13 +192,13 @@ class _Screen:
         self._head = head
         self._size = (0, 0)
 
-    def show(self, rows: Sequence[Row], refusals: Sequence[str]) -> None:
-        """Draw."""
+    def show(self, rows: Sequence[Row], notes: Sequence[str], instead: str) -> None:
+        """Draw the rows, or what is said in place of none, and the notes below."""
         size = os.get_terminal_size(sys.stdout.fileno())
         width, height = size.columns or 80, size.lines or 24
-        below = [line[:width] for one in refusals for line in wrap(printable(one), width).splitlines()]
+        below = [line[:width] for one in notes for line in wrap(printable(one), width).splitlines()]
         room = max(3, height - len(self._head) - len(below) - 2)
-        table = fit(rows, width=width, height=room) if rows else ["no pods yet: put a manifest into the directory"]
+        table = fit(rows, width=width, height=room) if rows else [instead]
         lines = [*(one[:width] for one in self._head), "", *table, *below]
         begin = "\x1b[H" if (width, height) == self._size else "\x1b[H\x1b[2J"
         self._size = (width, height)
@@ -153,13 +210,13 @@ class _Lines:
 
     def __init__(self) -> None:
         self._before: dict[str, Row] = {}
-        self._refused: set[str] = set()
+        self._told: set[str] = set()
 
-    def show(self, rows: Sequence[Row], refusals: Sequence[str]) -> None:
+    def show(self, rows: Sequence[Row], notes: Sequence[str], instead: str) -> None:
         """Print what is another."""
         self._before, lines = changes(self._before, rows)
-        lines += [one for one in refusals if one not in self._refused]
-        self._refused = set(refusals)
+        lines += [one for one in notes if one not in self._told]
+        self._told = set(notes)
         for line in lines:
             print(printable(line), flush=True)
 
@@ -168,11 +225,17 @@ def _refusals(verdicts: Iterable[Verdict]) -> list[str]:
     return [line for one in verdicts for line in refusal_line(one.text())]
 
 
-def _set_up_log(*, quiet: bool) -> None:
+def _set_up_log(*, quiet: bool, notes: _Notes | None) -> None:
     import structlog
+
+    def leave_out(_logger: Any, _name: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        if notes is not None and event["event"] == "manifest refused":
+            raise structlog.DropEvent  # it stands below the table for as long as it lasts
+        return event
 
     structlog.configure(
         processors=[
+            leave_out,
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso"),
@@ -180,6 +243,6 @@ def _set_up_log(*, quiet: bool) -> None:
             structlog.processors.LogfmtRenderer(key_order=["timestamp", "level", "event"], bool_as_flag=False),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING if quiet else logging.INFO),
-        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(file=notes or sys.stderr),
         cache_logger_on_first_use=True,
     )

@@ -85,6 +85,12 @@ def test_table_on_a_narrow_terminal(idle_node, tmp_path, monkeypatch):
         assert any(node.cidr.rsplit(".", 1)[0] in row for row in rows)
         node.write("bad.yaml", "kind: Pod\napiVersion: v1\nmetadata: {name: bad}\nspec: {}\n")
         screen.wait(lambda rows: any("manifest refused" in row for row in rows))
+        (node.manifests / "bad.yaml").chmod(0o666)
+        rows = screen.wait(lambda rows: "writable by anybody" in " ".join(rows))
+        assert [row for row in rows if "timestamp=" in row] == []  # the log does not tear the table
+        for one in node.manifests.glob("*.yaml"):
+            one.unlink()
+        screen.wait(lambda rows: any("no pods yet" in row for row in rows))
         os.kill(pid, signal.SIGINT)
         data = b""
         while True:
