@@ -11,9 +11,8 @@ from __future__ import annotations
 
 import errno
 import os
-import signal
-from collections.abc import Callable
-from typing import Final
+
+from minikubelet.linux.lean import Callable, Final, signal
 
 VARIABLE: Final = "MINIKUBELET_FAULTS"
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 
 from minikubelet.linux.faults import point
+from minikubelet.linux.lean import suppress
 
 
 def write_atomic(path: str, data: bytes, *, mode: int = 0o644, durable: bool = False) -> None:
@@ -36,7 +36,7 @@ def write_atomic(path: str, data: bytes, *, mode: int = 0o644, durable: bool = F
         point("file.rename")
         os.rename(beside, path)
     except OSError:
-        with contextlib.suppress(OSError):
+        with suppress(OSError):
             os.unlink(beside)
         raise
     if durable:

@@ -8,10 +8,9 @@ from __future__ import annotations
 import ctypes
 import os
 import struct
-from collections.abc import Callable
-from typing import Any, Final, cast
 
 from minikubelet.linux.faults import point
+from minikubelet.linux.lean import Any, Callable, Final
 
 CLONE_NEWNS: Final = 0x00020000
 CLONE_NEWCGROUP: Final = 0x02000000
@@ -67,9 +66,10 @@ _MACHINE: Final = os.uname().machine
 
 def _function(name: str, *arguments: Any) -> Callable[..., int]:
     """Bind a function once, with its argument types: calls then make fewer objects, for which pauses pay in pages."""
-    function = _libc[name]
+    function: Any = _libc[name]
     function.argtypes = arguments
-    return cast("Callable[..., int]", function)
+    bound: Callable[..., int] = function
+    return bound
 
 
 _int, _uint, _long, _ulong, _size, _text = (

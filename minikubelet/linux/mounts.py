@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 
 from minikubelet.linux import libc
+from minikubelet.linux.lean import suppress
 
 
 def mount_tmpfs(target: str, *, size: int, mode: int, options: str = "") -> None:
@@ -69,7 +69,7 @@ def propagation_of(path: str) -> tuple[str, tuple[str, ...]]:
 def unmount_below(directory: str) -> None:
     """Unmount everything at or below a directory, by force of detaching where it is busy."""
     for point in mount_points_below(directory):
-        with contextlib.suppress(OSError):
+        with suppress(OSError):
             unmount(point, detach=True)
 
 

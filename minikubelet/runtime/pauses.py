@@ -49,6 +49,9 @@ _LOOK_PERIOD_S: Final = 3.0
 _DEATH_LIMIT_S: Final = 10.0
 # Room that the fork server and its pauses write their titles into.
 _TITLE_ROOM: Final = "-" * 200
+# The fork server does without `site`, the environment and the directory that the daemon was started in.
+_START: Final = "import sys; sys.path.append(sys.argv[3]); from minikubelet.sandbox.forkserver import main; main()"
+_PACKAGES: Final = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 
 Answer = asyncio.Future[tuple[Message, list[int]]]
@@ -323,9 +326,8 @@ class Pauses:
 
             number = theirs.fileno()
             os.set_inheritable(number, True)
-            # -P: else the directory that the daemon was started in would come first on the path of imports.
-            argv = [sys.executable, "-E", "-P", "-m", "minikubelet.sandbox.forkserver", str(number)]
-            argv += [os.path.join(self._run_dir, "rehearsal"), _TITLE_ROOM]
+            argv = [sys.executable, "-I", "-S", "-c", _START, str(number)]
+            argv += [os.path.join(self._run_dir, "rehearsal"), _PACKAGES, _TITLE_ROOM]
             self._reap_forkserver()
             try:
                 self._forkserver_pid = os.posix_spawn(sys.executable, argv, {**os.environ, "MALLOC_ARENA_MAX": "1"})

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from typing import Final
+
+from minikubelet.linux.lean import Final
 
 _NOTE: Final = b"\r\n[minikubelet: %d bytes of output left out: they were not read in time]\r\n"
 

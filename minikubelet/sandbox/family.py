@@ -7,12 +7,10 @@ that means a container here is a kernel thread's there. `NSpid` in /proc/<n>/sta
 
 from __future__ import annotations
 
-import contextlib
 import os
-import signal
-from typing import Final
 
 from minikubelet.linux.files import read_small, write_small
+from minikubelet.linux.lean import Final, signal, suppress
 
 # A family that forks faster than it is killed is given up after this many rounds; its container's end ends it.
 _KILL_ROUNDS: Final = 20
@@ -21,13 +19,13 @@ _KILL_ROUNDS: Final = 20
 def kill_tree(pid: int) -> None:
     """Kill a process and its descendants; for the first process of a PID namespace the kernel does the rest."""
     for one in family(pid):
-        with contextlib.suppress(OSError):
+        with suppress(OSError):
             os.kill(one, signal.SIGKILL)
 
 
 def kill_family(pid: int) -> None:
     """Kill a process that adopts its orphans, with all that it and they have begun, however they hide from it."""
-    with contextlib.suppress(ProcessLookupError):
+    with suppress(ProcessLookupError):
         os.kill(pid, signal.SIGSTOP)  # so that it begins nothing more, and stays to adopt
     killed = {pid}
     for _ in range(_KILL_ROUNDS):
@@ -36,27 +34,27 @@ def kill_family(pid: int) -> None:
             break
         killed |= victims
         for one in victims:
-            with contextlib.suppress(ProcessLookupError):
+            with suppress(ProcessLookupError):
                 os.kill(one, signal.SIGKILL)
-    with contextlib.suppress(ProcessLookupError):
+    with suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)
 
 
 def kill_group(directories: list[str]) -> None:
     """Kill what is in a control group: what its first process has left, wherever it has hidden."""
     for directory in directories[:1]:
-        with contextlib.suppress(OSError):
+        with suppress(OSError):
             write_small(f"{directory}/cgroup.kill", b"1")
             return
         for _ in range(_KILL_ROUNDS):
             members = b""
-            with contextlib.suppress(OSError):
+            with suppress(OSError):
                 members = read_small(f"{directory}/cgroup.procs")
             victims = [int(one) for one in members.split() if one != b"0"]  # 0: of a namespace that is not below ours
             if not victims:
                 return
             for one in victims:
-                with contextlib.suppress(OSError):
+                with suppress(OSError):
                     os.kill(one, signal.SIGKILL)
 
 
@@ -76,9 +74,9 @@ def family(pid: int) -> list[int]:
 def _children(shown: int) -> list[int]:
     """Return a process' children as /proc numbers them, whichever of its threads has made them."""
     found: list[int] = []
-    with contextlib.suppress(OSError):
+    with suppress(OSError):
         for thread in os.listdir(f"/proc/{shown}/task"):
-            with contextlib.suppress(OSError):
+            with suppress(OSError):
                 found.extend(int(child) for child in read_small(f"/proc/{shown}/task/{thread}/children").split())
     return found
 
@@ -91,7 +89,7 @@ def _shown(pid: int, depth: int) -> int:
 
 def _numbers(shown: str) -> list[int]:
     """Return a process' numbers, from the namespace that /proc shows to the process' own."""
-    with contextlib.suppress(OSError):
+    with suppress(OSError):
         for line in read_small(f"/proc/{shown}/status").splitlines():
             if line.startswith(b"NSpid:"):
                 return [int(one) for one in line.split()[1:]]

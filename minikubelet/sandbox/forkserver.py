@@ -7,19 +7,18 @@ are orphaned at once, so that they belong to init.
 
 from __future__ import annotations
 
-import contextlib
+import _socket as socket
 import gc
 import os
 import resource
-import signal
-import socket
 import sys
-from typing import Final, NoReturn
 
 from minikubelet.linux import libc
 from minikubelet.linux.faults import point
+from minikubelet.linux.lean import Final, NoReturn, signal, suppress
 from minikubelet.sandbox import pause
 from minikubelet.sandbox.protocol import Decoder, Message, ProtocolError, send
+from minikubelet.sandbox.rehearsal import rehearse
 
 _MOST_DESCRIPTORS: Final = 4096
 # What programs have long been given; those that want more raise it themselves, up to the hard limit.
@@ -56,7 +55,7 @@ def fork_pause(control: socket.socket, message: Message, descriptors: list[int])
         answer["error"] = f"the fork server could not fork: {error.strerror}"
     for descriptor in descriptors:
         os.close(descriptor)
-    with contextlib.suppress(OSError):
+    with suppress(OSError):
         send(control, answer)
 
 
@@ -92,10 +91,12 @@ def become_pause(message: Message, connection: int) -> None:
 
 def warm_up(directory: str) -> None:
     """Rehearse a pause's work in a directory that is removed afterwards, and close everything but 0 to 3."""
-    with contextlib.suppress(OSError):
+    with suppress(OSError):
         os.makedirs(directory, mode=0o700, exist_ok=True)
         for _ in range(_REHEARSALS):
-            pause.rehearse(directory)
+            rehearse(directory)
+            gc.collect()  # before its descriptors are closed under it
+            os.closerange(4, _MOST_DESCRIPTORS)
     gc.collect()
     os.closerange(4, _MOST_DESCRIPTORS)
     for top, _, names in os.walk(directory, topdown=False):

@@ -7,15 +7,12 @@ and are written, whole and in order, as soon as there is. A journal that has gro
 
 from __future__ import annotations
 
-import contextlib
-import json
 import os
-from collections.abc import Mapping
-from typing import Any, Final
 
 from minikubelet.linux.faults import point
 from minikubelet.linux.files import write_atomic
-from minikubelet.sandbox.protocol import to_line
+from minikubelet.linux.lean import Any, Final, Mapping, suppress
+from minikubelet.sandbox.protocol import from_line, to_line
 
 Record = dict[str, Any]
 
@@ -97,7 +94,7 @@ class Journal:
 
     def sync(self) -> None:
         """Wait until all records are on disk."""
-        with contextlib.suppress(OSError):
+        with suppress(OSError):
             os.fdatasync(self._descriptor)
 
 
@@ -105,7 +102,7 @@ def snapshot(path: str, sandbox: Record, containers: Mapping[str, Record]) -> li
     """Return the records whose replay gives this state of a sandbox, and what the journal has of earlier ones."""
     sandboxes: dict[str, Record] = {}
     known: dict[str, Record] = {}
-    with contextlib.suppress(FileNotFoundError):
+    with suppress(FileNotFoundError):
         sandboxes, known = read_journal(path)
     earlier = {name: one for name, one in known.items() if one.get("sandbox_id") != sandbox["id"]}
     needed = {one.get("sandbox_id") for one in earlier.values()}
@@ -127,7 +124,7 @@ def read_journal(path: str) -> tuple[dict[str, Record], dict[str, Record]]:
     with open(path, "rb") as file:
         for line in file:
             try:
-                record = json.loads(line)
+                record = from_line(line)
                 apply(record, sandboxes, containers)
             except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
                 continue

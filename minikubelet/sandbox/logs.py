@@ -8,12 +8,11 @@ when there is room again.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import time
-from typing import Final
 
 from minikubelet.linux.faults import point
+from minikubelet.linux.lean import Final, suppress
 
 MAX_LINE: Final = 16384
 READ_SIZE: Final = 256 * 1024
@@ -86,7 +85,7 @@ class LogFile:
             kept = data.rfind(b"\n", 0, written) + 1
             if written > kept:
                 # The beginning of a line would swallow the line that is written next.
-                with contextlib.suppress(OSError):
+                with suppress(OSError):
                     os.ftruncate(self._descriptor, os.fstat(self._descriptor).st_size - (written - kept))
             self._size += kept
             return data.count(b"\n", kept)
@@ -99,7 +98,7 @@ class LogFile:
         if self._descriptor >= 0 and now - self._checked < 1.0:
             return
         self._checked = now
-        with contextlib.suppress(FileNotFoundError):
+        with suppress(FileNotFoundError):
             if self._descriptor >= 0 and os.lstat(self.path).st_ino == self._inode:
                 return
         self._close_file()
@@ -116,9 +115,9 @@ class LogFile:
         except OSError:
             return False
         self._close_file()
-        with contextlib.suppress(OSError):  # the next write tries again
+        with suppress(OSError):  # the next write tries again
             self._open()
-        with contextlib.suppress(OSError):
+        with suppress(OSError):
             for old in rotated_files(self.path)[: -(self.max_files - 1)]:
                 os.unlink(old)
         return True

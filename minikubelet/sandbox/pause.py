@@ -10,23 +10,19 @@ and the loop goes on. One lock a pod, held for life, keeps a second pause from w
 
 from __future__ import annotations
 
-import contextlib
+import _socket as socket
 import errno
 import fcntl
 import os
 import select
-import signal
-import socket
 import struct
 import termios
 import time
-from collections.abc import Callable
-from dataclasses import replace
-from typing import Any, Final, NoReturn, cast
 
 from minikubelet.linux import libc
 from minikubelet.linux.faults import point
 from minikubelet.linux.files import read_small, write_small
+from minikubelet.linux.lean import Any, Callable, Final, NoReturn, replace, signal, suppress
 from minikubelet.sandbox import spawn, userns
 from minikubelet.sandbox.attach import Tee
 from minikubelet.sandbox.family import kill_family, kill_group, kill_tree
@@ -168,7 +164,7 @@ class Pause:
         listener = socket.SocketType(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
         directory = os.open(self.spec.run_dir, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         path = f"/proc/self/fd/{directory}/{self.spec.uid}.sock"
-        with contextlib.suppress(FileNotFoundError):
+        with suppress(FileNotFoundError):
             os.unlink(path)
         mask = os.umask(0o177)
         listener.bind(path)
@@ -185,7 +181,7 @@ class Pause:
     def unwatch(self, descriptor: int) -> None:
         """Forget a descriptor; the caller closes it."""
         if self.handlers.pop(descriptor, None) is not None:
-            with contextlib.suppress(OSError):
+            with suppress(OSError):
                 self.epoll.unregister(descriptor)
 
     def loop(self) -> None:
@@ -212,7 +208,7 @@ class Pause:
             step(*arguments)
         except Exception as error:
             time.sleep(_FAILURE_PAUSE_S)
-            with contextlib.suppress(OSError):
+            with suppress(OSError):
                 self.broadcast({"event": "failure", "message": f"{type(error).__name__}: {error}"})
 
     def note(self, what: str, text: str) -> None:
@@ -254,9 +250,9 @@ class Pause:
 
     def on_connect(self, listener: socket.SocketType) -> None:
         """Accept a client; only root may."""
-        with contextlib.suppress(BlockingIOError, ConnectionAbortedError):
+        with suppress(BlockingIOError, ConnectionAbortedError):
             try:
-                number, _ = cast("Any", listener)._accept()  # what the larger class' `accept` calls
+                number, _ = listener._accept()  # type: ignore[attr-defined]  # what the larger class' `accept` calls
             except OSError as error:
                 if error.errno not in (errno.EMFILE, errno.ENFILE):
                     raise
@@ -272,8 +268,8 @@ class Pause:
     def turn_away(self, listener: socket.SocketType) -> None:
         """Close a waiting connection that there is no descriptor for; the client tries again later."""
         os.close(self.spare)
-        with contextlib.suppress(OSError):
-            os.close(cast("Any", listener)._accept()[0])
+        with suppress(OSError):
+            os.close(listener._accept()[0])  # type: ignore[attr-defined]  # as in `on_connect`
         self.spare = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
 
     def add_connection(self, sock: socket.SocketType) -> None:
@@ -380,7 +376,7 @@ class Pause:
                 self.send(connection, {"re": number, **result})
         finally:
             for descriptor in descriptors:
-                with contextlib.suppress(OSError):
+                with suppress(OSError):
                     os.close(descriptor)
 
     # Requests
@@ -403,7 +399,7 @@ class Pause:
         """Send a signal to a container's main process, which cannot be somebody else: we are its parent."""
         running = self.running.get(message["container"])
         if running is not None and running.pid:
-            with contextlib.suppress(ProcessLookupError):
+            with suppress(ProcessLookupError):
                 os.kill(running.pid, message["signal"])
         return {}
 
@@ -495,7 +491,7 @@ class Pause:
         """Take away the names under which we can be found."""
         if self.spec.netns_path:
             unpin(self.spec.netns_path)
-        with contextlib.suppress(OSError):
+        with suppress(OSError):
             os.unlink(os.path.join(self.spec.run_dir, f"{self.spec.uid}.sock"))
 
     # Containers
@@ -571,7 +567,7 @@ class Pause:
                 self.take_terminal(running, console)
         except OSError:
             if reading >= 0:
-                with contextlib.suppress(OSError):
+                with suppress(OSError):
                     os.close(reading)
             raise
         finally:
@@ -632,7 +628,7 @@ class Pause:
         terminal = receive_terminal(console)
         if terminal >= 0:
             running.streams.append(Stream(terminal, "stdout", running.log))
-            with contextlib.suppress(OSError):
+            with suppress(OSError):
                 running.stdin = os.dup(terminal)  # also where nothing is read from it: its size is set through it
 
     def discard(self, running: Running) -> None:
@@ -691,7 +687,7 @@ class Pause:
         if not stream.wide and len(data) >= _PIPE_SIZE:
             # A program that fills its pipe gets a wider one; most never do, and kernel memory for them stays small.
             stream.wide = True
-            with contextlib.suppress(OSError):
+            with suppress(OSError):
                 fcntl.fcntl(stream.descriptor, fcntl.F_SETPIPE_SZ, _WIDE_PIPE_SIZE)
         self.take(stream, data)
 
@@ -790,7 +786,7 @@ class Pause:
         """Reap whatever has ended; the pipe only says that something has."""
         for descriptor, handler in self.handlers.items():
             if handler == self.on_signal:
-                with contextlib.suppress(BlockingIOError):
+                with suppress(BlockingIOError):
                     os.read(descriptor, 4096)
                 break
         self.reap()
@@ -822,7 +818,7 @@ class Pause:
         ended: Record = {"finished_at": time.time(), "finished_mono": boot_time()}
         del self.running[identity]
         self.kill_rest(running)
-        with contextlib.suppress(OSError):
+        with suppress(OSError):
             self.close_streams(running)
         code = os.waitstatus_to_exitcode(status)
         ended["exit_code"] = code if code >= 0 else 128 - code
@@ -1020,34 +1016,6 @@ class Pause:
                 self.answer(execution, 137)
 
 
-def rehearse(directory: str) -> None:
-    """Do once, on an empty directory, what every pause does, so that the fork server's copies find it done.
-
-    Functions that are bound, code that is specialized and buffers that are made before the fork are pages that all
-    pauses share. Descriptors are left open; the caller closes all.
-    """
-    ours, theirs = socket.socketpair()
-    message = {"uid": "u" * 32, "id": "0" * 64, "attempt": 0, "namespace": "n", "name": "p", "hostname": "h"}
-    spec_json: Message = {**message, "run_dir": directory, "pod_dir": directory}
-    pause = Pause(sandbox_from_json(spec_json), spec_json, socket.SocketType(fileno=theirs.detach()))
-    pause.start()
-    container = {"id": "0" * 64, "name": "c", "restart_count": 0, "spec_hash": "", "argv": [""], "env": ["A=b"]}
-    spec = container_from_json({**container, "log_path": f"{directory}/c/0.log"})
-    running = Running(spec)
-    running.log = LogFile(spec.log_path, max_size=spec.log_max_size, max_files=spec.log_max_files)
-    streams = pause.open_streams(running, set())
-    os.write(streams[1], b"line\n")
-    for stream in running.streams:
-        pause.watch_output(stream, running)
-    ours.sendall(encode({"id": 1, "do": "ping"}))
-    for descriptor, events in pause.epoll.poll(0):
-        pause.handlers[descriptor](events)
-    pause.close_streams(running)
-    oom_kills(directory)
-    memory_peak(directory)
-    signal.set_wakeup_fd(-1)
-
-
 def run(spec_json: Message, first: socket.SocketType) -> NoReturn:
     """Become the pause process of one pod; never returns. Failures of the set-up go to `first` as an error message."""
     try:
@@ -1059,7 +1027,7 @@ def run(spec_json: Message, first: socket.SocketType) -> NoReturn:
         pause.user_namespace = user_namespace
         pause.start()
     except OSError as error:
-        with contextlib.suppress(OSError):
+        with suppress(OSError):
             first.sendall(encode({"event": "failed", "message": f"{error.filename or ''} {error.strerror}".strip()}))
         os._exit(1)
     try:
@@ -1135,17 +1103,17 @@ def pin(path: str) -> None:
     directory = os.path.dirname(path)
     os.makedirs(directory, mode=0o755, exist_ok=True)
     unpin(path)  # what a lost pause of this pod left there
-    with contextlib.suppress(FileExistsError):
+    with suppress(FileExistsError):
         os.close(os.open(path, os.O_RDONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o444))
     libc.mount("/proc/self/ns/net", path, None, libc.MS_BIND)
 
 
 def unpin(path: str) -> None:
     """Take the name away."""
-    with contextlib.suppress(OSError):
+    with suppress(OSError):
         while True:  # until the kernel says that nothing is mounted there
             libc.umount(path, libc.MNT_DETACH)
-    with contextlib.suppress(OSError):
+    with suppress(OSError):
         os.unlink(path)
 
 
@@ -1195,7 +1163,7 @@ def oom_kills(cgroup: str) -> int:
     if not cgroup:
         return 0
     for name in ("memory.events", "memory.oom_control"):
-        with contextlib.suppress(OSError):
+        with suppress(OSError):
             for line in read_small(f"{cgroup}/{name}").splitlines():
                 if line.startswith(b"oom_kill "):
                     return int(line.split()[1])
@@ -1205,7 +1173,7 @@ def oom_kills(cgroup: str) -> int:
 def memory_peak(cgroup: str) -> int:
     """Return the most bytes that a group (version 2 or 1) has used at once; 0 where the kernel does not say."""
     for name in ("memory.peak", "memory.max_usage_in_bytes"):
-        with contextlib.suppress(OSError, ValueError):
+        with suppress(OSError, ValueError):
             return int(read_small(f"{cgroup}/{name}"))
     return 0
 

@@ -7,12 +7,12 @@ daemon keeps to what an older pause understands.
 
 from __future__ import annotations
 
-import array
-import json
+import _socket as socket
 import os
-import socket
 import struct
-from typing import Any, Final
+
+from minikubelet.linux.lean import Any, Final
+from minikubelet.sandbox.wire import dumps, loads
 
 VERSION: Final = 2  # since 2: attach, cancel, terminals made in the container
 MAX_MESSAGE: Final = 16 * 1024 * 1024
@@ -21,10 +21,6 @@ _MAX_DESCRIPTORS: Final = 8
 _READ_SIZE: Final = 64 * 1024
 
 Message = dict[str, Any]
-
-# Made once: `json.dumps` and `json.loads` make such an object for each call.
-_encode: Final = json.JSONEncoder(separators=(",", ":")).encode
-_decode: Final = json.JSONDecoder().raw_decode
 
 
 class ProtocolError(Exception):
@@ -39,23 +35,23 @@ def encode(message: Message) -> bytes:
 
 def to_line(message: Message) -> bytes:
     """Return a message as JSON without white space or line end."""
-    return _encode(message).encode()
+    return dumps(message).encode()
 
 
 def from_line(line: bytes) -> Message:
     """Return the object that a line of JSON is. Raises ValueError."""
-    found, end = _decode(line.decode())
-    if not isinstance(found, dict) or end < len(line.decode().rstrip()):
+    found = loads(line.decode())
+    if not isinstance(found, dict):
         raise ValueError("not one JSON object")
     return found
 
 
-def send(connection: socket.socket, message: Message, descriptors: tuple[int, ...] = ()) -> None:
+def send(connection: socket.SocketType, message: Message, descriptors: tuple[int, ...] = ()) -> None:
     """Send one message on a blocking socket, descriptors with its first byte."""
     data = encode(message)
     sent = 0
     if descriptors:
-        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))]
+        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack(f"{len(descriptors)}i", *descriptors))]
         sent = connection.sendmsg([data], rights)
     connection.sendall(data[sent:])
 
@@ -89,9 +85,7 @@ class Decoder:
         data, control, _, _ = connection.recvmsg(_READ_SIZE, space, socket.MSG_CMSG_CLOEXEC)
         for level, kind, payload in control:
             if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
-                numbers = array.array("i")
-                numbers.frombytes(payload[: len(payload) - len(payload) % 4])
-                received.extend(numbers)
+                received.extend(struct.unpack_from(f"{len(payload) // 4}i", payload))
         if not data:
             return None
         self._buffer += data

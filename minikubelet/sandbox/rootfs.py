@@ -10,14 +10,12 @@ nodes: a container's root may make device nodes (it has CAP_MKNOD, as everywhere
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import stat
-from collections.abc import Callable
-from typing import Final
 
 from minikubelet.linux import libc, mounts
+from minikubelet.linux.lean import Callable, Final, suppress
 from minikubelet.sandbox.spec import ContainerSpec, MountSpec
 
 # File systems of the kernel's own; a container gets fresh ones of the kinds it needs.
@@ -121,7 +119,7 @@ def _mount_root(spec: ContainerSpec, scratch: str, mapping: Mapping | None) -> s
     lower = "/"
     if mapping is not None:
         os.chown(f"{scratch}/upper", mapping.first, mapping.first)
-        with contextlib.suppress(OSError):  # else the host's files are nobody's, readable where all may read
+        with suppress(OSError):  # else the host's files are nobody's, readable where all may read
             lower = _mount_mapped_host_root(scratch, mapping)
     options = f"lowerdir={lower},upperdir={scratch}/upper,workdir={scratch}/work"
     libc.mount("overlay", f"{scratch}/root", "overlay", 0 if spec.privileged else libc.MS_NODEV, options)
@@ -151,10 +149,10 @@ def _show_host_mounts(root: int, spec: ContainerSpec, mapping: Mapping | None) -
         point = left.split(" ", 5)[4].replace("\\040", " ")
         if point == "/" or right.split(" ", 1)[0] in _PSEUDO or _is_below(point, hidden):
             continue
-        with contextlib.suppress(OSError):
+        with suppress(OSError):
             tree = _clone(point, recursive=False)
             if mapping is not None:
-                with contextlib.suppress(OSError):  # shown with nobody as owner, where the file system cannot map
+                with suppress(OSError):  # shown with nobody as owner, where the file system cannot map
                     mapping.apply(tree)
             libc.set_tree_attributes(
                 tree, read_only=True, propagation=libc.MS_PRIVATE, recursive=False, no_devices=not spec.privileged
@@ -172,7 +170,7 @@ def _is_below(path: str, tops: tuple[str, ...]) -> bool:
 def _hide(root: int, hidden: list[str]) -> None:
     """Cover the daemon's own directories, which lie on the host's root, by empty ones."""
     for path in hidden:
-        with contextlib.suppress(FileNotFoundError):
+        with suppress(FileNotFoundError):
             descriptor = libc.openat2(root, path, os.O_PATH | os.O_DIRECTORY, libc.RESOLVE_IN_ROOT)
             libc.mount("tmpfs", f"/proc/self/fd/{descriptor}", "tmpfs", libc.MS_RDONLY, "mode=0700,size=4k")
             os.close(descriptor)
@@ -227,7 +225,7 @@ def _mount_dev(root: int, shm: int, *, privileged: bool, first_id: int) -> None:
 def _copy_devices(source: str, target: int) -> None:
     """Make a node for each of the host's devices."""
     for entry in os.scandir(source):
-        with contextlib.suppress(OSError):
+        with suppress(OSError):
             found = entry.stat(follow_symlinks=False)
             if stat.S_ISCHR(found.st_mode) or stat.S_ISBLK(found.st_mode):
                 os.mknod(entry.name, found.st_mode, found.st_rdev, dir_fd=target)
@@ -399,7 +397,7 @@ def _open_target(root: int, path: str, *, is_file: bool) -> int:
     parent_path, _, name = path.rstrip("/").rpartition("/")
     parent = _open_target(root, parent_path or "/", is_file=False)
     try:
-        with contextlib.suppress(FileExistsError):
+        with suppress(FileExistsError):
             if is_file:
                 os.close(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644, dir_fd=parent))
             else:
@@ -422,12 +420,12 @@ def _make_working_directory(path: str, owner: int) -> None:
 
 def _mask(masked: list[str], read_only: list[str]) -> None:
     for path in masked:
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        with suppress(FileNotFoundError, NotADirectoryError):
             if os.path.isdir(path):
                 libc.mount("tmpfs", path, "tmpfs", libc.MS_RDONLY, "size=0")
             else:
                 libc.mount("/dev/null", path, None, libc.MS_BIND)
     for path in read_only:
-        with contextlib.suppress(FileNotFoundError):
+        with suppress(FileNotFoundError):
             libc.mount(path, path, None, libc.MS_BIND | libc.MS_REC)
             libc.set_read_only(path, recursive=False)

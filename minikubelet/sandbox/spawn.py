@@ -25,21 +25,19 @@ A step that fails reports its name and the error through a close-on-exec pipe; e
 
 from __future__ import annotations
 
-import base64
-import contextlib
 import errno
-import json
 import os
-import signal
-from functools import cache
-from typing import Any, Final, NoReturn
+from binascii import a2b_base64
 
 from minikubelet.linux import libc
 from minikubelet.linux.faults import point
 from minikubelet.linux.files import read_small, write_small
+from minikubelet.linux.lean import Any, Final, NoReturn, cache, signal, suppress
 from minikubelet.sandbox import rootfs
+from minikubelet.sandbox.protocol import to_line
 from minikubelet.sandbox.spec import ContainerSpec, IdMap
 from minikubelet.sandbox.terminal import connect_terminal
+from minikubelet.sandbox.wire import dumps
 
 DEFAULT_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -58,11 +56,11 @@ class Reporter:
 
     def send(self, message: dict[str, Any]) -> None:
         """Send one line to the pause."""
-        os.write(self._descriptor, json.dumps(message).encode() + b"\n")
+        os.write(self._descriptor, to_line(message) + b"\n")
 
     def fail(self, error: BaseException) -> NoReturn:
         """Report why the process could not be started, and end it."""
-        with contextlib.suppress(OSError):
+        with suppress(OSError):
             if isinstance(error, CommandError):
                 self.send({"failed": self._step, "message": str(error)})
             else:
@@ -204,7 +202,7 @@ def look_up() -> None:
 @cache
 def ignored_signals() -> tuple[int, ...]:
     """Return the signals that a pause ignores: an exec resets handlers, but a program inherits what is ignored."""
-    return tuple(one for one in signal.valid_signals() if signal.getsignal(one) is signal.SIG_IGN)
+    return tuple(one for one in signal.valid_signals() if signal.getsignal(one) == signal.SIG_IGN)
 
 
 @cache
@@ -276,7 +274,7 @@ def become(spec: ContainerSpec, reporter: Reporter) -> None:
         # Without no_new_privs a filter needs CAP_SYS_ADMIN, which is about to go: install it while we have it. The
         # profiles allow what follows.
         reporter.step("set seccomp filter")
-        libc.set_seccomp_filter(base64.b64decode(spec.seccomp))
+        libc.set_seccomp_filter(a2b_base64(spec.seccomp))
     reporter.step("set user and groups")
     os.setgroups(spec.groups)
     os.setresgid(spec.gid, spec.gid, spec.gid)
@@ -297,7 +295,7 @@ def execute(argv: list[str], env: list[str], seccomp: str) -> NoReturn:
     environment = dict(entry.split("=", 1) for entry in env)
     path = find_command(argv[0], environment.get("PATH", DEFAULT_PATH))
     if seccomp and libc.has_no_new_privs():
-        libc.set_seccomp_filter(base64.b64decode(seccomp))
+        libc.set_seccomp_filter(a2b_base64(seccomp))
     try:
         os.execve(path, argv, environment)
     except OSError as error:
@@ -318,16 +316,16 @@ def find_command(name: str, search_path: str) -> str:
         if _is_executable(name):
             return name
         if not os.path.exists(name):
-            raise CommandError(f"exec: {json.dumps(name)}: stat {name}: no such file or directory")
+            raise CommandError(f"exec: {dumps(name)}: stat {name}: no such file or directory")
         what = "is a directory" if os.path.isdir(name) else "permission denied"
-        raise CommandError(f"exec: {json.dumps(name)}: {what}")
+        raise CommandError(f"exec: {dumps(name)}: {what}")
     candidates = [f"{directory or '.'}/{name}" for directory in search_path.split(":")]
     for candidate in candidates:
         if _is_executable(candidate):
             return candidate
     if any(os.path.isfile(one) for one in candidates):
-        raise CommandError(f"exec: {json.dumps(name)}: permission denied")
-    raise CommandError(f"exec: {json.dumps(name)}: executable file not found in $PATH")
+        raise CommandError(f"exec: {dumps(name)}: permission denied")
+    raise CommandError(f"exec: {dumps(name)}: executable file not found in $PATH")
 
 
 def _is_executable(path: str) -> bool:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
-from dataclasses import dataclass, field
-from typing import Any
+from minikubelet.linux.lean import Any, asdict, dataclass, field
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,21 +97,25 @@ class ContainerSpec:
 
 def to_json(spec: SandboxSpec | ContainerSpec) -> dict[str, Any]:
     """Return a spec as JSON-ready values."""
-    return dataclasses.asdict(spec)
+    return asdict(spec)
 
 
 def container_from_json(data: dict[str, Any]) -> ContainerSpec:
     """Return a container's spec from JSON; keys of a newer daemon are passed over."""
-    known = {name: value for name, value in data.items() if name in ContainerSpec.__dataclass_fields__}
+    known = {name: value for name, value in data.items() if name in _names(ContainerSpec)}
     mounts = [
-        MountSpec(**{k: v for k, v in mount.items() if k in MountSpec.__dataclass_fields__})
-        for mount in known.pop("mounts", [])
+        MountSpec(**{k: v for k, v in mount.items() if k in _names(MountSpec)}) for mount in known.pop("mounts", [])
     ]
     return ContainerSpec(**known, mounts=mounts)
 
 
 def sandbox_from_json(data: dict[str, Any]) -> SandboxSpec:
     """Return a sandbox' spec from JSON; keys of a newer daemon are passed over."""
-    known = {name: value for name, value in data.items() if name in SandboxSpec.__dataclass_fields__}
+    known = {name: value for name, value in data.items() if name in _names(SandboxSpec)}
     id_map = known.pop("user_namespace", None)
     return SandboxSpec(**known, user_namespace=IdMap(**id_map) if id_map else None)
+
+
+def _names(kind: type) -> tuple[str, ...]:
+    names: tuple[str, ...] = vars(kind)["__slots__"]
+    return names

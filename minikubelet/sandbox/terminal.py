@@ -5,13 +5,14 @@ The side that controls the terminal travels over a socket to whoever asked, as r
 
 from __future__ import annotations
 
+import _socket as socket
 import fcntl
 import os
-import socket
 import stat
 import struct
 import termios
-from typing import Final
+
+from minikubelet.linux.lean import Final
 
 _MULTIPLEXER: Final = "/dev/pts/ptmx"
 _MULTIPLEXER_DEVICE: Final = os.makedev(5, 2)
@@ -39,8 +40,9 @@ def connect_terminal(console: int, uid: int) -> None:
     os.fchown(slave, uid, -1)
     # Ours before anybody can press a key: a Ctrl-C on a terminal that is nobody's yet is lost.
     fcntl.ioctl(slave, termios.TIOCSCTTY, 0)
-    with socket.socket(fileno=os.dup(console)) as connection:
-        socket.send_fds(connection, [b"t"], [master])
+    connection = socket.socket(fileno=os.dup(console))
+    connection.sendmsg([b"t"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack("i", master))])
+    connection.close()
     for number in range(3):
         os.dup2(slave, number)
     if slave > 2:
@@ -50,14 +52,18 @@ def connect_terminal(console: int, uid: int) -> None:
 
 def receive_terminal(console: int) -> int:
     """Return the controlling side that was sent over a socket, -1 when there is none."""
-    with socket.socket(fileno=os.dup(console)) as connection:
-        try:
-            _, descriptors, _, _ = socket.recv_fds(connection, 1, 1, socket.MSG_DONTWAIT)
-        except OSError:
-            return -1
-    for one in descriptors:
-        os.set_inheritable(one, False)
-    return descriptors[0] if descriptors else -1
+    connection = socket.socket(fileno=os.dup(console))
+    try:
+        flags = socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC
+        _, control, _, _ = connection.recvmsg(1, socket.CMSG_LEN(4), flags)
+    except OSError:
+        return -1
+    finally:
+        connection.close()
+    for level, kind, payload in control:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS and len(payload) == 4:
+            return int(struct.unpack("i", payload)[0])
+    return -1
 
 
 def set_size(master: int, rows: int, columns: int) -> None:

@@ -1,0 +1,79 @@
+"""A pod's whole life, played in the fork server before the first pod comes.
+
+Functions that are bound, code that is specialized, caches that are filled and buffers that are made before the fork are
+pages that all pauses share; what a pause does for the first time is copied page by page. So everything is done for
+which a process need not change what it is: a sandbox with a container and a command in it, from start to stop.
+"""
+
+from __future__ import annotations
+
+import _socket as socket
+import os
+import time
+
+from minikubelet.linux import libc
+from minikubelet.linux.lean import Any, Callable, NoReturn, signal
+from minikubelet.sandbox import spawn
+from minikubelet.sandbox.pause import Pause, memory_peak, oom_kills, take_lock
+from minikubelet.sandbox.protocol import Message, encode
+from minikubelet.sandbox.spec import sandbox_from_json
+
+_LIMIT_S = 5.0
+_CONTAINER = "0" * 64
+
+
+def rehearse(directory: str) -> None:
+    """Play it once, in an empty directory. Descriptors are left open; the caller closes all.
+
+    Raises:
+        OSError: Something in it fails, as it will for the pods.
+    """
+    ours, theirs = socket.socketpair()
+    message = {"uid": "u" * 32, "id": _CONTAINER, "attempt": 0, "namespace": "n", "name": "p", "hostname": "h"}
+    spec: Message = {**message, "run_dir": directory, "pod_dir": directory}
+    take_lock(directory)
+    container: Message = {"id": _CONTAINER, "name": "c", "restart_count": 0, "spec_hash": "", "argv": [""]}
+    container |= {"env": ["A=b"], "log_path": f"{directory}/c/0.log"}
+    run: Message = {"do": "exec", "container": _CONTAINER, "command": [""], "timeout": _LIMIT_S, "limit": 1}
+    started: list[Message] = [{"do": "ping"}, {"do": "start", "spec": container}, run]
+    killed: Message = {"do": "signal", "container": _CONTAINER, "signal": signal.SIGKILL}
+    # The pause is of the real class, for code is specialized to classes; only what its children become is changed.
+    real = spawn.run_container, spawn.run_exec
+    spawn.run_container, spawn.run_exec = _wait, _end
+    try:
+        pause = Pause(sandbox_from_json(spec), spec, theirs)
+        pause.start()
+        _play(pause, ours, started, lambda: bool(pause.running and not pause.executions))
+        _play(pause, ours, [killed], lambda: not pause.running)
+        ours.sendall(encode({"id": 1, "do": "stop"}))
+        pause.loop()
+    finally:
+        spawn.run_container, spawn.run_exec = real
+        signal.set_wakeup_fd(-1)
+    oom_kills(directory)
+    memory_peak(directory)
+
+
+def _play(pause: Pause, client: socket.SocketType, requests: list[Message], until: Callable[[], bool]) -> None:
+    """Handle requests and what follows from them. Raises OSError when that takes too long."""
+    for request in requests:
+        client.sendall(encode({"id": 1, **request}))
+    while not until():
+        happened = pause.epoll.poll(_LIMIT_S)
+        if not happened:
+            raise TimeoutError("the rehearsal takes too long")
+        for descriptor, events in happened:
+            pause.guard(pause.handle, descriptor, events)
+
+
+def _wait(*_arguments: Any, **_options: Any) -> NoReturn:
+    """Run in the child instead of a container: hold nothing, and wait to be killed."""
+    libc.prctl(libc.PR_SET_PDEATHSIG, signal.SIGKILL)
+    os.closerange(0, 256)
+    while True:
+        time.sleep(_LIMIT_S)
+
+
+def _end(*_arguments: Any, **_options: Any) -> NoReturn:
+    """Run in the child instead of a command."""
+    os._exit(0)
