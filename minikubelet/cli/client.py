@@ -64,11 +64,19 @@ def connect(path: str) -> socket.socket:
     except PermissionError as error:
         raise DaemonDown(f"cannot talk to the daemon: only root may use {path}; try again with sudo") from error
     except OSError as error:
+        here = _of_make_run(path)
         raise DaemonDown(
             f"cannot talk to the daemon: nothing listens on {path}; start it with 'systemctl start minikubelet' or "
-            "'minikubelet run', or name its directory with --run-dir"
+            f"'minikubelet run', or name its directory with --run-dir{here}"
         ) from error
     return connection
+
+
+def _of_make_run(path: str) -> str:
+    """Say that a node of `run --standalone` is in this directory, if it is and was not meant."""
+    here = os.path.join(".run", "run")
+    there = os.path.join(here, os.path.basename(path))
+    return f": the one of 'make run' is {here}" if os.path.exists(there) and os.path.abspath(there) != path else ""
 
 
 def request(

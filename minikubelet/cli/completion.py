@@ -31,7 +31,7 @@ _FILES: Final = ("files", "file")
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument("shell", choices=["bash", "zsh", "fish"])
+    parser.add_argument("shell", choices=["bash", "zsh", "fish"], help="bash, zsh or fish")
 
 
 def execute(options: argparse.Namespace) -> int:

@@ -44,7 +44,7 @@ class Place(NamedTuple):
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument("source", metavar="FROM", help="PATH, POD:PATH or NAMESPACE/POD:PATH")
-    parser.add_argument("target", metavar="TO", help="the same")
+    parser.add_argument("target", metavar="TO", help="PATH, POD:PATH or NAMESPACE/POD:PATH, one of both in a pod")
     add_namespace(parser)
     add_container(parser)
     parser.add_argument("--no-preserve", action="store_true", help="leave owners and modes to the target")

@@ -244,7 +244,7 @@ def _warnings(case: Case) -> str:
         if (
             one["type"] == "Warning"
             and case.now - seconds(one.get("lastTimestamp")) < 300
-            and one["reason"] != "BackOff"
+            and one["reason"] not in _NOT_WORTH_TELLING
         ):
             return f" The last warning came {case.ago(one.get('lastTimestamp'))}: {sentence(one['message'])}."
     return ""

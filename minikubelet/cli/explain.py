@@ -22,7 +22,7 @@ _WIDEST = 100
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument("path", metavar="KIND[.FIELD...]")
+    parser.add_argument("path", metavar="KIND[.FIELD...]", help="such as pod.spec.containers.livenessProbe")
     parser.add_argument("--recursive", action="store_true", help="list the fields of all levels below")
 
 

@@ -62,6 +62,8 @@ GROUPS: Final[Mapping[str, Mapping[str, str]]] = {
 }
 _HIDDEN: Final = {"names": "list names for completion"}
 
+_MISSING: Final = "the following arguments are required: "
+
 # Flags that may stand before the verb too, as with kubectl; each takes a value.
 _EARLY: Final = (*(f"--{name.replace('_', '-')}" for name in ROOTS), "-n", "--namespace")
 
@@ -84,8 +86,18 @@ class Parser(argparse.ArgumentParser):
             words = message.removeprefix("unrecognized arguments: ").split()
             wrong = next((word for word in words if word.startswith("-")), "").split("=", 1)[0]
             hint = did_you_mean(wrong, self._option_string_actions) if wrong else ""
+        elif message.startswith(_MISSING):
+            message = _MISSING + ", ".join(self._missing_of(message.removeprefix(_MISSING).split(", ")))
         print(f"minikubelet: {message}{hint}\n{self.format_usage()}see '{self.prog} --help'", file=sys.stderr)
         raise SystemExit(2)
+
+    def _missing_of(self, names: list[str]) -> list[str]:
+        """Return the arguments that must be there, with what they may be."""
+        known = {str(one.metavar or one.dest): one for one in self._actions if not one.option_strings}
+        known |= {"/".join(one.option_strings): one for one in self._actions if one.option_strings}
+        # Between flags argparse holds those that may be left out for missing as well.
+        missing = [one for one in names if one not in known or known[one].nargs not in ("*", "?")]
+        return [f"{one} ({known[one].help})" if one in known and known[one].help else one for one in missing]
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -47,7 +47,7 @@ class Forward(NamedTuple):
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument("pod", metavar="POD")
-    parser.add_argument("ports", nargs="+", metavar="[LOCAL:]REMOTE")
+    parser.add_argument("ports", nargs="+", metavar="[LOCAL:]REMOTE", help="a number or the name of a port")
     add_namespace(parser)
     parser.add_argument("--address", default="localhost", help="where to listen, several with commas (localhost)")
 

@@ -18,7 +18,7 @@ import tty
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
-from minikubelet.cli import client
+from minikubelet.cli import client, lookup
 from minikubelet.cli.main import CommandFailed
 from minikubelet.cli.websocket import WebSocket
 
@@ -56,7 +56,13 @@ class Session:
         query += [("stdin", "true")] if stdin else []
         query += [("tty", "true")] if tty else [("stderr", "true")]
         path = client.scope("pods", meta["namespace"], meta["name"], verb)
-        self._socket = WebSocket(options, path, query, _PROTOCOLS)
+        try:
+            self._socket = WebSocket(options, path, query, _PROTOCOLS)
+        except client.ServerError as error:
+            if "container not found" not in str(error):
+                raise
+            why = f"it does not run now, 'minikubelet why {lookup.manifest_name(pod)}' says why"
+            raise CommandFailed(f"{error}: {why}") from error
         self._tty = tty
         self._can_detach = verb == "attach" and tty
         self._status: Json | None = None

@@ -106,7 +106,8 @@ def _node(options: argparse.Namespace) -> list[tuple[str, str]]:
             if (c["status"] != "True") is (c["type"] == "Ready") and c["status"] != "Unknown"
         ]
         state = "ready" if not bad else terminal.paint(f"not well: {', '.join(bad)}", terminal.RED)
-        held = ", cordoned: new pods are held back" if one.get("spec", {}).get("unschedulable") else ""
+        cordoned = one.get("spec", {}).get("unschedulable")
+        held = ", cordoned: no pod runs until 'minikubelet uncordon'" if cordoned else ""
         lines.append(("Node", f"{one['metadata']['name']}, {state}{held}, {size.get('cpu', '?')} CPUs, {memory:.1f}Gi"))
     return lines
 

@@ -213,7 +213,9 @@ class _Waiting:
         left = [name for name, pod in self._targets(pods).items() if name not in self._met]
         for name in left:
             print(f"error: timed out waiting for the condition on pods/{name}", file=sys.stderr)
-        if left:
+        if left and self._targets(pods)[left[0]] is None:
+            print("minikubelet: there is no such pod; 'minikubelet status' says which manifests count", file=sys.stderr)
+        elif left:
             print(f"minikubelet: 'minikubelet why {left[0]}' says what it waits for", file=sys.stderr)
         elif self._options.selector:
             print("error: no matching resources found", file=sys.stderr)

@@ -64,6 +64,9 @@ def test_likely_meant_words_are_named(arguments, hint, capsys):
         (["logs", "web", "--since", "5x"], '"5x" is not a duration such as 90s, 5m or 1h30m'),
         (["logs", "web", "--since-time", "yesterday"], "is not a time in RFC 3339"),
         (["wait", "web", "--for", "foo"], '"foo" is not one of condition=NAME[=VALUE]'),
+        (["get"], "required: KIND (pods, events, nodes, namespaces, configmaps or secrets, or KIND/NAME)\n"),
+        (["explain"], "required: KIND[.FIELD...] (such as pod.spec.containers.livenessProbe)\n"),
+        (["wait", "web"], "arguments are required: --for ("),
     ],
 )
 def test_wrong_flags_end_with_2_and_a_hint(arguments, hint, capsys):
