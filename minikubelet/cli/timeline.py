@@ -27,6 +27,9 @@ _LOOK_S: Final = 0.5
 _TERMINAL: Final = ("Succeeded", "Failed")
 
 
+_LATE: Final = 0.999999  # of a second: behind everything in it
+
+
 class Entry(NamedTuple):
     """One thing that happened. `order` parts what came in the same second: starts, then what they did, then ends."""
 
@@ -62,13 +65,34 @@ def execute(options: argparse.Namespace) -> int:
             followers[name] = Follower(directory, (restart_counts(directory) or [0])[-1], at_end=False)
             entries += [of_line(name, line) for line in followers[name].pump()]
     width = max((len(name) for name in lookup.container_names(pod)), default=0)
-    for one in sorted(set(entries)):
+    for one in in_order(entries, pod):
         if one.time >= since:
             print(render(one, width))
     if options.follow:
         shown.update(entries)
         _follow(options, pod, followers, shown, width)
     return 0
+
+
+def in_order(entries: Sequence[Entry], pod: Json) -> list[Entry]:
+    """Return the entries as they came, each once.
+
+    Of what is recorded by whole seconds, a pod's containers come in their order, and what is behind an init container
+    that ended in the same second comes after its end.
+    """
+    ranks = {name: rank for rank, name in enumerate(lookup.container_names(pod))}
+    inits = {one["name"] for one in pod["spec"].get("initContainers") or ()}
+    ends: dict[int, int] = {}
+    for one in entries:
+        if one.what == "end" and one.container in inits:
+            ends[int(one.time)] = max(ranks[one.container], ends.get(int(one.time), -1))
+
+    def key(one: Entry) -> tuple[float, int, int, float]:
+        second, rank = int(one.time), ranks.get(one.container, -1)
+        is_behind = rank > ends.get(second, rank)
+        return second + _LATE if is_behind else one.time, rank, one.order, one.time
+
+    return sorted(dict.fromkeys(entries), key=key)
 
 
 def of_events(events: Sequence[Json]) -> Iterator[Entry]:
@@ -110,7 +134,7 @@ def _of_state(name: str, state: Json, found: set[tuple[str, str]]) -> Iterator[E
         reason = f" ({ended['reason']})" if ended.get("reason") else ""
         text = f"container ended with exit code {ended.get('exitCode', 0)}{reason}"
         # Its time is a whole second: what it printed in that second came before.
-        yield Entry(seconds(ended["finishedAt"]) + 0.999999, 4, "end", name, text)
+        yield Entry(seconds(ended["finishedAt"]) + _LATE, 4, "end", name, text)
 
 
 def of_line(container: str, line: LogLine) -> Entry:
@@ -146,7 +170,7 @@ def _follow(
             known = _look(options, pod)
             if known is not None:
                 entries += [*of_events(known.events), *of_states(known)]
-            for one in sorted(set(entries) - shown):
+            for one in in_order([one for one in entries if one not in shown], pod):
                 print(render(one, width))
             shown.update(entries)
             sys.stdout.flush()
