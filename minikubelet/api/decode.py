@@ -44,6 +44,7 @@ _KNOWN_MISSPELLINGS: Final = {
     "group": "runasgroup",
 }
 _UNSUPPORTED: Final = re.compile(r': Unsupported value: "([^"]*)": supported values: (.*)')
+_SIZE: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([kmgt])i?b?", re.ASCII | re.IGNORECASE)
 _QUOTED: Final = re.compile(r'"([^"]*)"')
 MAX_PROBLEMS: Final = 1000  # of one document; what exceeds it is counted
 
@@ -252,7 +253,7 @@ def _quantity(node: Node, path: str, into: Decoding, *, listed: bool = False) ->
     try:
         quantity = parse_quantity(node.text.strip())
     except QuantityError as error:
-        into.error(path, node.mark, str(error))
+        into.error(path, node.mark, str(error), _likely_quantity(node.text.strip()))
         return None
     # Only in lists of resources Kubernetes rounds what is finer than thousandths.
     return (quantity.rounded_up_to_milli() if listed else quantity).canonical()
@@ -364,6 +365,12 @@ def _unknown(name: str, mark: Mark, path: str, fields: dict[str, Field], into: D
     meant = likely_name(name, fields)
     hint = _meant(meant) if meant else ""
     into.warn(path, mark, f"unknown field, ignored{': ' + hint if hint else ''}", hint)
+
+
+def _likely_quantity(text: str) -> str:
+    """Return a hint on a size with the suffix of another tool: `10Gb`, `64mib`, `512K`."""
+    found = _SIZE.fullmatch(text)
+    return f'did you mean "{found[1]}{found[2].upper()}i"?' if found is not None else ""
 
 
 def _meant(name: str) -> str:

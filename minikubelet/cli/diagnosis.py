@@ -21,6 +21,7 @@ _NONE: Final[Json] = {}
 _BACK_OFF: Final = re.compile(r"back-off ((?:\d+h)?(?:\d+m)?(?:[\d.]+s)?) ")
 _UNITS: Final = {"h": 3600.0, "m": 60.0, "s": 1.0}
 _RECENT_S: Final = 300.0
+_PROMPT_S: Final = 3.0  # who handles SIGTERM has mostly ended by then
 _NOT_WORTH_TELLING: Final = ("BackOff", "MissingClusterDNS", "DNSConfigForming")
 # Reasons of a waiting container whose message says it all, with what the reader can do.
 _WAITING: Final = {
@@ -133,8 +134,15 @@ def _terminating(case: Case) -> str:
     waits = f" It waits for {listed(running)}, which {'was' if len(running) == 1 else 'were'} asked to stop"
     waits += f" (the preStop hook of {listed(hooks)} runs first)" if hooks else " with SIGTERM"
     if left > 0:
-        return f"{text}{waits}; what is still there in {span(left)} is killed (grace period {grace:g}s)."
+        text = f"{text}{waits}; what is still there in {span(left)} is killed (grace period {grace:g}s)."
+        return text if hooks or case.now - (deadline - grace) < _PROMPT_S else f"{text}{_of_first_process(case)}"
     return f"{text}{waits}; the grace period of {grace:g}s is over, so it is killed now."
+
+
+def _of_first_process(case: Case) -> str:
+    if case.spec.get("shareProcessNamespace") or case.spec.get("hostPID"):
+        return ""
+    return " A program that is process 1 of its container ends at SIGTERM only if it handles it."
 
 
 # Before any container

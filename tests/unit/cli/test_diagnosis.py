@@ -368,7 +368,8 @@ CASES = {
             )
         ),
         "web-n1 is being ended since 5s, as its manifest was removed or changed. It waits for main, which was asked to "
-        "stop with SIGTERM; what is still there in 25s is killed (grace period 30s).",
+        "stop with SIGTERM; what is still there in 25s is killed (grace period 30s). A program that is process 1 of its "
+        "container ends at SIGTERM only if it handles it.",
     ),
     "terminating with a hook": (
         Facts(

@@ -75,6 +75,13 @@ def test_a_tab_is_named(tmp_path: Path) -> None:
     assert ": found character that cannot start any token (a tab: indent with spaces)\n" in run("validate", file).stdout
 
 
+def test_sizes_of_other_tools_name_the_likely_one(tmp_path: Path) -> None:
+    for wrong, meant in (("10Gb", "10Gi"), ("64mib", "64Mi"), ("512K", "512Ki"), ("1 GB", "1Gi")):
+        limits = f"command: [sh]\n    resources: {{limits: {{memory: {wrong}}}}}\n    #"
+        file = write(tmp_path, "a.yaml", GOOD.replace("command:", limits))
+        assert f'(did you mean "{meant}"?)' in run("validate", file).stdout
+
+
 def test_json_is_one_list_with_these_keys(tmp_path: Path) -> None:
     bad = write(tmp_path, "b.yaml", GOOD + "---\n" + GOOD.replace("image: x", "").replace("web", "other"))
     good = write(tmp_path, "g.yaml", GOOD.replace("web", "third"))
