@@ -32,7 +32,7 @@ from minikubelet.linux import mounts
 from minikubelet.linux.features import can_lower_oom_score
 from minikubelet.linux.files import write_atomic
 from minikubelet.node import cordon, shutdown
-from minikubelet.node.admission import NodeAdmission, node_facts
+from minikubelet.node.admission import NodeAdmission, node_facts, resource_list
 from minikubelet.node.desired import DesiredState
 from minikubelet.node.events import EventRecorder
 from minikubelet.node.health import Health, describe
@@ -167,16 +167,17 @@ class Daemon:
         suffix = "" if settings.bridge == "minikubelet0" else f"-{settings.bridge}"
         self.cgroups = Cgroups(f"kubepods{suffix}")
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-        allocatable = {
+        capacity = {
             "cpu": str(os.cpu_count() or 1),
             "memory": str(memory),
             "ephemeral-storage": str(_disk_size(settings.state_dir)),
         }
+        facts = node_facts(settings, capacity)
         self.variables = Variables(
             self.objects,
             pod_ips=self.pod_ips,
             host_ips=self.network.host_ips,
-            allocatable=allocatable,
+            allocatable=resource_list(facts.allocatable),
             volume_path=self._volume_path,
         )
         self.volumes = Volumes(
@@ -276,7 +277,6 @@ class Daemon:
             on_shutdown=self._on_shutdown,
             health=self.health,
         )
-        facts = node_facts(settings, allocatable)
         self._pods_memory = facts.allocatable["memory"] // 10**9  # nano units
         self.admission = NodeAdmission(
             facts,
@@ -319,11 +319,9 @@ class Daemon:
         )
         self.node = NodePublisher(
             Machine(
-                name=settings.node_name,
+                node=self.admission.node,
                 version=version(),
                 pod_cidrs=tuple(settings.pod_cidr.split(",")),
-                max_pods=settings.max_pods,
-                cpus=os.cpu_count() or 1,
                 started=rfc3339(time.time()),
             ),
             self.store,

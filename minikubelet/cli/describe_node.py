@@ -6,13 +6,21 @@ Source: kubectl pkg/describe/describe.go `describeNode` (v1.36).
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
+import msgspec
+
+from minikubelet.api.aggregate import aggregate_limits, aggregate_requests
+from minikubelet.api.quantity import Quantity, parse_quantity
+from minikubelet.api.types import PodSpec
 from minikubelet.cli.describe_pod import event_lines, moment
+from minikubelet.lifecycle.columns import age_column
 
 Json = Mapping[str, Any]
 
 _NONE: Final[Json] = {}
+_ZERO: Final = Quantity(0, "DecimalSI")
 _INFO: Final = (
     ("Machine ID", "machineID"),
     ("System UUID", "systemUUID"),
@@ -53,25 +61,62 @@ def node_lines(node: Json, pods: Sequence[Json], events: Sequence[Json], now: fl
     cidr = node.get("spec", _NONE).get("podCIDR")
     if cidr:
         yield f"PodCIDR:\t{cidr}"
-    yield from _pods(pods)
+    yield from _pods(pods, status.get("allocatable") or _NONE, now)
     yield from event_lines(events, now)
 
 
-def _pods(pods: Sequence[Json]) -> Iterator[str]:
+def _pods(pods: Sequence[Json], allocatable: Json, now: float) -> Iterator[str]:
     live = [one for one in pods if one.get("status", _NONE).get("phase") not in ("Succeeded", "Failed")]
     yield f"Non-terminated Pods:\t({len(live)} in total)"
-    yield "  Namespace\tName\tCPU Requests\tCPU Limits\tMemory Requests\tMemory Limits"
-    yield "  ---------\t----\t------------\t----------\t---------------\t-------------"
+    yield "  Namespace\tName\tCPU Requests\tCPU Limits\tMemory Requests\tMemory Limits\tAge"
+    yield "  ---------\t----\t------------\t----------\t---------------\t-------------\t---"
+    total: dict[str, _Amounts] = {name: _Amounts() for name in ("cpu", "memory", "ephemeral-storage")}
+    total |= {name: _Amounts() for name in sorted(allocatable) if name.startswith("hugepages-")}
     for one in live:
-        cells = [_sum(one, kind, name) for name in ("cpu", "memory") for kind in ("requests", "limits")]
-        yield "\t".join([f"  {one['metadata']['namespace']}", one["metadata"]["name"], *cells])
+        amounts = _amounts(msgspec.convert(one["spec"], PodSpec))
+        for name, own in amounts.items():
+            total[name] = total.get(name, _Amounts()) + own
+        cells = [cell for name in ("cpu", "memory") for cell in amounts.get(name, _Amounts()).cells(name, allocatable)]
+        meta = one["metadata"]
+        age = age_column(meta.get("creationTimestamp") or one["status"].get("startTime"), now)
+        yield "\t".join([f"  {meta['namespace']}", meta["name"], *cells, age])
+    yield "Allocated resources:"
+    yield "  (Total limits may be over 100 percent, i.e., overcommitted.)"
+    yield "  Resource\tRequests\tLimits"
+    yield "  --------\t--------\t------"
+    yield from ("\t".join([f"  {name}", *own.cells(name, allocatable)]) for name, own in total.items())
 
 
-def _sum(pod: Json, kind: str, name: str) -> str:
-    """Return what the containers ask for together, each amount as it is written."""
-    found = [
-        str(amount)
-        for one in pod["spec"]["containers"]
-        if (amount := ((one.get("resources") or _NONE).get(kind) or _NONE).get(name)) is not None
-    ]
-    return "+".join(found) or "0"
+@dataclass(frozen=True, slots=True)
+class _Amounts:
+    """Request and limit of one resource."""
+
+    request: Quantity = _ZERO
+    limit: Quantity = _ZERO
+
+    def __add__(self, other: _Amounts) -> _Amounts:
+        return _Amounts(self.request + other.request, self.limit + other.limit)
+
+    def cells(self, name: str, allocatable: Json) -> list[str]:
+        """Return both as texts, with their part of what pods may have; of what is not the node's own there is none."""
+        there = allocatable.get(name)
+        if there is None and "/" in name:
+            return [self.request.canonical(), self.limit.canonical()]
+        whole = parse_quantity(str(there or "0")).nanos
+        return [
+            f"{one.canonical()} ({one.nanos * 100 // whole if whole else 0}%)" for one in (self.request, self.limit)
+        ]
+
+
+def _amounts(spec: PodSpec) -> dict[str, _Amounts]:
+    """Return what a pod asks for: of its own level where it says so, else its containers together, and its overhead."""
+    requests, limits = aggregate_requests(spec), aggregate_limits(spec)
+    if spec.resources is not None:
+        requests |= {name: parse_quantity(text) for name, text in (spec.resources.requests or {}).items()}
+        limits |= {name: parse_quantity(text) for name, text in (spec.resources.limits or {}).items()}
+    for name, text in (spec.overhead or {}).items():
+        requests[name] = requests.get(name, _ZERO) + parse_quantity(text)
+        if name in limits and limits[name].nanos:
+            limits[name] += parse_quantity(text)
+    names = [*requests, *(name for name in limits if name not in requests)]
+    return {name: _Amounts(requests.get(name, _ZERO), limits.get(name, _ZERO)) for name in names}

@@ -6,7 +6,6 @@ import argparse
 import contextlib
 import select
 import socket
-import struct
 import sys
 import threading
 from collections.abc import Sequence
@@ -16,6 +15,7 @@ from minikubelet.cli import client, lookup
 from minikubelet.cli.arguments import add_namespace, namespace_of
 from minikubelet.cli.main import CommandFailed
 from minikubelet.cli.websocket import WebSocket
+from minikubelet.server import spdy
 
 Json = dict[str, Any]
 
@@ -29,12 +29,9 @@ examples:
 It also reaches servers that listen on the pod's 127.0.0.1 only. Ctrl-C ends it.
 """
 
-_PROTOCOLS: Final = ("v4.channel.k8s.io", "portforward.k8s.io")
-_DATA, _ERROR = 0, 1
+_ERROR_STREAM, _DATA_STREAM = 1, 3
 _CHUNK: Final = 1 << 16
 _MOST_UNSENT: Final = 1 << 20
-# The protocol has no way to say "no more from me": so long the pod may still answer a client that has said it.
-_LINGER_S: Final = 2.0
 
 
 class Forward(NamedTuple):
@@ -134,44 +131,55 @@ def _serve(options: argparse.Namespace, pod: Json, listeners: Sequence[tuple[soc
 
 
 def _pass_on(options: argparse.Namespace, pod: Json, connection: socket.socket, port: int) -> None:
-    """Move the bytes of one connection both ways until one side is done."""
+    """Move the bytes of one connection both ways until both sides are done."""
     meta = pod["metadata"]
     path = client.scope("pods", meta["namespace"], meta["name"], "portforward")
     with connection:
         try:
-            channel = WebSocket(options, path, [("ports", str(port))], _PROTOCOLS)
+            tunnel = WebSocket(options, path, [], (spdy.TUNNEL,))
         except CommandFailed as failure:
             print(f"error forwarding port {port}: {failure}", file=sys.stderr, flush=True)
             return
         with contextlib.suppress(ConnectionError, TimeoutError):
-            _move(connection, channel, port)
-        channel.close()
+            _move(connection, tunnel, port)
+        tunnel.close()
 
 
-def _move(connection: socket.socket, channel: WebSocket, port: int) -> None:
-    announced: set[int] = set()
-    open_here = True
-    while True:
-        for message in channel.receive():
-            number, data = message[0], message[1:]
-            if number not in announced:
-                announced.add(number)  # the first message of a channel names its port
-                data = data[struct.calcsize("<H") :]
-            if number == _DATA and data:
-                connection.sendall(data)
-            elif number == _ERROR and data:
-                print(f"error forwarding port {port}: {data.decode('utf-8', 'replace')}", file=sys.stderr, flush=True)
-        if channel.closed:
+def _move(connection: socket.socket, tunnel: WebSocket, port: int) -> None:
+    """Pass on pieces and ends: each side may say that it has said all while the other still speaks."""
+    codec = spdy.Codec()
+    error, data = _ERROR_STREAM, _DATA_STREAM
+    for stream, kind in ((error, "error"), (data, "data")):
+        headers = {"streamtype": kind, "port": str(port), "requestid": "0"}
+        # What is to be said of errors is the daemon's alone to say.
+        tunnel.send(codec.syn_stream(stream, headers, fin=stream == error))
+    open_here = open_there = True
+    while open_here or open_there:
+        for message in tunnel.receive():
+            for frame in codec.feed(message):
+                if frame.kind is spdy.Kind.RST_STREAM:
+                    return
+                if frame.kind is not None:
+                    continue
+                if frame.stream == error and frame.data:
+                    text = frame.data.decode("utf-8", "replace")
+                    print(f"error forwarding port {port}: {text}", file=sys.stderr, flush=True)
+                    return
+                if frame.stream == data:
+                    connection.sendall(frame.data)
+                    if frame.fin and open_there:
+                        open_there = False
+                        connection.shutdown(socket.SHUT_WR)
+                elif frame.stream == error and frame.fin:
+                    return  # the program's side is closed in both directions
+        if tunnel.closed:
             return
-        readers: list[Any] = [channel]
-        if open_here and len(channel.unsent) < _MOST_UNSENT:
+        readers: list[Any] = [tunnel]
+        if open_here and len(tunnel.unsent) < _MOST_UNSENT:
             readers.append(connection)
-        ready, _, _ = select.select(readers, [channel] if channel.unsent else [], [], None if open_here else _LINGER_S)
-        if not ready and not channel.unsent and not open_here:
-            return
-        channel.flush()
+        ready, _, _ = select.select(readers, [tunnel] if tunnel.unsent else [], [])
+        tunnel.flush()
         if connection in ready:
-            data = connection.recv(_CHUNK)
-            open_here = bool(data)
-            if data:
-                channel.send(bytes((_DATA,)) + data)
+            piece = connection.recv(_CHUNK)
+            open_here = bool(piece)
+            tunnel.send(spdy.data_frame(data, piece, fin=not piece))

@@ -32,10 +32,11 @@ _BUILT_IN: Final = ("cpu", "memory", "ephemeral-storage")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Node:
-    """What admission must know of the node; `allocatable` is in nano units, without `pods`."""
+    """What admission must know of the node; `capacity` and `allocatable` are in nano units, without `pods`."""
 
     name: str
     labels: Mapping[str, str] = field(default_factory=dict)
+    capacity: Mapping[str, int] = field(default_factory=dict)
     allocatable: Mapping[str, int] = field(default_factory=dict)
     max_pods: int = 110
     allowed_unsafe_sysctls: Sequence[str] = ()

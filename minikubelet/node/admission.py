@@ -13,7 +13,7 @@ from typing import Final
 
 import structlog
 
-from minikubelet.api.quantity import NANO, parse_quantity
+from minikubelet.api.quantity import NANO, Quantity, parse_quantity
 from minikubelet.api.types import Pod
 from minikubelet.lifecycle.admission import Node, Rejection, decide, host_ports, ports_rejection
 from minikubelet.lifecycle.observed import PodUID
@@ -112,11 +112,20 @@ def node_facts(settings: Settings, capacity: Mapping[str, str]) -> Node:
     return Node(
         name=settings.node_name,
         labels=labels,
+        capacity=there,
         allocatable=allocatable,
         max_pods=settings.max_pods,
         allowed_unsafe_sysctls=settings.allowed_unsafe_sysctls,
         app_armor=_read(_APP_ARMOR).startswith("Y"),
     )
+
+
+def resource_list(resources: Mapping[str, int]) -> dict[str, str]:
+    """Return amounts in nano units as the texts of a Node: processors in decimal, bytes in binary suffixes."""
+    return {
+        name: Quantity(nanos, "DecimalSI" if name == "cpu" else "BinarySI").canonical()
+        for name, nanos in sorted(resources.items())
+    }
 
 
 def _huge_pages() -> dict[str, int]:

@@ -8,13 +8,14 @@ kubelet's default eviction thresholds; nothing is evicted here.
 from __future__ import annotations
 
 import asyncio
-import os
 import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from minikubelet.lifecycle.admission import Node
 from minikubelet.lifecycle.status import rfc3339
+from minikubelet.node.admission import resource_list
 from minikubelet.node.store import Store
 from minikubelet.runtime.stats import NodeStats
 
@@ -26,7 +27,6 @@ _MIN_MEMORY: Final = 100 * 1024 * 1024
 _MIN_DISK: Final = 0.10
 _MIN_INODES: Final = 0.05
 _MIN_PROCESSES: Final = 0.05
-_ARCHITECTURES: Final = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}
 
 # A condition's type, status, reason and message.
 Condition = tuple[str, bool, str, str]
@@ -36,11 +36,9 @@ Condition = tuple[str, bool, str, str]
 class Machine:
     """What does not change while the daemon runs."""
 
-    name: str
+    node: Node  # as admission knows it
     version: str
     pod_cidrs: tuple[str, ...]
-    max_pods: int
-    cpus: int
     started: str  # RFC 3339
 
 
@@ -73,7 +71,6 @@ def _pressure(kind: str, under: bool, word: str, what: str) -> Condition:
 
 def node_object(
     machine: Machine,
-    stats: NodeStats,
     found: Sequence[Condition],
     *,
     addresses: Sequence[str],
@@ -84,38 +81,28 @@ def node_object(
 
     Args:
         machine: The machine.
-        stats: What it uses now.
         found: Its conditions.
         addresses: How it is reached.
         changed: When each condition last changed.
         now: The heartbeat.
     """
     kernel = platform.uname()
-    architecture = _ARCHITECTURES.get(kernel.machine, kernel.machine)
-    resources = {
-        "cpu": str(machine.cpus),
-        "ephemeral-storage": f"{stats.filesystem.capacity // 1024}Ki",
-        "memory": f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') // 1024}Ki",
-        "pods": str(machine.max_pods),
-    }
+    node = machine.node
+    pods = {"pods": str(node.max_pods)}
     spec: Json = {"podCIDR": machine.pod_cidrs[0], "podCIDRs": list(machine.pod_cidrs)} if machine.pod_cidrs else {}
     return {
         "kind": "Node",
         "apiVersion": "v1",
         "metadata": {
-            "name": machine.name,
-            "uid": machine.name,
+            "name": node.name,
+            "uid": node.name,
             "creationTimestamp": machine.started,
-            "labels": {
-                "kubernetes.io/arch": architecture,
-                "kubernetes.io/hostname": machine.name,
-                "kubernetes.io/os": "linux",
-            },
+            "labels": dict(node.labels),
         },
         "spec": spec,
         "status": {
-            "capacity": resources,
-            "allocatable": resources,
+            "capacity": {**resource_list(node.capacity), **pods},
+            "allocatable": {**resource_list(node.allocatable), **pods},
             "conditions": [
                 {
                     "type": kind,
@@ -129,7 +116,7 @@ def node_object(
             ],
             "addresses": [
                 *({"type": "InternalIP", "address": one} for one in addresses),
-                {"type": "Hostname", "address": machine.name},
+                {"type": "Hostname", "address": node.name},
             ],
             "daemonEndpoints": {"kubeletEndpoint": {"Port": 0}},
             "nodeInfo": {
@@ -142,7 +129,7 @@ def node_object(
                 "kubeletVersion": f"v1.36.0-minikubelet.{machine.version}",
                 "kubeProxyVersion": "",
                 "operatingSystem": "linux",
-                "architecture": architecture,
+                "architecture": node.labels.get("kubernetes.io/arch", kernel.machine),
             },
         },
     }
@@ -214,10 +201,10 @@ class NodePublisher:
             if self._changed.get(kind, (None, ""))[0] is not status:
                 self._changed[kind] = (status, stamp)
         changed = {kind: since for kind, (_, since) in self._changed.items()}
-        value = node_object(self._machine, stats, found, addresses=addresses, changed=changed, now=stamp)
+        value = node_object(self._machine, found, addresses=addresses, changed=changed, now=stamp)
         if self._unschedulable():
             value["spec"]["unschedulable"] = True
-        self._store.put("nodes", "", self._machine.name, value)
+        self._store.put("nodes", "", self._machine.node.name, value)
         self._told, self._told_at = told, now
 
 

@@ -26,6 +26,7 @@ from minikubelet.server.channels import Channels, open_web_socket
 from minikubelet.server.context import Context
 from minikubelet.server.errors import ApiError
 from minikubelet.server.spdy import (
+    TUNNEL,
     Codec,
     Frame,
     Kind,
@@ -37,7 +38,6 @@ from minikubelet.server.spdy import (
 
 log = structlog.get_logger(__name__)
 
-TUNNEL: Final = "SPDY/3.1+portforward.k8s.io"
 _CHANNELS: Final = (
     "v4.channel.k8s.io",
     "channel.k8s.io",

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Final
 
+TUNNEL: Final = "SPDY/3.1+portforward.k8s.io"  # the WebSocket's sub-protocol
 MAX_FRAME: Final = 1024 * 1024
 MAX_HEADERS: Final = 16 * 1024
 FLAG_FIN: Final = 1
@@ -135,6 +136,11 @@ class Codec:
         for text in (text for pair in headers.items() for text in pair):
             plain += struct.pack(">I", len(text.encode())) + text.encode()
         return self._deflate.compress(plain) + self._deflate.flush(zlib.Z_SYNC_FLUSH)
+
+    def syn_stream(self, stream: int, headers: dict[str, str], *, fin: bool = False) -> bytes:
+        """Return the opening of a stream, and with `fin` the end of this side of it."""
+        body = struct.pack(">IIH", stream, 0, 0) + self.header_block(headers)
+        return control_frame(Kind.SYN_STREAM, body, FLAG_FIN if fin else 0)
 
     def syn_reply(self, stream: int) -> bytes:
         """Return the acceptance of a stream."""

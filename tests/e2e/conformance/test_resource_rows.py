@@ -55,7 +55,7 @@ PODS = {
     "oom-node": pod("oom-node", container("main", "dd if=/dev/zero of=/dev/null bs=2G count=1")),
     "bomb": pod(
         "bomb",
-        container("main", "while :; do sleep inf & done"),
+        {"name": "main", "image": "host", "command": ["python3", "-c", BOMB]},  # a shell ends when it cannot fork
         container("other", "sleep inf"),
         restartPolicy="Always",
     ),

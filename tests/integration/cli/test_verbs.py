@@ -102,14 +102,41 @@ spec:
     stdin: true
     tty: true
     command: [sh, -c, 'while read line; do echo "got $line"; done']
+---
+apiVersion: v1
+kind: Pod
+metadata:
+  name: count
+spec:
+  hostNetwork: true
+  terminationGracePeriodSeconds: 1
+  containers:
+  - name: main
+    image: host
+    command: [python3, -c, COUNT]
+    readinessProbe: {exec: {command: [test, -e, /tmp/port]}, periodSeconds: 1}
 """
+# Answers each connection with the number of bytes that came, once there will be no more.
+COUNT = """
+import socket
+listener = socket.create_server(("127.0.0.1", 0))
+open("/tmp/port", "w").write(str(listener.getsockname()[1]))
+while True:
+    connection, _ = listener.accept()
+    total = 0
+    while data := connection.recv(65536):
+        total += len(data)
+    connection.sendall(b"%d" % total)
+    connection.close()
+"""
+PODS = PODS.replace("COUNT", json.dumps(COUNT))
 
 
 @pytest.fixture(scope="module")
 def node(cluster):
     """The shared daemon with the pods above, all of them as far as they get."""
     cluster.write("pods.yaml", PODS)
-    for name, condition in (("web", "Ready"), ("echo", "Ready")):
+    for name, condition in (("web", "Ready"), ("echo", "Ready"), ("count", "Ready")):
         done = cluster.cli("wait", f"--for=condition={condition}", f"pod/{name}", "--timeout=30s")
         assert done.returncode == 0, done.stderr
     assert cluster.cli("wait", "--for=jsonpath={.status.phase}=Succeeded", "job").returncode == 0
@@ -197,7 +224,7 @@ def test_get_forms_for_scripts(node):
     one = json.loads(run(node, "get", "pod", "web", "-o", "json").stdout)
     assert (one["kind"], one["metadata"]["name"]) == ("Pod", "web-n1")
     many = yaml.safe_load(run(node, "get", "pods", "-o", "yaml").stdout)
-    assert (many["kind"], len(many["items"])) == ("List", 5)
+    assert (many["kind"], len(many["items"])) == ("List", 6)
     ip = run(node, "get", "pod", "web", "-o", "jsonpath={.status.podIP}").stdout
     assert ip == one["status"]["podIP"]
     columns = run(node, "get", "pods", "-o", "custom-columns=N:.metadata.name,P:.status.phase").stdout
@@ -313,7 +340,7 @@ def test_events_watch(node):
 def test_status_is_one_page(node):
     text = run(node, "status", code=1).stdout
     assert re.search(r"^Daemon +running, .*pid \d+, up ", text, re.MULTILINE)
-    assert re.search(r"^Pods +5: ", text, re.MULTILINE)
+    assert re.search(r"^Pods +6: ", text, re.MULTILINE)
     assert "CrashLoopBackOff: crash-n1 is not well" in text
 
 
@@ -493,6 +520,18 @@ def test_port_forward(node):
         assert f"Handling connection for {port}" in read_until(process.stdout, b"Handling")
 
 
+def test_port_forward_passes_on_that_a_client_has_said_all(node):
+    """The pod is on the machine's own network: ports are forwarded there too."""
+    there = run(node, "exec", "count", "--", "cat", "/tmp/port").stdout
+    with running(node, "port-forward", "count", f":{there}") as process:
+        port = int(re.search(r"127\.0\.0\.1:(\d+)", read_until(process.stdout, b"->"))[1])
+        with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+            connection.sendall(b"x" * 3_000_000)
+            connection.shutdown(socket.SHUT_WR)
+            answer = b"".join(iter(lambda: connection.recv(100), b""))
+    assert answer == b"3000000"
+
+
 def test_port_forward_to_nobody_tells(node):
     with running(node, "port-forward", "web", ":81") as process:
         port = int(re.search(r"127\.0\.0\.1:(\d+)", read_until(process.stdout, b"-> 81\n"))[1])
@@ -542,7 +581,7 @@ def test_wait_for_delete_returns_when_it_is_gone(node):
 
 
 def test_names_for_completion(node):
-    assert run(node, "names", "pods").stdout.split() == ["crash", "echo", "job", "sick", "web"]
+    assert run(node, "names", "pods").stdout.split() == ["count", "crash", "echo", "job", "sick", "web"]
     assert run(node, "names", "containers", "web").stdout.split() == ["helper", "page", "server"]
 
 
@@ -566,7 +605,11 @@ def test_node_and_namespaces(node):
     text = run(node, "describe", "node").stdout
     assert "Name:               n1" in text
     assert re.search(r"^  Ready +True", text, re.MULTILINE)
-    assert re.search(r"^  default +web-n1 +10m +0 +128Mi +128Mi", text, re.MULTILINE)
+    assert re.search(
+        r"^  default +web-n1 +10m \(\d+%\) +0 \(0%\) +128Mi \(\d+%\) +128Mi \(\d+%\) +\d+s?", text, re.MULTILINE
+    )
+    assert re.search(r"^Allocated resources:$", text, re.MULTILINE)
+    assert re.search(r"^  memory +\d+Mi \(\d+%\) +\d+Mi \(\d+%\)$", text, re.MULTILINE)
 
 
 def test_top(node):
