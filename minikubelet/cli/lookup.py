@@ -71,7 +71,7 @@ def _hint(pods: Sequence[Json], name: str, namespace: str, elsewhere: Any) -> st
     if close:
         return f", did you mean {' or '.join(close)}?"
     if not pods and not others:
-        return "; there are no pods: put a manifest into the manifest directory"
+        return "; there are no pods: put a manifest into the manifest directory, or uncordon the node if it is drained"
     where = f" in namespace {namespace}" if namespace else ""
     return f"; 'minikubelet get pods{f' -n {namespace}' if namespace else ' -A'}' lists the pods{where}"
 

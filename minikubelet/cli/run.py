@@ -114,18 +114,21 @@ async def _run_with_table(settings: Settings, notes: _Notes | None, *, remove: b
     from minikubelet.daemon import run
 
     task: asyncio.Task[None] | None = None
+    draw: _Screen | _Lines = _Lines()
 
     def on_ready(daemon: Daemon) -> None:
-        nonlocal task
+        nonlocal draw, task
         head = (
             f"node {settings.node_name}: manifests in {settings.manifest_dir}; Ctrl-C ends it",
             f"look closer with: {_call('status', settings)}",
         )
-        if not sys.stdout.isatty():
+        if sys.stdout.isatty():
+            draw = _Screen(head)
+        else:
             print("\n".join(head), flush=True)
         if notes is not None:
             notes.pass_over()
-        task = asyncio.create_task(_show(daemon, head, notes))
+        task = asyncio.create_task(_show(daemon, draw, notes))
 
     try:
         await run(settings, remove_pods=remove, on_ready=on_ready)
@@ -136,13 +139,14 @@ async def _run_with_table(settings: Settings, notes: _Notes | None, *, remove: b
     finally:
         if task is not None:
             task.cancel()
+    if isinstance(draw, _Screen):
+        draw.show([], notes.recent() if notes else [], "")
     print("stopped, nothing is left", flush=True)
 
 
-async def _show(daemon: Daemon, head: Sequence[str], notes: _Notes | None) -> None:
+async def _show(daemon: Daemon, draw: _Screen | _Lines, notes: _Notes | None) -> None:
     from minikubelet.node.status_manager import to_json
 
-    draw: _Screen | _Lines = _Screen(head) if sys.stdout.isatty() else _Lines()
     while True:
         rows = pod_rows([to_json(pod) for pod in daemon.status.pods()], time.time())
         below = _refusals(daemon.verdicts.refused()) + (notes.recent() if notes else [])

@@ -58,7 +58,10 @@ def test_missing_pods_come_with_the_next_step(name, pods, hint):
 
 
 def test_no_pods_at_all():
-    with pytest.raises(CommandFailed, match="there are no pods: put a manifest into the manifest directory"):
+    with pytest.raises(
+        CommandFailed,
+        match="there are no pods: put a manifest into the manifest directory, or uncordon the node if it is drained",
+    ):
         lookup.choose([], "web", "default", list)
 
 
