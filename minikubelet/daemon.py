@@ -351,7 +351,8 @@ class Daemon:
             (os.path.join(settings.log_dir, "pods"), 0o755),
             (settings.manifest_dir, 0o755),
         ):
-            os.makedirs(directory, mode=mode, exist_ok=True)
+            if not os.path.isfile(directory):  # the manifests may be one file
+                os.makedirs(directory, mode=mode, exist_ok=True)
         os.chmod(settings.state_dir, 0o700)
         self._take_lock()
         allow_descriptors()

@@ -121,6 +121,11 @@ def load_settings(flags: Mapping[str, Any], environment: Mapping[str, str]) -> S
     settings = replace(Settings(**roots), **_from_file(os.path.join(roots.get("config_dir", ROOTS["config_dir"]))))
     settings = replace(settings, **over)
     _check_shutdown(settings)
+    # The pods' processes have other working directories than the daemon.
+    paths = {name: os.path.abspath(getattr(settings, name)) for name in ROOTS}
+    if settings.static_pod_path:
+        paths["static_pod_path"] = os.path.abspath(settings.static_pod_path)
+    settings = replace(settings, **paths)
     # The kubelet's node names are in lower case, whoever gives them.
     return replace(settings, node_name=(settings.node_name.strip() or socket.gethostname()).lower())
 

@@ -168,11 +168,14 @@ def _is_below(path: str, tops: tuple[str, ...]) -> bool:
 
 
 def _hide(root: int, hidden: list[str]) -> None:
-    """Cover the daemon's own directories, which lie on the host's root, by empty ones."""
+    """Cover the daemon's own directories, which lie on the host's root, by empty ones, and a file by one."""
     for path in hidden:
         with suppress(FileNotFoundError):
-            descriptor = libc.openat2(root, path, os.O_PATH | os.O_DIRECTORY, libc.RESOLVE_IN_ROOT)
-            libc.mount("tmpfs", f"/proc/self/fd/{descriptor}", "tmpfs", libc.MS_RDONLY, "mode=0700,size=4k")
+            descriptor = libc.openat2(root, path, os.O_PATH, libc.RESOLVE_IN_ROOT)
+            if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+                libc.mount("tmpfs", f"/proc/self/fd/{descriptor}", "tmpfs", libc.MS_RDONLY, "mode=0700,size=4k")
+            else:  # the manifests may be one file
+                libc.mount("/dev/null", f"/proc/self/fd/{descriptor}", None, libc.MS_BIND)
             os.close(descriptor)
 
 
