@@ -303,9 +303,11 @@ class Daemon:
                 boot_clock=boot_time,
                 max_back_off_s=settings.max_container_restart_period,
                 on_started=self._on_started,
+                worked=self.measures.worked,
             ),
             on_update=self._on_update,
             on_gone=self._on_gone,
+            on_restarted=lambda pod: self.measures.pod_restarted(),
         )
         self.source = ManifestSource(
             directory=settings.manifest_dir,

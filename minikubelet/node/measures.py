@@ -20,6 +20,10 @@ Json = dict[str, Any]
 FAST_BUCKETS: Final = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0)
 
 
+# Prometheus' own, which the kubelet uses for its workers.
+USUAL_BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+
+
 class Histogram:
     """Counts of values by upper bound, with their sum."""
 
@@ -61,6 +65,8 @@ class Measures:
         self._started_at = clock()
         self.started_containers: Counter[str] = Counter()  # by container_type
         self.restarted_containers = 0
+        self.restarted_pods = 0
+        self.pod_work: dict[str, Histogram] = {}  # by operation
         self.user_namespaced: Counter[str] = Counter()  # pods with hostUsers false: `started`, `errors`
         self.file_to_start = Histogram()
         self.exit_to_restart = Histogram()
@@ -103,6 +109,14 @@ class Measures:
             self.file_to_start.add(max(0.0, started_at - datetime.fromisoformat(seen).timestamp()))
 
     # Pods
+
+    def worked(self, operation: str, seconds: float) -> None:
+        """Note how long a pod's worker took for something."""
+        self.pod_work.setdefault(operation, Histogram(USUAL_BUCKETS)).add(seconds)
+
+    def pod_restarted(self) -> None:
+        """Note that a pod began anew under its uid."""
+        self.restarted_pods += 1
 
     def on_change(self, change: Change) -> None:
         """Follow the published pods: when one first runs, and when it is gone."""

@@ -35,6 +35,7 @@ class PodManager:
         *,
         on_update: Callable[[Pod], None],
         on_gone: Callable[[Pod], None],
+        on_restarted: Callable[[Pod], None] = lambda pod: None,
     ) -> None:
         """Create it without a worker.
 
@@ -42,10 +43,12 @@ class PodManager:
             services: What the workers share.
             on_update: Called when a pod that goes on has been edited under its uid.
             on_gone: Called when nothing of a pod is left any more.
+            on_restarted: Called when a pod begins anew that was written back, under its uid, while it ended.
         """
         self._services = services
         self._on_update = on_update
         self._on_gone = on_gone
+        self._on_restarted = on_restarted
         self._wanted: dict[PodUID, Pod] = {}
         self._workers: dict[PodUID, PodWorker] = {}
         self._tasks: dict[PodUID, asyncio.Task[None]] = {}
@@ -125,6 +128,8 @@ class PodManager:
             pod = self._wanted.get(PodUID(uid))
             if pod is not None and PodUID(uid) not in self._workers:
                 self._try_start(pod)
+                if uid == gone.uid and gone.uid in self._workers:
+                    self._on_restarted(pod)
 
     def wake(self, uid: PodUID) -> None:
         """Tell one worker that something happened to its pod."""

@@ -81,6 +81,7 @@ class PodWorker:
         self._messages: dict[ContainerID, str] = {}
         self._ips: tuple[str, ...] = ()
         self._end: PodEnd | None = None
+        self._operation = "create"  # what the next look at the pod is for
         self._started = "", 0.0  # the pod's start time, and the same moment on the boot clock
         self._terminated = asyncio.Event()
         self._status = services.previous_status(pod)
@@ -124,6 +125,7 @@ class PodWorker:
                 self._back_off.pop(name, None)
                 self._start_failures.pop(name, None)
         self.pod = pod
+        self._operation = "update"
         self._is_prepared = False
         if self._is_remembered:
             self._services.remember(pod)
@@ -169,10 +171,14 @@ class PodWorker:
         if not await self._reject():
             self._remember()
             await self._sync_until_ended()
+        begun = self._services.boot_clock()
         await self._insist("error killing pod", "FailedKillPod", self._terminate)
+        self._services.worked("kill", self._services.boot_clock() - begun)
         if not self.is_unwanted:
             await self._unwanted.wait()
+        begun = self._services.boot_clock()
         await self._insist("error removing pod", "FailedKillPod", self._remove)
+        self._services.worked("terminated", self._services.boot_clock() - begun)
         self.is_gone = True
 
     @property
@@ -204,7 +210,7 @@ class PodWorker:
     async def _sync_until_ended(self) -> None:
         while not self._ending.is_set() and not self._has_ended():
             self._woken.clear()
-            sync = asyncio.create_task(self._sync())
+            sync = asyncio.create_task(self._timed_sync())
             ending = asyncio.create_task(self._ending.wait())
             try:
                 await asyncio.wait({sync, ending}, return_when=asyncio.FIRST_COMPLETED)
@@ -241,6 +247,13 @@ class PodWorker:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(delay):
                     await self._woken.wait()
+
+    async def _timed_sync(self) -> float | None:
+        operation, self._operation = self._operation, "sync"
+        begun = self._services.boot_clock()
+        wake_at = await self._sync()
+        self._services.worked(operation, self._services.boot_clock() - begun)
+        return wake_at
 
     async def _sync(self) -> float | None:
         """Observe, decide, act once; return when to look again (boot-time seconds), None for no deadline."""
@@ -617,6 +630,8 @@ class PodWorker:
 
     def _event(self, kind: str, reason: str, message: str, *, container: str = "") -> None:
         init = any(c.name == container for c in self.pod.spec.init_containers or ())
+        for one in self._runtime.view(self.uid).containers.get(container, ()):
+            message = message.replace(one.id, container)  # equal messages are counted, not listed
         self._services.recorder.event(self.pod, kind, reason, message, container=container, init=init)
 
 

@@ -67,7 +67,12 @@ class Metrics:
         return _exposition(self._cadvisor(pods))
 
     def _main(self) -> Iterable[Metric]:
-        from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily
+        from prometheus_client.core import (
+            CounterMetricFamily,
+            GaugeMetricFamily,
+            HistogramMetricFamily,
+            InfoMetricFamily,
+        )
 
         measures = self._measures
         yield InfoMetricFamily("minikubelet_build", "Version of this program.", value={"version": self._version})
@@ -93,6 +98,21 @@ class Metrics:
                 f"Cumulative number of pods with a user namespace: {what}",
                 measures.user_namespaced[what],
             )
+        restarted = CounterMetricFamily(
+            "kubelet_restarted_pods",
+            "Number of pods that have been restarted because they were deleted and recreated with the same UID",
+            labels=["static"],
+        )
+        restarted.add_metric(["true"], measures.restarted_pods)
+        yield restarted
+        work = HistogramMetricFamily(
+            "kubelet_pod_worker_duration_seconds",
+            "Duration in seconds to sync a single pod. Broken down by operation type: create, update, or sync",
+            labels=["operation_type"],
+        )
+        for operation, histogram in sorted(measures.pod_work.items()):
+            work.add_metric([operation], _buckets(histogram), histogram.total)
+        yield work
         yield _histogram(
             "kubelet_pod_start_duration_seconds",
             "Duration in seconds from kubelet seeing a pod for the first time to the pod starting to run",

@@ -250,6 +250,9 @@ async def test_metrics(api: Api) -> None:
     assert main["kubelet_running_pods"] == 2
     assert main["kubelet_started_containers_total"] >= 4
     assert main["minikubelet_file_change_to_start_seconds_count"] >= 3
+    work = {one.labels.get("operation_type") for one in found["/metrics"] if "pod_worker_duration" in one.name}
+    assert {"create", "sync"} <= work
+    assert main["kubelet_restarted_pods_total"] == 0
     assert main["kubelet_pod_start_duration_seconds_count"] >= 2
     cpu = [one for one in found["/metrics/cadvisor"] if one.name == "container_cpu_usage_seconds_total"]
     assert {"web-n1", "pair-n1"} <= {one.labels["pod"] for one in cpu}

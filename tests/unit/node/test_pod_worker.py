@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from typing import NoReturn
 
 import msgspec
 import pytest
@@ -12,6 +13,7 @@ from minikubelet.api.types import Container, ExecAction, Lifecycle, ObjectMeta, 
 from minikubelet.lifecycle.observed import ContainerID, ObservedContainer, ProbeOutcome
 from minikubelet.lifecycle.probing import ProbeKind
 from minikubelet.node.prober import NodeProber
+from minikubelet.runtime.port import ContainerFailure
 from minikubelet.runtime.probes.ask import Ask
 from minikubelet.runtime.probes.result import ProbeReply, Verdict
 from tests.unit.node.test_pod_worker_laws import HOOK, UID, Recorder, World
@@ -100,6 +102,55 @@ def test_a_step_of_the_wall_clock_moves_no_timer(step_s: float) -> None:
         while world.runtime.running(UID):
             await asyncio.sleep(0.25)
         assert 199 <= loop.time() - begun <= 206
+        await world.manager.drain()
+
+    run(live())
+
+
+def test_what_workers_do_is_measured_and_a_pod_written_back_is_a_restart() -> None:
+    async def live() -> None:
+        world = World(crashing("v1"))
+        world.is_wanted = True
+        world.set_pods()
+        await asyncio.sleep(1)
+        assert [one for one, _ in world.worked][:1] == ["create"]
+        world.pod = crashing("v2")
+        world.set_pods()
+        await asyncio.sleep(1)
+        assert [one for one, _ in world.worked].count("update") == 1
+        world.runtime.deaf.add("a")  # SIGKILL comes 2 s after SIGTERM
+        world.is_wanted = False
+        world.set_pods()
+        await asyncio.sleep(1)
+        world.is_wanted = True
+        world.set_pods()
+        assert world.restarted == 0
+        await asyncio.sleep(3)
+        assert world.runtime.running(UID)
+        assert world.restarted == 1
+        assert [round(seconds) for one, seconds in world.worked if one == "kill"] == [2]
+        assert [one for one, _ in world.worked].count("terminated") == 1
+        await world.manager.drain()
+        assert world.restarted == 1
+
+    run(live())
+
+
+def test_events_name_containers_and_not_their_instances() -> None:
+    async def live() -> None:
+        world = World(crashing("v1"))
+        world.is_wanted = True
+        world.set_pods()
+        await asyncio.sleep(1)
+        (one,) = world.runtime.running(UID)
+
+        async def fail(pod: Pod, container: Container, count: int) -> NoReturn:
+            raise ContainerFailure("CreateContainerError", f"cannot remove /x/{one.id}: busy")
+
+        world.runtime.start_container = fail  # type: ignore[method-assign]
+        world.runtime.exits(UID, one, 1)
+        await asyncio.sleep(1)
+        assert ("Failed", "Error: cannot remove /x/a: busy") in world.recorder.told
         await world.manager.drain()
 
     run(live())

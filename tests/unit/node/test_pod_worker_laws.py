@@ -57,8 +57,11 @@ class FakeHooks:
 
 
 class Recorder:
+    def __init__(self) -> None:
+        self.told: list[tuple[str, str]] = []
+
     def event(self, pod: Pod, kind: str, reason: str, message: str, *, container: str = "", init: bool = False) -> None:
-        return
+        self.told.append((reason, message))
 
 
 class Admission:
@@ -82,11 +85,14 @@ class World:
         self.runtime = FakeRuntime(loop.time)
         self.prober = FakeProber()
         self.hooks = FakeHooks()
+        self.recorder = Recorder()
         self.kept: Pod | None = None
         self.status: PodStatus | None = None
         self.counts: dict[str, int] = {}
         self.is_wanted = False
         self.broken_laws: list[str] = []
+        self.worked: list[tuple[str, float]] = []
+        self.restarted = 0
         self.runtime.on_start = self.on_start
         self.runtime.on_signal = self.on_signal
         self.manager = self.make_manager()
@@ -95,7 +101,7 @@ class World:
         loop = asyncio.get_running_loop()
         services = WorkerServices(
             runtime=self.runtime,
-            recorder=Recorder(),
+            recorder=self.recorder,
             hooks=self.hooks,
             prober=self.prober,
             publish=self.publish,
@@ -107,8 +113,9 @@ class World:
             wanted_hash=lambda container: container.image,
             wall_clock=lambda: loop.time() + self.wall_step_s,
             boot_clock=loop.time,
+            worked=lambda operation, seconds: self.worked.append((operation, seconds)),
         )
-        manager = PodManager(services, on_update=lambda pod: None, on_gone=self.on_gone)
+        manager = PodManager(services, on_update=lambda pod: None, on_gone=self.on_gone, on_restarted=self.on_restarted)
         self.runtime.on_change = manager.wake
         return manager
 
@@ -119,6 +126,9 @@ class World:
 
     def on_gone(self, pod: Pod) -> None:
         self.status, self.kept, self.counts = None, None, {}
+
+    def on_restarted(self, pod: Pod) -> None:
+        self.restarted += 1
 
     def set_pods(self) -> None:
         self.manager.set_pods([self.pod] if self.is_wanted else [])
