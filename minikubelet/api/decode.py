@@ -45,6 +45,7 @@ _KNOWN_MISSPELLINGS: Final = {
 }
 _UNSUPPORTED: Final = re.compile(r': Unsupported value: "([^"]*)": supported values: (.*)')
 _SIZE: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([kmgt])i?b?", re.ASCII | re.IGNORECASE)
+_PLAIN_WORD: Final = re.compile(r"[A-Za-z0-9_@%+=:,./-]+", re.ASCII)
 _QUOTED: Final = re.compile(r'"([^"]*)"')
 MAX_PROBLEMS: Final = 1000  # of one document; what exceeds it is counted
 
@@ -404,7 +405,9 @@ def _form(node: Node, path: str, wanted: Any) -> str:
     if wanted is list and isinstance(value, dict):
         return 'it is a list: begin each item with "- "'
     if wanted is list and isinstance(value, str | int | float | bool):
-        return f"it is a list: write [{quote(str(node.text))}]"
+        words = node.text.split() if path.endswith((".command", ".args")) else [node.text]
+        plain = all(_PLAIN_WORD.fullmatch(word) for word in words)  # what a shell would not change
+        return f"it is a list: write [{', '.join(quote(one) for one in (words if plain else [node.text]))}]"
     if wanted is dict and isinstance(value, list):
         return 'it is a map: write "key: value" without "- "'
     if isinstance(wanted, type) and issubclass(wanted, msgspec.Struct) and isinstance(value, str | list):

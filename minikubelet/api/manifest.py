@@ -106,7 +106,9 @@ def parse_manifest(
         manifest.stages.append("syntax")
         return manifest
     if all(one.value is None for one in documents):
-        manifest.problems.append(_problem("", "Object 'Kind' is missing in 'null'", 0, Mark(1, 1)))
+        manifest.problems.append(
+            _problem("", "Object 'Kind' is missing in 'null'", 0, Mark(1, 1), "the file has no object in it")
+        )
         manifest.stages.append("kind")
         return manifest
     for number, node in enumerate(documents):

@@ -75,6 +75,12 @@ def test_a_tab_is_named(tmp_path: Path) -> None:
     assert ": found character that cannot start any token (a tab: indent with spaces)\n" in run("validate", file).stdout
 
 
+def test_a_command_in_one_text_is_taken_apart_where_no_shell_is_needed(tmp_path: Path) -> None:
+    for wrong, meant in (("python3 -m http.server", '["python3", "-m", "http.server"]'), ("a | b", '["a | b"]')):
+        file = write(tmp_path, "a.yaml", GOOD.replace("[sh]", wrong))
+        assert f"(it is a list: write {meant})" in run("validate", file).stdout
+
+
 def test_sizes_of_other_tools_name_the_likely_one(tmp_path: Path) -> None:
     for wrong, meant in (("10Gb", "10Gi"), ("64mib", "64Mi"), ("512K", "512Ki"), ("1 GB", "1Gi")):
         limits = f"command: [sh]\n    resources: {{limits: {{memory: {wrong}}}}}\n    #"
