@@ -143,6 +143,19 @@ def test_an_exchanged_directory_disturbs_no_pod(node: Node) -> None:
     node.wait_pod("back", is_running, "the pod of the directory that came back")
 
 
+def test_a_directory_that_becomes_a_link_disturbs_no_pod(node: Node) -> None:
+    node.write("web.yaml", manifest("web"))
+    before = node.wait_pod("web", is_running, "web to run")
+    moved = node.base / "elsewhere"
+    node.manifests.rename(moved)
+    node.manifests.symlink_to(moved)
+    (moved / "more.yaml").write_text(manifest("more"))
+    node.wait_pod("more", is_running, "the pod that came by the link")
+    assert container_id(node.pod("web") or {}) == container_id(before)
+    (moved / "more.yaml").unlink()
+    node.wait(lambda: node.pod("more") is None, "the removal behind the link to be heard")
+
+
 def test_a_directory_that_is_a_link_may_be_exchanged(tmp_path: Path) -> None:
     node = Node(tmp_path, os.getpid() % 40 * 250 + 249)
     node.manifests.rmdir()
