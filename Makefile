@@ -25,7 +25,7 @@ e2e: $(VENV)/.dev  ## run real programs as pods, as root
 	$(BIN)/python -m pytest tests/e2e
 
 conformance: $(VENV)/.dev  ## run the rows of Kubernetes' own tests and write docs/conformance.md, as root
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m conformance --conformance-report docs/conformance.md
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m conformance --conformance-report=docs/conformance.md
 
 chaos: $(VENV)/.dev  ## kill and edit at random for a minute, as root: CHAOS_SECONDS=600 SEED=1 for more
 	$(BIN)/python -m tests.chaos --seconds $(or $(CHAOS_SECONDS),60) $(if $(SEED),--seed $(SEED))

@@ -1,4 +1,4 @@
-"""A pytest plugin that writes which rows of Kubernetes' node tests hold: `--conformance-report docs/conformance.md`.
+"""A pytest plugin that writes which rows of Kubernetes' node tests hold: `--conformance-report=docs/conformance.md`.
 
 A test names the rows that it restates by `@pytest.mark.conformance("PROBE-03")`; a parameter of a table may carry its
 row in its id instead (`U-EXP-7`, the mark then names the table). A row holds when every test that names it passed. Rows
@@ -22,7 +22,7 @@ _PROPERTY = "conformance"
 _HEADER = """# Conformance
 
 Rows of Kubernetes' own node tests, restated for static pods. This page is written by the test run
-(`pytest -m conformance --conformance-report docs/conformance.md`, as root); do not edit it. P0 rows must hold; P1 rows
+(`pytest -m conformance --conformance-report=docs/conformance.md`, as root); do not edit it. P0 rows must hold; P1 rows
 need an interface beside the manifests or an optional feature; P2 rows need a real API server or images.
 """
 
