@@ -50,7 +50,7 @@ _DEATH_LIMIT_S: Final = 10.0
 # Room that the fork server and its pauses write their titles into.
 _TITLE_ROOM: Final = "-" * 200
 # The fork server does without `site`, the environment and the directory that the daemon was started in.
-_START: Final = "import sys; sys.path.append(sys.argv[3]); from minikubelet.sandbox.forkserver import main; main()"
+_START: Final = "import sys; sys.path.append(sys.argv[3]); from minikubelet.sandbox.launch import main; main()"
 _PACKAGES: Final = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 

@@ -15,6 +15,7 @@ import sys
 
 from minikubelet.linux import libc
 from minikubelet.linux.faults import point
+from minikubelet.linux.heap import fill_holes
 from minikubelet.linux.lean import Final, NoReturn, signal, suppress
 from minikubelet.sandbox import pause
 from minikubelet.sandbox.protocol import Decoder, Message, ProtocolError, send
@@ -119,10 +120,12 @@ def main() -> None:
     libc.write_process_title("minikubelet: forkserver")
     libc.set_process_name("mk:forkserver")
     warm_up(sys.argv[2])
+    kept = fill_holes()
     gc.freeze()
     gc.disable()
     send(control, {"event": "ready"})
     serve(control)
+    del kept
 
 
 if __name__ == "__main__":
