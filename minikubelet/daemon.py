@@ -327,7 +327,7 @@ class Daemon:
                 started=rfc3339(time.time()),
             ),
             self.store,
-            stats=self.stats.node,
+            stats=lambda: self.stats.node(network=False),
             problems=self.node_problems,
             addresses=self.network.host_ips,
             unschedulable=lambda: self._cordoned,
@@ -482,8 +482,9 @@ class Daemon:
         changed = self.objects.set(desired.config_maps, desired.secrets)
         self.published.set(desired.config_maps, desired.secrets)
         pods = [one.pod for one in desired.pods]
-        self._cordoned = cordon.is_cordoned(self.settings.run_dir)
-        self.node.publish()
+        cordoned, self._cordoned = self._cordoned, cordon.is_cordoned(self.settings.run_dir)
+        if cordoned is not self._cordoned:
+            self.node.publish()
         if self._cordoned:
             log.warning("node is cordoned, no pod runs", until="minikubelet uncordon")
             # Those that run are ended with their own grace, not as what no manifest describes.

@@ -168,6 +168,7 @@ class PodManager:
 
     async def stop(self) -> None:
         """Leave: stop the workers and touch no pod."""
+        self._wanted.clear()  # a worker that ends at this very moment must not be followed by another
         tasks = list(self._tasks.values())
         for task in tasks:
             task.cancel()

@@ -77,6 +77,7 @@ class PodWorker:
         self._is_remembered = False
         self._back_off: dict[str, BackOff] = {}
         self._start_failures: dict[str, StartFailure] = {}
+        self._ended_sandbox = ""  # the last one that was ended with all that it held
         self._starting: set[str] = set()  # containers whose postStart hook is still running
         self._messages: dict[ContainerID, str] = {}
         self._ips: tuple[str, ...] = ()
@@ -409,8 +410,12 @@ class PodWorker:
         """End every container and the sandbox, within a sync: a new sandbox may follow, or the pod is finished."""
         if action.sandbox_changed:
             self._event("Normal", "SandboxChanged", "Pod sandbox changed, it will be killed and re-created.")
+        newest = next(iter(self._runtime.view(self.uid).sandboxes), None)
+        if newest is not None and newest.id == self._ended_sandbox and not self._running():
+            return  # a pod that may not begin again, and whose phase stays: what is to be ended has been
         await self._end_all(grace_s=self._pod_grace_s(None))
         await self._runtime.stop_sandbox(self.pod)
+        self._ended_sandbox = newest.id if newest is not None else ""
         for container_id in action.purge:
             await self._runtime.remove_container(self.pod, container_id)
 

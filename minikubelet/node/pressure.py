@@ -15,7 +15,7 @@ from typing import Final
 
 from minikubelet.node.health import Health
 
-PERIOD_S: Final = 2.0
+PERIOD_S: Final = 5.0
 # Below these, writes of a few records may fail at any moment. Far below the kubelet's 10 % (it would evict).
 _MIN_FREE_BYTES: Final = 1024 * 1024
 _MIN_FREE_INODES: Final = 16

@@ -107,6 +107,7 @@ class HostsFiles:
         self._cluster_domain = cluster_domain
         self._pods: dict[PodUID, NamedPod] = {}
         self._paths: dict[PodUID, tuple[str, str]] = {}
+        self._blocks: dict[str, str] = {}  # by namespace, as of the last update
         self._stale = False
         self._task: asyncio.Task[None] | None = None
 
@@ -123,10 +124,17 @@ class HostsFiles:
             self._ring()
 
     def block(self, namespace: str) -> str:
-        """Return the block as it is now, for a hosts file that is being written; empty while a pod is alone."""
+        """Return the block for a hosts file that is being written; empty while a pod is alone.
+
+        It is as old as the last update, which follows at once for a file that is then kept.
+        """
         if len(self._pods) < 2:
             return ""
-        return hosts_block(self._pods.values(), namespace=namespace, cluster_domain=self._cluster_domain)
+        if namespace not in self._blocks:
+            self._blocks[namespace] = hosts_block(
+                self._pods.values(), namespace=namespace, cluster_domain=self._cluster_domain
+            )
+        return self._blocks[namespace]
 
     def keep(self, uid: PodUID, namespace: str, path: str) -> None:
         """Keep a pod's hosts file up to date from now on: one that was just written, or an adopted pod's."""
@@ -153,6 +161,7 @@ class HostsFiles:
             while self._stale:
                 await asyncio.sleep(_DELAY_S)
                 self._stale = False
+                self._blocks.clear()
                 began = asyncio.get_running_loop().time()
                 blocks = {namespace: self.block(namespace) for namespace, _ in self._paths.values()}
                 files = [(path, blocks[namespace]) for namespace, path in self._paths.values()]
