@@ -70,8 +70,8 @@ def _wait(*_arguments: Any, **_options: Any) -> NoReturn:
     """Run in the child instead of a container: hold nothing, and wait to be killed."""
     libc.prctl(libc.PR_SET_PDEATHSIG, signal.SIGKILL)
     os.closerange(0, 256)
-    while True:
-        time.sleep(_LIMIT_S)
+    time.sleep(_LIMIT_S)  # not for ever: the fork server may have died before it could be tied to it
+    os._exit(0)
 
 
 def _end(*_arguments: Any, **_options: Any) -> NoReturn:
