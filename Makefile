@@ -13,7 +13,7 @@ run: $(VENV)/.run  ## run the pods in manifests/ until Ctrl-C, then remove every
 	$(BIN)/minikubelet run --standalone manifests
 
 test: $(VENV)/.dev  ## install what the tests need and run all of them
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 4 --dist loadfile
 
 unit: $(VENV)/.dev  ## run the tests that need no root
 	$(BIN)/python -m pytest tests/unit
