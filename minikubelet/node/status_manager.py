@@ -25,8 +25,9 @@ log = structlog.get_logger(__name__)
 
 # A table is written again at the earliest after this many times what the last writing took.
 _TABLE_LOAD: Final = 20.0
-# Ages in the table go on even when nothing happens.
+# Ages in the table go on even when nothing happens, at a two-thousandth of a core where there are many pods.
 _TABLE_REFRESH_S: Final = 10.0
+_TABLE_REFRESH_LOAD: Final = 2000.0
 # Files for which there was no room are tried again after this.
 _RETRY_S: Final = 2.0
 
@@ -179,7 +180,8 @@ class StatusManager:
         self._write_table()
         self._table_cost_s = loop.time() - started
         if self._pods and self._table_timer is None:
-            self._table_timer = loop.call_at(loop.time() + _TABLE_REFRESH_S, self._on_table_timer)
+            delay = max(_TABLE_REFRESH_S, self._table_cost_s * _TABLE_REFRESH_LOAD)
+            self._table_timer = loop.call_at(loop.time() + delay, self._on_table_timer)
 
     def _write_table(self) -> None:
         text = self._render(self.pods())
