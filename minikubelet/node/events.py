@@ -114,7 +114,11 @@ class EventRecorder:
         if told is None:
             return
         event = self._event(involved, kind, reason, told, now)
-        log.info("event", type=kind, reason=reason, message=told.message, object=involved["name"], count=told.count)
+        # Probes and timers are shared among pods: whose event it is, the context of the task does not tell.
+        whose = {"pod": f"{involved['namespace']}/{involved['name']}"} if involved["kind"] == "Pod" else {}
+        log.info(
+            "event", type=kind, reason=reason, message=told.message, count=told.count, uid=involved["uid"], **whose
+        )
         self._keep(event)
         self._store.put("events", event["metadata"]["namespace"], told.name, event)
         too_long = self._file.append(event)

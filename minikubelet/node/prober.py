@@ -304,7 +304,7 @@ class NodeProber:
             outcome = await self._once(state.pod, probe)
         except Exception:
             # One probe's trouble is not another's; it counts for nothing, and the next beat comes.
-            log.exception("probe failed unexpectedly", container=probe.container.name)
+            log.exception("probe failed unexpectedly", uid=uid, container=probe.container.name)
             outcome = None
         probe.task = None
         self._settle(uid, state, probe, outcome)

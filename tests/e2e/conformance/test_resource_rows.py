@@ -55,8 +55,8 @@ PODS = {
     "oom-node": pod("oom-node", container("main", "dd if=/dev/zero of=/dev/null bs=2G count=1")),
     "bomb": pod(
         "bomb",
+        container("other", "sleep inf"),  # first: beside the bomb nothing could be started any more
         {"name": "main", "image": "host", "command": ["python3", "-c", BOMB]},  # a shell ends when it cannot fork
-        container("other", "sleep inf"),
         restartPolicy="Always",
     ),
     "layer": pod(

@@ -180,7 +180,8 @@ def read_until(stream, word, limit_s=20.0):
     descriptor = stream if isinstance(stream, int) else stream.fileno()
     while word not in data:
         left = deadline - time.monotonic()
-        ready, _, _ = select.select([descriptor], [], [], max(0, left))
+        assert left > 0, f"waited for {word!r}, got {len(data)} bytes that end with {data[-1000:]!r}"
+        ready, _, _ = select.select([descriptor], [], [], left)
         assert ready, f"waited for {word!r}, got {data!r}"
         more = os.read(descriptor, 65536)
         assert more, f"ended before {word!r}: {data!r}"
@@ -457,6 +458,10 @@ class Terminal:
         os.write(self.descriptor, text.encode())
 
     def end(self):
+        done = select.select([pidfd := os.pidfd_open(self.pid)], [], [], 20)[0]
+        os.close(pidfd)
+        if not done:
+            os.kill(self.pid, signal.SIGKILL)
         _, status = os.waitpid(self.pid, 0)
         os.close(self.descriptor)
         return os.waitstatus_to_exitcode(status)
@@ -475,8 +480,8 @@ def test_exec_on_a_terminal(node):
 
 
 def test_interrupt_on_a_terminal_reaches_the_command(node):
-    shell = Terminal(node, "exec", "-itq", "web", "--", "sh", "-c", "trap 'echo caught; exit 7' INT; echo up; yes x")
-    read_until(shell.descriptor, b"up")
+    shell = Terminal(node, "exec", "-itq", "web", "--", "sh", "-c", "trap 'echo caught; exit 7' INT; yes x")
+    read_until(shell.descriptor, b"x\r\nx")  # a signal before the shell has begun the command would only be noted
     shell.type("\x03")
     read_until(shell.descriptor, b"caught")
     assert shell.end() == 7

@@ -6,6 +6,7 @@ import json
 
 import msgspec
 import pytest
+import structlog
 
 from minikubelet.api.types import Pod
 from minikubelet.node import events as module
@@ -162,3 +163,11 @@ def test_node_events_are_in_the_default_namespace(rig):
     (event,) = rig.listed()
     assert event["metadata"]["namespace"] == "default"
     assert event["involvedObject"] == {"kind": "Node", "namespace": "", "name": "n1", "uid": "n1"}
+
+
+def test_log_tells_whose_event_it_is_whatever_task_records_it(rig):
+    with structlog.contextvars.bound_contextvars(pod="default/other-n1", uid="u2"):
+        merge = structlog.contextvars.merge_contextvars
+        with structlog.testing.capture_logs(processors=[merge]) as logs:
+            rig.recorder.event(POD, "Warning", "Unhealthy", "no")
+    assert [(one["pod"], one["uid"]) for one in logs] == [("default/web-n1", "u1")]
