@@ -54,19 +54,24 @@ class LogFile:
         self._size, self._inode = found.st_size, found.st_ino
 
     def write(self, data: bytes) -> bool:
-        """Append whole lines; return whether a file was rotated away, so that it can be compressed."""
+        """Append whole lines; return whether a file was rotated away, so that it can be compressed.
+
+        A full file is rotated when there is more to write, not before: a program's last lines stay in the file that `logs`
+        reads.
+        """
         try:
             self._ensure_there()
         except OSError as error:
             self._drop(data.count(b"\n"), error)
             return False
+        rotated = self._size >= self._max_size and self._rotate()
         if self._dropped:
             note = b"%s stderr F minikubelet: %d lines lost: no space for the log\n"
             if self._append(note % (timestamp(time.time_ns()), self._dropped)) == 0:
                 self._dropped = 0
                 self.trouble = ""
         self._dropped += self._append(data)
-        return self._size >= self._max_size and self._rotate()
+        return rotated
 
     def _drop(self, lines: int, error: OSError) -> None:
         self._dropped += lines

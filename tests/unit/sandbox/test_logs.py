@@ -93,6 +93,17 @@ def test_rotation_keeps_the_size_and_every_line(tmp_path: Path) -> None:
     assert [int(line) for line in lines] == list(range(95))
 
 
+def test_the_last_lines_stay_in_the_file_however_full_it_is(tmp_path: Path) -> None:
+    path = str(tmp_path / "0.log")
+    log = LogFile(path, max_size=100, max_files=4)
+    assert not log.write(b"%0199d\n" % 1)
+    assert rotated_files(path) == []
+    assert log.write(b"the end\n")
+    log.close()
+    assert Path(path).read_text() == "the end\n"
+    assert [len(Path(one).read_text()) for one in rotated_files(path)] == [200]
+
+
 def test_old_files_go_and_rotated_ones_are_compressed_but_for_the_newest(tmp_path: Path) -> None:
     path = str(tmp_path / "0.log")
     (tmp_path / "10.log.20260101-000000").write_text("another instance")
@@ -103,8 +114,8 @@ def test_old_files_go_and_rotated_ones_are_compressed_but_for_the_newest(tmp_pat
     compress_rotated(path)
     files = rotated_files(path)
     assert [one.endswith(".gz") for one in files] == [True, True, False]
-    assert [int(gzip.open(one).read()) for one in files[:2]] == [5, 6]
-    assert int(Path(files[2]).read_text()) == 7
+    assert [int(gzip.open(one).read()) for one in files[:2]] == [4, 5]
+    assert [int(Path(one).read_text()) for one in (files[2], path)] == [6, 7]
     assert not list(tmp_path.glob("*.tmp"))
     assert {Path(one).stat().st_mode & 0o777 for one in files} == {0o640}
     assert (tmp_path / "10.log.20260101-000000").exists()
