@@ -1,8 +1,9 @@
 """Fault points: named steps that a test can make fail, or die at. Without the variable a point is an empty function.
 
 MINIKUBELET_FAULTS holds rules `pattern=effect@chance`, separated by spaces: the pattern is a shell pattern over the
-names of points, the effect an errno's name (the step raises that OSError) or `KILL` (this process kills itself as a
-crash would), the chance a number from 0 to 1, 1 when left out. The first rule that fits a point is asked.
+names of points, the effect an errno's name (the step raises that OSError), `KILL` (this process kills itself as a
+crash would) or a FIFO's path (the step waits there, if it exists, until somebody has opened it for writing and closed
+it), the chance a number from 0 to 1, 1 when left out. The first rule that fits a point is asked.
 
     MINIKUBELET_FAULTS="journal.write=ENOSPC spawn.*=KILL@0.02"
 """
@@ -12,7 +13,7 @@ from __future__ import annotations
 import errno
 import os
 
-from minikubelet.linux.lean import Callable, Final, signal
+from minikubelet.linux.lean import Callable, Final, signal, suppress
 
 VARIABLE: Final = "MINIKUBELET_FAULTS"
 
@@ -25,8 +26,8 @@ def parse_rules(text: str) -> list[Rule]:
     for word in text.split():
         pattern, _, rest = word.partition("=")
         effect, _, chance = rest.partition("@")
-        if not pattern or (effect != "KILL" and not hasattr(errno, effect)):
-            raise ValueError(f"cannot read fault {word!r}: it is pattern=ERRNO@chance or pattern=KILL@chance")
+        if not pattern or not (effect == "KILL" or effect.startswith("/") or hasattr(errno, effect)):
+            raise ValueError(f"cannot read fault {word!r}: it is pattern=effect@chance, effect ERRNO, KILL or /fifo")
         rules.append((pattern, effect, float(chance or 1)))
     return rules
 
@@ -50,10 +51,20 @@ def injector(rules: list[Rule], random_number: Callable[[], float] | None = None
                 if effect == "KILL":
                     os.kill(os.getpid(), signal.SIGKILL)
                     os._exit(137)  # the first process of a PID namespace cannot kill itself
+                if effect.startswith("/"):
+                    _wait_at(effect)
+                    return
                 number = getattr(errno, effect)
                 raise OSError(number, f"{os.strerror(number)} (injected at {name})")
 
     return strike
+
+
+def _wait_at(path: str) -> None:
+    with suppress(FileNotFoundError):
+        gate = os.open(path, os.O_RDONLY | os.O_CLOEXEC)  # until it is opened at its other end
+        os.read(gate, 1)  # and that is closed
+        os.close(gate)
 
 
 def _nothing(name: str) -> None:

@@ -47,6 +47,9 @@ log = structlog.get_logger(__name__)
 
 SYNC_ERROR_RETRY_S: Final = 10.0
 RESYNC_S: Final = 60.0
+# How long a deletion lets a start that is under way come to its end before it begins to end the other containers: a
+# start takes milliseconds, and with all of them there sidecars end after those that use them.
+_START_PATIENCE_S: Final = 2.0
 _REJECTED: Final = "Pod was rejected: "
 
 
@@ -79,6 +82,7 @@ class PodWorker:
         self._start_failures: dict[str, StartFailure] = {}
         self._ended_sandbox = ""  # the last one that was ended with all that it held
         self._starting: set[str] = set()  # containers whose postStart hook is still running
+        self._start: asyncio.Task[ObservedContainer | ContainerFailure] | None = None  # the last start that was begun
         self._messages: dict[ContainerID, str] = {}
         self._ips: tuple[str, ...] = ()
         self._end: PodEnd | None = None
@@ -167,6 +171,8 @@ class PodWorker:
                 await self._live()
             finally:
                 self._killer.close()
+                if self._start is not None:
+                    self._start.cancel()
 
     async def _live(self) -> None:
         if not await self._reject():
@@ -218,7 +224,7 @@ class PodWorker:
             finally:
                 ending.cancel()
                 if not sync.done():
-                    sync.cancel()  # a removal does not wait for a hook or a slow volume
+                    sync.cancel()  # a removal does not wait for a hook or a slow volume; a start goes on
             try:
                 wake_at = await sync
             except asyncio.CancelledError:
@@ -261,9 +267,11 @@ class PodWorker:
         now = self._services.boot_clock()
         if self._deadline_exceeded():
             return None
-        if not self._runtime.view(self.uid).responsive:
+        if not self._runtime.view(self.uid).responsive or self._is_start_under_way():
+            # What is there cannot be known until the pause answers, or until the start that an earlier daemon asked it
+            # for is over: nothing is decided before.
             self._publish()
-            return self._deadline()  # what is there cannot be known: nothing is decided until the pause answers
+            return self._deadline()
         seen = self._observe()
         plan = act.compute_actions(self.pod, seen, now, max_back_off_s=self._services.max_back_off_s)
         self._publish()
@@ -360,45 +368,58 @@ class PodWorker:
         )
         if action.back_off is not None:
             self._back_off[action.name] = action.back_off
-        has_hook = container.lifecycle is not None and container.lifecycle.post_start is not None
-        if has_hook:
-            self._starting.add(action.name)
         count = action.restart_count
         if count is None:
             # Nothing is known of an earlier instance, but it may have left a log, or was shown before it got lost.
             logged = self._runtime.next_restart_count(self.pod, action.name)
             count = max(logged, self._shown_restarts(action.name))
+        has_hook = container.lifecycle is not None and container.lifecycle.post_start is not None
+        if has_hook:
+            self._starting.add(action.name)
         try:
-            started = await self._runtime.start_container(self.pod, container, count)
-        except ContainerFailure as failure:
-            if failure.reason == "RunContainerError":
-                self._event("Normal", "Created", "Container created", container=action.name)
-            self._event("Warning", "Failed", f"Error: {failure.message}", container=action.name)
-            self._start_failures[action.name] = StartFailure(reason=failure.reason, message=failure.message)
-            self._starting.discard(action.name)
-            return failure.reason == "RunContainerError"  # that one counts as an exit: policy and back-off apply
-        self._event("Normal", "Created", "Container created", container=action.name)
-        self._event("Normal", "Started", "Container started", container=action.name)
-        self._services.on_started(self.pod, started)
-        if not has_hook:
-            self._start_failures.pop(action.name, None)
-            self._probe()
-            return True
-        try:
-            await self._services.hooks.post_start(self.pod, container, started.id)
-        except RuntimeFailure as failure:
-            self._event("Warning", "FailedPostStartHook", "PostStartHook failed", container=action.name)
-            grace = termination.kill_grace_s(self.pod, container, termination.Cause.OTHER)
-            await self._end_container(started, "FailedPostStartHook", grace_s=grace)
-            self._start_failures[action.name] = StartFailure(reason="PostStartHookError", message=str(failure))
-            return True
-        else:
-            self._start_failures.pop(action.name, None)
+            self._start = asyncio.create_task(self._make_container(container, count))
+            # A deletion ends this sync, but not the start: what comes of it is ended as anything else that runs.
+            started = await asyncio.shield(self._start)
+            if isinstance(started, ContainerFailure):
+                self._start_failures[action.name] = StartFailure(reason=started.reason, message=started.message)
+                return started.reason == "RunContainerError"  # that one counts as an exit: policy and back-off apply
+            if has_hook:
+                await self._post_start(container, started)
+            else:
+                self._start_failures.pop(action.name, None)
             return True
         finally:
             self._starting.discard(action.name)
             self._probe()
-            self._publish()
+            if has_hook:
+                self._publish()
+
+    async def _make_container(self, container: Container, count: int) -> ObservedContainer | ContainerFailure:
+        """Make and start one container, and say so."""
+        name = container.name
+        try:
+            started = await self._runtime.start_container(self.pod, container, count)
+        except ContainerFailure as failure:
+            if failure.reason == "RunContainerError":
+                self._event("Normal", "Created", "Container created", container=name)
+            self._event("Warning", "Failed", f"Error: {failure.message}", container=name)
+            return failure
+        self._event("Normal", "Created", "Container created", container=name)
+        self._event("Normal", "Started", "Container started", container=name)
+        self._services.on_started(self.pod, started)
+        return started
+
+    async def _post_start(self, container: Container, started: ObservedContainer) -> None:
+        """Run a container's postStart hook; the container ends when it fails."""
+        try:
+            await self._services.hooks.post_start(self.pod, container, started.id)
+        except RuntimeFailure as failure:
+            self._event("Warning", "FailedPostStartHook", "PostStartHook failed", container=container.name)
+            grace = termination.kill_grace_s(self.pod, container, termination.Cause.OTHER)
+            await self._end_container(started, "FailedPostStartHook", grace_s=grace)
+            self._start_failures[container.name] = StartFailure(reason="PostStartHookError", message=str(failure))
+        else:
+            self._start_failures.pop(container.name, None)
 
     def _shown_restarts(self, name: str) -> int:
         shown = by_name(self._status).get(name)
@@ -468,28 +489,52 @@ class PodWorker:
         await asyncio.gather(*(end(name, found) for name, found in running.items()))
 
     async def _terminate(self) -> None:
-        """End everything that runs; joined by a later, shorter request while it is under way."""
+        """End everything that runs, and what is being started as soon as it does; then take away what it stood on."""
         self._publish()
         self._probe(terminating=True)
-        while self._running():
-            ending = asyncio.create_task(self._end_all(grace_s=self._remaining_grace_s()))
-            while not ending.done():
-                self._woken.clear()
-                woken = asyncio.create_task(self._woken.wait())
-                await asyncio.wait({ending, woken}, return_when=asyncio.FIRST_COMPLETED)
-                woken.cancel()
-                if not ending.done() and self._deletion is not None:
-                    grace = self._remaining_grace_s()
-                    for found in self._running().values():
-                        if self._killer.is_ending(found.id):
-                            self._killer.end(self._container(found.name), found.id, grace_s=grace)
-            await ending
+        await self._end_everything()
         await self._runtime.stop_sandbox(self.pod)
         self._services.prober.remove(self.uid)
         self._terminated.set()
         self._services.admission.release(self.uid)
         self._publish()
         await self._runtime.clean_up(self.pod)
+
+    async def _end_everything(self) -> None:
+        """End what runs or comes to run; a later, shorter request joins in while it is under way.
+
+        A start that hangs is waited for until the pod's grace is over: it dies with the sandbox then.
+        """
+        begun = self._services.boot_clock()
+        limit = begun + self._remaining_grace_s()
+        endings: set[asyncio.Task[None]] = set()
+        while True:
+            self._woken.clear()
+            now, running, starts = self._services.boot_clock(), self._running(), self._is_start_under_way()
+            limit = min(limit, now + self._remaining_grace_s())
+            if not running and not (starts and now < limit):
+                return
+            patience = begun + _START_PATIENCE_S if starts else now
+            if now >= patience:
+                self._begin_endings(running, endings)
+            woken = asyncio.create_task(self._woken.wait())
+            start = [self._start] if self._start is not None and not self._start.done() else []
+            awaited = {woken, *endings, *start}
+            delay = (patience if now < patience else limit) - now if starts and now < limit else None
+            await asyncio.wait(awaited, timeout=delay, return_when=asyncio.FIRST_COMPLETED)
+            woken.cancel()
+            for ended in [one for one in endings if one.done()]:
+                endings.discard(ended)
+                ended.result()
+
+    def _begin_endings(self, running: dict[str, ObservedContainer], endings: set[asyncio.Task[None]]) -> None:
+        """Begin to end what is not being ended yet; shorten the grace of the others to what is left."""
+        grace = self._remaining_grace_s()
+        if not all(self._killer.is_ending(found.id) for found in running.values()):
+            endings.add(asyncio.create_task(self._end_all(grace_s=grace)))
+        elif self._deletion is not None:
+            for found in running.values():
+                self._killer.end(self._container(found.name), found.id, grace_s=grace)
 
     def _pod_grace_s(self, override_s: float | None) -> float:
         spec = self.pod.spec.termination_grace_period_seconds
@@ -550,8 +595,15 @@ class PodWorker:
         return {
             name: instances[0]
             for name, instances in view.containers.items()
-            if instances and instances[0].state in (RunState.RUNNING, RunState.CREATED, RunState.UNKNOWN)
+            if instances and instances[0].state in (RunState.RUNNING, RunState.UNKNOWN)
         }
+
+    def _is_start_under_way(self) -> bool:
+        """Tell whether a container is being started: by us, or by the pause for a daemon before us."""
+        if self._start is not None and not self._start.done():
+            return True
+        found = self._runtime.view(self.uid).containers.values()
+        return any(instances[0].state is RunState.CREATED for instances in found if instances)
 
     def _running_ids(self) -> dict[ContainerID, ObservedContainer]:
         return {found.id: found for found in self._running().values()}

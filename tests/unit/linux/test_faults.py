@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -16,6 +18,7 @@ def test_rules() -> None:
         ("journal.write", "ENOSPC", 1.0),
         ("spawn.*", "KILL", 0.02),
     ]
+    assert faults.parse_rules("spawn.*=/x/gate") == [("spawn.*", "/x/gate", 1.0)]
 
 
 @pytest.mark.parametrize("text", ["journal", "=EIO", "a=NOPE", "a=EIO@often"])
@@ -43,3 +46,19 @@ def test_off_by_default_and_kills_when_told_so() -> None:
     for rules, expected in (("here=KILL", -9), ("there=KILL", 0)):
         done = subprocess.run([sys.executable, "-c", code], env={faults.VARIABLE: rules}, check=False, timeout=30)
         assert done.returncode == expected
+
+
+def test_waits_at_a_gate_that_is_there(tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    code = f"from minikubelet.linux.faults import point; point('here'); print('passed {os.getpid()}', flush=True)"
+    command, environment = [sys.executable, "-c", code], {faults.VARIABLE: f"here={gate}"}
+    assert "passed" in subprocess.run(command, env=environment, capture_output=True, text=True, timeout=30).stdout
+    os.mkfifo(gate)
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE)
+    try:
+        with open(gate, "wb"):  # opens when the process has come to it
+            assert process.poll() is None
+        assert process.wait(30) == 0
+    finally:
+        process.kill()
+        process.communicate(timeout=30)

@@ -255,3 +255,90 @@ def test_daemon_that_leaves_while_a_start_is_being_undone_touches_no_pod() -> No
         assert stopped == []
 
     run(live())
+
+
+def with_hooks(grace: int, *names: str) -> Pod:
+    """A pod of containers with a preStop hook."""
+    pod = crashing("v1")
+    containers = [Container(name=name, image="v1", lifecycle=Lifecycle(pre_stop=HOOK)) for name in names]
+    spec = msgspec.structs.replace(pod.spec, containers=containers, termination_grace_period_seconds=grace)
+    return msgspec.structs.replace(pod, spec=spec)
+
+
+@pytest.mark.parametrize(("request_s", "start_s"), [(0.0, 0.5), (0.5, 0.5), (4.0, 0.0), (0.0, 4.0)])
+@pytest.mark.parametrize("leaves", [False, True])
+def test_a_container_whose_start_is_under_way_ends_with_its_hook_and_grace(
+    request_s: float, start_s: float, leaves: bool
+) -> None:
+    """The deletion comes 0.3 s after the start was asked for; with `leaves`, to a daemon that has just begun."""
+    if leaves and request_s:
+        return  # what no pause has taken up is lost with the daemon
+
+    async def live() -> None:
+        world = World(with_hooks(20, "a"))
+        world.hooks.seconds = 3.0
+        world.runtime.request_s, world.runtime.start_s = request_s, start_s
+        signalled: list[float] = []
+        law = world.runtime.on_signal
+        loop = asyncio.get_running_loop()
+        world.runtime.on_signal = lambda pod, one: (signalled.append(loop.time()), law(pod, one))
+        world.is_wanted = True
+        begun = loop.time()
+        world.set_pods()
+        await asyncio.sleep(0.01)  # the sandbox
+        if leaves:
+            await asyncio.sleep(0.1)
+            await world.restart_daemon()
+        await asyncio.sleep(0.3)
+        assert world.runtime.running(UID) == []
+        world.is_wanted = False
+        world.set_pods()
+        await world.manager.wait_until_gone()
+        ((name, hook),) = world.hooks.ended
+        assert name == "a"
+        runs = request_s + start_s
+        assert runs <= hook - begun <= runs + 0.1
+        assert [round(at - hook, 1) for at in signalled] == [3.0]
+        assert world.runtime.killed == []
+        assert world.broken_laws == []
+
+    run(live())
+
+
+def test_a_start_that_hangs_keeps_no_other_container_from_its_end_and_dies_with_the_sandbox() -> None:
+    async def live() -> None:
+        world = World(with_hooks(20, "a", "b"))
+        world.is_wanted = True
+        world.set_pods()
+        await asyncio.sleep(1)
+        (_, b) = world.runtime.running(UID)
+        world.runtime.start_s = 1e6
+        world.runtime.exits(UID, b, 1)
+        await asyncio.sleep(1)
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
+        world.is_wanted = False
+        world.set_pods()
+        await world.manager.wait_until_gone()
+        assert [(name, round(at - begun)) for name, at in world.hooks.ended] == [("a", 2)]
+        assert round(loop.time() - begun) == 20
+        assert world.runtime.killed == ["b"]
+        assert world.broken_laws == []
+
+    run(live())
+
+
+def test_a_start_that_an_earlier_daemon_asked_for_is_waited_for() -> None:
+    async def live() -> None:
+        world = World(crashing("v1"))
+        world.runtime.start_s = 5.0
+        world.is_wanted = True
+        world.set_pods()
+        await asyncio.sleep(1)
+        await world.restart_daemon()
+        await asyncio.sleep(10)
+        assert [one.restart_count for one in world.runtime.running(UID)] == [0]
+        assert world.broken_laws == []
+        await world.manager.drain()
+
+    run(live())

@@ -45,6 +45,7 @@ class FakeHooks:
         self.seconds = 3.0
         self.fails = False
         self.failed: set[ContainerID] = set()
+        self.ended: list[tuple[str, float]] = []  # whose preStop hook has begun, and when
 
     async def post_start(self, pod: Pod, container: Container, container_id: ContainerID) -> None:
         await asyncio.sleep(self.seconds)
@@ -53,6 +54,7 @@ class FakeHooks:
             raise RuntimeFailure("hook failed")
 
     async def pre_stop(self, pod: Pod, container: Container, container_id: ContainerID) -> None:
+        self.ended.append((container.name, asyncio.get_running_loop().time()))
         await asyncio.sleep(self.seconds)
 
 
@@ -161,7 +163,7 @@ class World:
 
     def on_start(self, pod: Pod, container: Container, count: int) -> None:
         uid = PodUID(pod.metadata.uid)
-        names = [one.name for one in self.runtime.running(uid)]
+        names = [one.name for one in self.runtime.present(uid)]
         self.law(container.name not in names, f"no two instances of {container.name} at once")
         self.law(count >= self.counts.get(container.name, 0), f"{container.name}: restart counts never fall")
         ended = self.status is not None and self.status.phase in ("Succeeded", "Failed")
@@ -364,6 +366,7 @@ def test_laws_hold_in_every_order_of_events(pod: Pod, steps: list[tuple[Any, ...
         assert world.status is None
         await world.manager.stop()
         assert world.broken_laws == []
+        assert world.runtime.killed == [], "what runs is ended with its hooks and grace, not with its sandbox"
 
     run(live())
     assert failures == []

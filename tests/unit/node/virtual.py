@@ -81,13 +81,22 @@ class FakeRuntime:
         self.on_signal: Callable[[Pod, ObservedContainer], None] = lambda pod, one: None
         self.deaf: set[str] = set()  # containers that pass over the stop signal
         self.broken: set[str] = set()  # containers whose program cannot be executed
+        self.request_s = 0.0  # how long a request takes to reach the pause
+        self.start_s = 0.01  # how long a container takes to start then
+        self.killed: list[str] = []  # containers that ran when their sandbox was ended
         self._number = 0
+
+        self._starts: set[asyncio.Future[ObservedContainer]] = set()
 
     # What happens by itself
 
-    def running(self, uid: PodUID) -> list[ObservedContainer]:
+    def present(self, uid: PodUID) -> list[ObservedContainer]:
+        """Return what runs or is being started."""
         every = (found[-1] for found in self.pods.get(uid, FakePod()).containers.values() if found)
-        return [one for one in every if one.state is RunState.RUNNING]
+        return [one for one in every if one.exit is None]
+
+    def running(self, uid: PodUID) -> list[ObservedContainer]:
+        return [one for one in self.present(uid) if one.state is RunState.RUNNING]
 
     def exits(self, uid: PodUID, one: ObservedContainer, code: int) -> None:
         """Let a container exit."""
@@ -104,7 +113,7 @@ class FakeRuntime:
         """Let the pause die with all that it holds."""
         pod = self.pods[uid]
         pod.sandboxes = [replace(one, ready=False, ips=()) for one in pod.sandboxes]
-        for one in self.running(uid):
+        for one in self.present(uid):
             self.exits(uid, one, 137)
         self.on_change(uid)
 
@@ -132,29 +141,40 @@ class FakeRuntime:
         self.pods[PodUID(pod.metadata.uid)].sandboxes.append(sandbox)
 
     async def start_container(self, pod: Pod, container: Container, restart_count: int) -> ObservedContainer:
+        """Start one as a pause does: what has been asked for is done, whether or not anybody waits for it."""
         self.on_start(pod, container, restart_count)
-        await asyncio.sleep(0.01)
-        uid = PodUID(pod.metadata.uid)
-        state = self.pods[uid]
+        task = asyncio.ensure_future(self._start(PodUID(pod.metadata.uid), container, restart_count))
+        self._starts.add(task)
+        task.add_done_callback(self._starts.discard)
+        return await asyncio.shield(task)
+
+    async def _start(self, uid: PodUID, container: Container, restart_count: int) -> ObservedContainer:
+        await asyncio.sleep(self.request_s)
+        state = self.pods.get(uid, FakePod())
         if not state.sandboxes or not state.sandboxes[-1].ready:
             raise ContainerFailure("CreateContainerError", "the pause process is gone")
         self._number += 1
         now = self.clock()
-        started = ObservedContainer(
+        created = ObservedContainer(
             id=ContainerID(f"c{self._number}"),
             name=container.name,
             restart_count=restart_count,
-            state=RunState.RUNNING,
+            state=RunState.CREATED,
             created_at=now,
             created_mono=now,
-            started_at=now,
-            started_mono=now,
             spec_hash=container.image,
             sandbox_id=state.sandboxes[-1].id,
         )
-        state.containers.setdefault(container.name, []).append(started)
+        state.containers.setdefault(container.name, []).append(created)
         state.logs[container.name] = restart_count
-        if container.name in self.broken:
+        await asyncio.sleep(self.start_s)
+        if created not in self.present(uid):
+            raise ContainerFailure("CreateContainerError", "the pause process is gone")
+        now = self.clock()
+        started = replace(created, state=RunState.RUNNING, started_at=now, started_mono=now)
+        instances = self.pods[uid].containers[created.name]
+        instances[:] = [started if each.id == created.id else each for each in instances]
+        if created.name in self.broken:
             self.exits(uid, started, 128)
             raise ContainerFailure("RunContainerError", "no such file or directory")
         self.on_change(uid)
@@ -183,6 +203,7 @@ class FakeRuntime:
 
     async def stop_sandbox(self, pod: Pod) -> None:
         if PodUID(pod.metadata.uid) in self.pods:
+            self.killed += [one.name for one in self.present(PodUID(pod.metadata.uid))]
             self.loses_sandbox(PodUID(pod.metadata.uid))
 
     async def clean_up(self, pod: Pod) -> None:

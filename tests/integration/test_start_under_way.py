@@ -1,0 +1,124 @@
+"""A container's start is under way, held at a gate, while other things happen to its pod."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from minikubelet.linux import faults
+from tests.conftest import Node, running_node
+
+pytestmark = pytest.mark.root
+
+Json = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def gated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
+    """A node whose containers stop on their way to their program as long as there is a FIFO `gate`."""
+    base = tmp_path_factory.mktemp("gated")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(faults.VARIABLE, f"spawn.set-oom-score={base}/gate")
+        with running_node(base / "node") as node:
+            yield node
+
+
+class Gate:
+    """The FIFO at which starts are held."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self.path = node.base.parent / "gate"
+        self._held = -1
+
+    def close(self) -> None:
+        os.mkfifo(self.path)
+
+    def wait_for_start(self) -> None:
+        """Return when a start has come to it, and hold it there."""
+
+        def is_there() -> bool:
+            try:
+                self._held = os.open(self.path, os.O_WRONLY | os.O_NONBLOCK)
+            except OSError:
+                return False
+            return True
+
+        self._node.wait(is_there, "a start")
+
+    def open(self) -> None:
+        """Let what waits go on, and what comes pass by."""
+        self.path.unlink(missing_ok=True)
+        if self._held >= 0:
+            os.close(self._held)
+            self._held = -1
+
+
+@pytest.fixture
+def gate(gated: Node) -> Iterator[Gate]:
+    made = Gate(gated)
+    yield made
+    made.open()
+
+
+@pytest.fixture
+def pod(gated: Node, gate: Gate) -> Iterator[Callable[[str, dict[str, Json]], None]]:
+    """Write a pod of containers that mark what they do below /marks; it is gone after the test."""
+    written: list[str] = []
+    (gated.base / "marks").mkdir(exist_ok=True)
+    mount = {"name": "marks", "mountPath": "/marks"}
+
+    def write(name: str, containers: dict[str, Json]) -> None:
+        written.append(name)
+        named = [{"name": one, "image": "host", "volumeMounts": [mount], **more} for one, more in containers.items()]
+        volumes = [{"name": "marks", "hostPath": {"path": str(gated.base / "marks")}}]
+        spec = {"containers": named, "volumes": volumes, "terminationGracePeriodSeconds": 20}
+        whole = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec}
+        gated.write(f"{name}.yaml", json.dumps(whole))
+
+    yield write
+    gate.open()
+    for name in written:
+        gated.remove(f"{name}.yaml")
+    for name in written:
+        gated.wait(lambda name=name: gated.pod(name) is None, f"{name} to be gone")
+
+
+def marks(node: Node) -> list[str]:
+    return sorted(one.name for one in Path(node.base / "marks").iterdir())
+
+
+def is_ending(node: Node, name: str) -> bool:
+    pod = node.pod(name)
+    return pod is not None and "deletionTimestamp" in pod["metadata"]
+
+
+GRACEFUL = {
+    "command": ["sh", "-c", "trap 'touch /marks/term; exit 0' TERM; touch /marks/began; while :; do sleep 0.02; done"],
+    "lifecycle": {"preStop": {"exec": {"command": ["touch", "/marks/hook"]}}},
+}
+
+
+@pytest.mark.parametrize("restarts", [False])
+def test_a_deletion_ends_it_with_hook_and_grace(
+    gated: Node, gate: Gate, pod: Callable[[str, dict[str, Json]], None], restarts: bool
+) -> None:
+    gate.close()
+    pod("early", {"main": GRACEFUL})
+    gate.wait_for_start()
+    if restarts:
+        gated.kill()
+        gated.start()
+    gated.remove("early.yaml")
+    gated.wait(lambda: is_ending(gated, "early"), "the deletion to be seen")
+    assert marks(gated) == []
+    gate.open()
+    gated.wait(lambda: gated.pod("early") is None, "the pod to be gone")
+    assert marks(gated) == ["began", "hook", "term"]
+    for one in marks(gated):
+        (gated.base / "marks" / one).unlink()
