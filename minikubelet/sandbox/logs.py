@@ -56,8 +56,8 @@ class LogFile:
     def write(self, data: bytes) -> bool:
         """Append whole lines; return whether a file was rotated away, so that it can be compressed.
 
-        A full file is rotated when there is more to write, not before: a program's last lines stay in the file that `logs`
-        reads.
+        A full file is rotated when there is more to write, not before: a program's last lines stay in the file that
+        `logs` reads.
         """
         try:
             self._ensure_there()
