@@ -682,7 +682,7 @@ def _make_server(daemon: Daemon) -> Server:
 
     parts = Parts(
         writes=Writes(manifest_dir=settings.manifest_dir, origin=origin),
-        control=Control(context, desired=lambda: daemon.source.desired, measures=daemon.measures),
+        control=Control(context, desired=lambda: daemon.source.desired, measures=daemon.measures, usage=usage),
         usage=usage,
         metrics=Metrics(
             measures=daemon.measures,

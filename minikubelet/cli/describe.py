@@ -13,6 +13,7 @@ from minikubelet.cli.get import resolve_kind
 from minikubelet.cli.main import CommandFailed
 from minikubelet.cli.refusals import tell_refusals
 from minikubelet.cli.tabwriter import align
+from minikubelet.cli.terminal import printable
 from minikubelet.cli.top import amount, cpu_cell, memory_cell
 
 Json = dict[str, Any]
@@ -42,7 +43,7 @@ def execute(options: argparse.Namespace) -> int:
         texts = _pods(options, names)
     else:
         raise CommandFailed(f"cannot describe {kind}: only pods and the node; try 'minikubelet get {kind} -o yaml'", 2)
-    print("\n\n\n".join(texts))
+    print(printable("\n\n\n".join(texts)))
     if kind == "pods":
         tell_refusals(options.run_dir)
     return 0

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from minikubelet.cli.facts import Facts
-from minikubelet.cli.findings import seconds
+from minikubelet.cli.findings import mebibytes, seconds
 from minikubelet.cli.terminal import printable
 from minikubelet.lifecycle.columns import human_duration, ip_column
 
@@ -120,9 +120,11 @@ def _container(facts: Facts, spec: Json, usage: Json, now: float) -> Iterator[st
         if resources.get(key):
             yield f"    {title}:"
             yield from (f"      {name}:\t{value}" for name, value in sorted(resources[key].items()))
-    if usage:
+    peak = _memory_peak(facts, status)
+    if usage or peak:
         yield "    Use:"
         yield from (f"      {name}:\t{value}" for name, value in sorted(usage.items()))
+        yield from [f"      memory peak:\t{mebibytes(peak)}"] if peak else []
     for kind in ("liveness", "readiness", "startup"):
         if spec.get(f"{kind}Probe"):
             yield f"    {kind.title()}:\t{probe_line(spec[f'{kind}Probe'])}"
@@ -131,6 +133,14 @@ def _container(facts: Facts, spec: Json, usage: Json, now: float) -> Iterator[st
                 yield f"      Last:\t{last}"
     yield from _environment(spec)
     yield from _mounts(spec)
+
+
+def _memory_peak(facts: Facts, status: Json) -> int:
+    """Return the most bytes that the running instance has held at once, 0 when that is not known."""
+    if "running" not in (status.get("state") or _NONE):
+        return 0
+    own = str(status.get("containerID", "")).rpartition("//")[2]
+    return next((int(one.get("memoryPeakBytes") or 0) for one in facts.instances if one.get("id") == own), 0)
 
 
 def _named(port: Json) -> str:

@@ -49,7 +49,7 @@ def explain(facts: Facts, now: float) -> str:
         now: Unix time.
     """
     case = Case(facts, now)
-    parts = [_state(case), *_manifest(case.facts.verdict)]
+    parts = [_state(case), *_manifest(case)]
     return " ".join(one for one in parts if one)
 
 
@@ -327,11 +327,18 @@ def _not_ready(case: Case, spec: Json) -> str:
 # Manifest, and words
 
 
-def _manifest(verdict: Verdict) -> Iterable[str]:
-    if verdict.is_refused:
-        since = f" of {verdict.good_since}" if verdict.good_since else ""
-        refused = f"the file {verdict.file} as it is now is refused{_errors(verdict)}."
+def _manifest(case: Case) -> Iterable[str]:
+    verdict = case.facts.verdict
+    if not verdict.is_refused:
+        return
+    since = f" of {verdict.good_since}" if verdict.good_since else ""
+    refused = f"the file {verdict.file} as it is now is refused{_errors(verdict)}."
+    if not case.pod["metadata"].get("deletionTimestamp"):
         yield f"What runs is the last good version{since}: {refused}"
+    elif since:
+        yield f"What starts in its place is the last good version{since}: {refused}"
+    else:
+        yield f"Nothing starts in its place until its manifest is mended: {refused}"
 
 
 def _errors(verdict: Verdict) -> str:

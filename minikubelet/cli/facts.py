@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
-from minikubelet.cli import client, journals
+from minikubelet.cli import client, journals, lookup
 from minikubelet.cli.refusals import verdicts
 
 Json = dict[str, Any]
@@ -45,7 +45,7 @@ class Facts(NamedTuple):
     pod: Json
     events: Sequence[Json] = ()
     verdict: Verdict = Verdict("")
-    probes: Sequence[Json] = ()
+    probes: Sequence[Json] = ()  # with `history`: stretches of equal results
     instances: Sequence[Json] = ()
     line: int = 0  # where in its file the pod's document begins
 
@@ -66,15 +66,23 @@ def gather(options: argparse.Namespace, pod: Json) -> Facts:
         events = client.events(options, meta["namespace"], f"involvedObject.uid={meta['uid']}")
     manifest = answer.get("manifest") or {}
     if not verdict.file:
-        verdict = Verdict(str(manifest.get("file", "")))
+        verdict = _verdict_beside(options.run_dir, pod, str(manifest.get("file", "")))
     return Facts(
         pod=answer.get("pod") or pod,
         events=sorted(events, key=lambda one: str(one.get("lastTimestamp") or "")),
         verdict=verdict,
         probes=answer.get("probes") or (),
-        instances=journals.instances(options.state_dir, meta["uid"]) or answer.get("instances") or (),
+        instances=_instances(journals.instances(options.state_dir, meta["uid"]), answer.get("instances") or ()),
         line=int(manifest.get("line") or 0),
     )
+
+
+def _instances(recorded: Sequence[Json], known: Sequence[Json]) -> list[Json]:
+    """Return what the journal has, which goes back farther, with what the daemon knows of running ones."""
+    found = {one["id"]: one for one in recorded}
+    for one in known:
+        found[one["id"]] = {**found.get(one["id"], {}), **one}
+    return list(found.values())
 
 
 def verdict_of(run_dir: str, uid: str) -> Verdict:
@@ -83,6 +91,17 @@ def verdict_of(run_dir: str, uid: str) -> Verdict:
         if f"(uid {uid})" in text:
             return Verdict(_file(text), text)
     return Verdict("")
+
+
+def _verdict_beside(run_dir: str, pod: Json, file: str) -> Verdict:
+    """Return the verdict on the file that speaks of a pod's name, when that file asks for another pod than this one."""
+    for _, text in verdicts(run_dir):
+        if file and _file(text) == file:
+            return Verdict(file, text)
+    if pod["metadata"].get("deletionTimestamp"):
+        name = lookup.manifest_name(pod)
+        return next(iter(refused_without_pod(run_dir, name)), Verdict(file))
+    return Verdict(file)
 
 
 def refused_without_pod(run_dir: str, name: str) -> list[Verdict]:

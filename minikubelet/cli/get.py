@@ -252,7 +252,7 @@ class Lister:
         if first and not self._options.no_headers:
             lines.insert(0, self._headers)
         known = self._widths or [0] * len(self._headers)
-        self._widths = [max(wide, *(len(one[i]) for one in lines)) for i, wide in enumerate(known)]
+        self._widths = [max(wide, *(terminal.cells(one[i]) for one in lines)) for i, wide in enumerate(known)]
         for one in lines:
             colour_of = None if one is self._headers else terminal.colour_of_cell
             print(terminal.line(one, self._widths, self._headers, colour_of), flush=one is lines[-1])

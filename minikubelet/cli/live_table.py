@@ -39,8 +39,8 @@ def fit(rows: Sequence[Row], *, width: int, height: int) -> list[str]:
             break
         kept = [index for index in kept if _HEADERS[index] != name]
     cells = [[row[index] for index in kept] for row in table]
-    widths = _shrink([max(len(row[i]) for row in cells) for i in range(len(kept))], width)
-    cells = [[_cut(cell, wide) for cell, wide in zip(row, widths, strict=True)] for row in cells]
+    widths = _shrink([max(terminal.cells(row[i]) for row in cells) for i in range(len(kept))], width)
+    cells = [[terminal.cut(cell, wide) for cell, wide in zip(row, widths, strict=True)] for row in cells]
     lines = [
         terminal.line(row, widths, cells[0], terminal.colour_of_cell if row is not cells[0] else None) for row in cells
     ]
@@ -61,7 +61,7 @@ def _is_well(row: Row) -> bool:
 
 
 def _needed(rows: Sequence[Row], kept: Sequence[int]) -> int:
-    return sum(max(len(row[index]) for row in rows) for index in kept) + _BETWEEN * (len(kept) - 1)
+    return sum(max(terminal.cells(row[index]) for row in rows) for index in kept) + _BETWEEN * (len(kept) - 1)
 
 
 def _shrink(widths: list[int], width: int) -> list[int]:
@@ -70,10 +70,6 @@ def _shrink(widths: list[int], width: int) -> list[int]:
         widest = widths.index(max(widths))
         widths[widest] -= 1
     return widths
-
-
-def _cut(text: str, width: int) -> str:
-    return text if len(text) <= width else f"{text[: width - 1]}…"
 
 
 def changes(before: Mapping[str, Row], rows: Sequence[Row]) -> tuple[dict[str, Row], list[str]]:

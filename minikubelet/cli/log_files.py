@@ -7,6 +7,7 @@ format allows. Files are `<restart count>.log`, rotated ones `<restart count>.lo
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
@@ -15,6 +16,8 @@ Json = dict[str, Any]
 _BLOCK: Final = 1 << 16
 # A line without end is printed in pieces of this size.
 _LONGEST: Final = 1 << 20
+# What one turn reads of a file that is followed.
+_TURN: Final = 1 << 20
 
 
 class LogLine(NamedTuple):
@@ -118,7 +121,7 @@ def _lines(path: str) -> Iterator[bytes]:
 def _last_lines(path: str, wanted: int) -> list[LogLine]:
     """Return the last lines of one file, read from its end as far as is needed."""
     if path.endswith(".gz"):
-        return list(read_pieces(_lines(path)))[-wanted:] if wanted else []
+        return list(deque(read_pieces(_lines(path)), maxlen=wanted))
     with open(path, "rb") as file:
         position = os.fstat(file.fileno()).st_size
         data = b""
@@ -164,23 +167,47 @@ class Follower:
         self._assembler = Assembler()
         self._at_end = at_end
         self._drained = False
+        self._left = 1
         self._queue: list[str] = []
 
-    def pump(self) -> Iterator[LogLine]:
-        """Yield what was written since the last call."""
+    def pump(self, most: int = _TURN) -> Iterator[LogLine]:
+        """Yield what was written since the last call, to be read to its end.
+
+        Args:
+            most: So many bytes, more or less; if there is more than that, `behind` is true afterwards. A program may
+                write faster than it is read, and others want their turn.
+        """
+        self._left = most
         while True:
             yield from self._read()
-            if not self._go_on():
+            if self.behind or not self._go_on():
                 return
+
+    def history(self, *, rotated: bool = True) -> Iterator[LogLine]:
+        """Yield what is there when this begins, perhaps with the rotated parts; the rest is for `pump`."""
+        path = self._path()
+        for part in parts(path)[:-1] if rotated else ():
+            yield from read_file(part)
+        try:
+            size = os.stat(path).st_size
+        except FileNotFoundError:
+            return
+        yield from self.pump(max(size, _BLOCK))
 
     def _read(self) -> Iterator[LogLine]:
         if self._file is None and not self._open():
             return
-        while chunk := self._file.read(_BLOCK):
+        while chunk := self._file.read(_BLOCK) if self._left > 0 else b"":
+            self._left -= len(chunk)
             *whole, self._rest = (self._rest + chunk).split(b"\n")
             for line in whole:
                 if (found := self._assembler.feed(line)) is not None:
                     yield found
+
+    @property
+    def behind(self) -> bool:
+        """Tell whether the last pump stopped before it had read all."""
+        return self._left <= 0
 
     def _path(self) -> str:
         return os.path.join(self._directory, f"{self._count}.log")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import heapq
-import itertools
 import os
 import sys
 import time
@@ -21,7 +20,6 @@ from minikubelet.cli.log_files import (
     container_directory,
     parts,
     pod_directory,
-    read_file,
     read_log,
     restart_counts,
 )
@@ -238,6 +236,8 @@ def _follow(options: argparse.Namespace, sources: Iterable[Source], printer: Pri
             for source, line in following.pump():
                 printer.print(source, line)
             sys.stdout.flush()
+            if following.behind:
+                continue
             if following.is_over(pods):
                 return
             bell.wait(_LOOK_S)
@@ -269,13 +269,11 @@ class Following:
         count = counts[-1] if counts else 0
         follower = Follower(directory, count, at_end=False)
         self._followers[key] = (source, follower)
-        return self._history(source, follower, os.path.join(directory, f"{count}.log"))
+        return self._history(source, follower)
 
-    def _history(self, source: Source, follower: Follower, path: str) -> Iterator[tuple[float, Source, LogLine]]:
+    def _history(self, source: Source, follower: Follower) -> Iterator[tuple[float, Source, LogLine]]:
         tail, since = _tail(self._options), _since(self._options)
-        # What was rotated away before is asked for too, as long as nothing bounds it.
-        early = parts(path)[:-1] if tail < 0 else []
-        lines = itertools.chain(*(read_file(one) for one in early), follower.pump())
+        lines = follower.history(rotated=tail < 0)
         found = ((seconds(one.stamp), source, one) for one in lines)
         wanted = (one for one in found if one[0] >= since)
         yield from wanted if tail < 0 else deque(wanted, maxlen=tail)
@@ -307,9 +305,14 @@ class Following:
         return (pod["metadata"]["namespace"], pod["metadata"]["name"]) in self._names
 
     def pump(self) -> Iterator[tuple[Source, LogLine]]:
-        """Yield all new lines, those of several sources in the order of time."""
-        found = [(source, line) for source, follower in self._followers.values() for line in follower.pump()]
-        return iter(sorted(found, key=lambda one: seconds(one[1].stamp)) if len(self._followers) > 1 else found)
+        """Yield new lines, those of several sources in the order of time; a line of each is held at once."""
+        streams = [_new_lines(source, follower) for source, follower in self._followers.values()]
+        return streams[0] if len(streams) == 1 else heapq.merge(*streams, key=lambda one: seconds(one[1].stamp))
+
+    @property
+    def behind(self) -> bool:
+        """Tell whether there is more to print already."""
+        return any(follower.behind for _, follower in self._followers.values())
 
     def is_over(self, pods: Sequence[Json]) -> bool:
         """Tell whether nothing more can come: every pod has ended, or is gone for good."""
@@ -320,3 +323,8 @@ class Following:
         elif time.monotonic() - self._seen_at < _GONE_S:
             return False  # an edited pod is away for a moment
         return all(one.get("status", {}).get("phase") in _TERMINAL for one in pods)
+
+
+def _new_lines(source: Source, follower: Follower) -> Iterator[tuple[Source, LogLine]]:
+    for line in follower.pump():
+        yield source, line

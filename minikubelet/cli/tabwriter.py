@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+from minikubelet.cli.terminal import cells
+
 _PADDING: Final = 2
 
 
@@ -13,7 +15,7 @@ def align(text: str) -> str:
     lines = [line.split("\t") for line in text.split("\n")]
     widths: list[list[int]] = [[] for _ in lines]
     _measure(lines, widths, 0, len(lines), 0)
-    return "\n".join(_join(cells, wide) for cells, wide in zip(lines, widths, strict=True))
+    return "\n".join(_join(row, wide) for row, wide in zip(lines, widths, strict=True))
 
 
 def _measure(lines: Sequence[Sequence[str]], widths: Sequence[list[int]], start: int, end: int, column: int) -> None:
@@ -26,13 +28,13 @@ def _measure(lines: Sequence[Sequence[str]], widths: Sequence[list[int]], start:
         last = first
         while last < end and column < len(lines[last]) - 1:
             last += 1
-        width = max(len(lines[one][column]) for one in range(first, last)) + _PADDING
+        width = max(cells(lines[one][column]) for one in range(first, last)) + _PADDING
         for one in range(first, last):
             widths[one].append(width)
         _measure(lines, widths, first, last, column + 1)
         first = last
 
 
-def _join(cells: Sequence[str], widths: Sequence[int]) -> str:
-    padded = [cell.ljust(width) for cell, width in zip(cells, widths, strict=False)]
-    return "".join([*padded, cells[-1]]).rstrip()
+def _join(row: Sequence[str], widths: Sequence[int]) -> str:
+    padded = [cell + " " * (width - cells(cell)) for cell, width in zip(row, widths, strict=False)]
+    return "".join([*padded, row[-1]]).rstrip()

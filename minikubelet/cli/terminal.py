@@ -54,6 +54,25 @@ def printable(text: str) -> str:
     return text.translate(_CONTROLS)
 
 
+def cells(text: str) -> int:
+    """Return how many columns of a terminal a text takes: East Asian wide characters two, combining ones none."""
+    if text.isascii():
+        return len(text)
+    from unicodedata import category, east_asian_width
+
+    narrow = len(text) - sum(category(one) in ("Mn", "Me", "Cf") for one in text)
+    return narrow + sum(east_asian_width(one) in "WF" for one in text)
+
+
+def cut(text: str, columns: int) -> str:
+    """Return the text, or as much of it as fits into so many columns with an ellipsis behind."""
+    if cells(text) <= columns:
+        return text
+    while text and cells(text) > columns - 1:
+        text = text[:-1]
+    return f"{text}…"
+
+
 def width(stream: TextIO | None = None) -> int:
     """Return the columns of the terminal, 80 where there is none; COLUMNS wins."""
     try:
@@ -71,7 +90,7 @@ def wrap(text: str, columns: int, indent: str = "") -> str:
     lines: list[str] = []
     line = ""
     for word in text.split():
-        if line and len(indent) + len(line) + 1 + len(word) > columns:
+        if line and cells(indent) + cells(line) + 1 + cells(word) > columns:
             lines.append(indent + line)
             line = word
         else:
@@ -95,7 +114,7 @@ def render(rows: Sequence[Sequence[str]], *, colour_of: Callable[[str, str], str
     """
     if not rows:
         return ""
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    widths = [max(cells(row[column]) for row in rows) for column in range(len(rows[0]))]
     return "".join(f"{line(row, widths, rows[0], colour_of)}\n" for row in rows)
 
 
@@ -106,12 +125,12 @@ def line(
     colour_of: Callable[[str, str], str] | None = None,
 ) -> str:
     """Return one row padded to the widths; the last cell is not padded."""
-    cells: list[str] = []
+    painted: list[str] = []
     for index, (cell, wide) in enumerate(zip(row, widths, strict=True)):
-        padding = " " * (wide - len(cell)) if index < len(row) - 1 else ""
+        padding = " " * (wide - cells(cell)) if index < len(row) - 1 else ""
         colour = colour_of(headers[index], cell) if colour_of is not None and row is not headers else ""
-        cells.append(paint(cell, colour) + padding)
-    return "   ".join(cells).rstrip()
+        painted.append(paint(cell, colour) + padding)
+    return "   ".join(painted).rstrip()
 
 
 def colour_of_cell(header: str, cell: str) -> str:

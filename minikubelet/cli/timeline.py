@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from datetime import datetime
+from heapq import merge
+from itertools import groupby, islice
 from typing import Any, Final, NamedTuple
 
 from minikubelet.cli import client, facts, lookup, terminal
 from minikubelet.cli.arguments import add_namespace, duration, namespace_of
-from minikubelet.cli.findings import seconds
+from minikubelet.cli.findings import mebibytes, seconds
 from minikubelet.cli.log_files import Follower, LogLine, container_directory, read_log, restart_counts
 
 Json = dict[str, Any]
@@ -25,9 +28,10 @@ examples:
 # Events and ends are looked at again this often while following; lines of logs ring the bell.
 _LOOK_S: Final = 0.5
 _TERMINAL: Final = ("Succeeded", "Failed")
-
-
+_OF_PROBES: Final = ("Unhealthy", "ProbeWarning")
+_MOST_OF_A_SECOND: Final = 10_000
 _LATE: Final = 0.999999  # of a second: behind everything in it
+_DRAIN_S: Final = 0.005  # what a container printed last is read and stamped within this time after its end
 
 
 class Entry(NamedTuple):
@@ -35,7 +39,7 @@ class Entry(NamedTuple):
 
     time: float
     order: int
-    what: str  # "event", "Warning", "start", "end", "out", "err"
+    what: str  # "event", "Warning", "start", "end", "probe", "Probe" (failed), "out", "err"
     container: str
     text: str
 
@@ -53,88 +57,140 @@ def execute(options: argparse.Namespace) -> int:
     """Print the timeline."""
     pod = lookup.find_pod(options, namespace_of(options), options.pod)
     since = time.time() - options.since if options.since is not None else 0.0
-    shown: set[Entry] = set()
     known = facts.gather(options, pod)
-    entries = [*of_events(known.events), *of_states(known)]
+    names = lookup.container_names(pod)
+    width = max((len(name) for name in names), default=0)
     followers: dict[str, Follower] = {}
+    streams: list[Iterator[Entry]] = [iter(sorted(records(known), key=lambda one: one.time))]
     if not options.no_logs:
-        for name in lookup.container_names(pod):
+        for name in names:
             directory = container_directory(options.log_dir, pod, name)
-            for count in restart_counts(directory)[:-1]:
-                entries += [of_line(name, line) for line in read_log(f"{directory}/{count}.log")]
             followers[name] = Follower(directory, (restart_counts(directory) or [0])[-1], at_end=False)
-            entries += [of_line(name, line) for line in followers[name].pump()]
-    width = max((len(name) for name in lookup.container_names(pod)), default=0)
-    for one in in_order(entries, pod):
+            streams.append(_log(name, directory, followers[name]))
+    for one in in_order(merge(*streams, key=lambda one: one.time), pod):
         if one.time >= since:
             print(render(one, width))
     if options.follow:
-        shown.update(entries)
-        _follow(options, pod, followers, shown, width)
+        _follow(options, pod, followers, {_identity(one) for one in records(known)}, width)
     return 0
 
 
-def in_order(entries: Sequence[Entry], pod: Json) -> list[Entry]:
-    """Return the entries as they came, each once.
+def records(known: facts.Facts) -> list[Entry]:
+    """Return what is recorded apart from logs, each thing once."""
+    return list(dict.fromkeys([*of_events(known), *of_states(known), *of_probes(known.probes)]))
+
+
+def _log(container: str, directory: str, follower: Follower) -> Iterator[Entry]:
+    """Yield a container's lines of all instances, none of them kept."""
+    for count in restart_counts(directory)[:-1]:
+        yield from (of_line(container, line) for line in read_log(f"{directory}/{count}.log"))
+    yield from (of_line(container, line) for line in follower.history())
+
+
+def _new_lines(container: str, follower: Follower) -> Iterator[Entry]:
+    for line in follower.pump():
+        yield of_line(container, line)
+
+
+def in_order(entries: Iterable[Entry], pod: Json) -> Iterator[Entry]:
+    """Yield entries that come second by second as they happened; holds one second's at once, and not without bound.
 
     Of what is recorded by whole seconds, a pod's containers come in their order, and what is behind an init container
     that ended in the same second comes after its end.
     """
     ranks = {name: rank for rank, name in enumerate(lookup.container_names(pod))}
     inits = {one["name"] for one in pod["spec"].get("initContainers") or ()}
-    ends: dict[int, int] = {}
-    for one in entries:
-        if one.what == "end" and one.container in inits:
-            ends[int(one.time)] = max(ranks[one.container], ends.get(int(one.time), -1))
+    for _, group in groupby(entries, key=lambda one: int(one.time)):
+        while batch := list(islice(group, _MOST_OF_A_SECOND)):
+            yield from _in_order_within_a_second(batch, ranks, inits)
+
+
+def _in_order_within_a_second(entries: list[Entry], ranks: Mapping[str, int], inits: Set[str]) -> list[Entry]:
+    ends = {ranks[one.container]: one.time for one in entries if one.what == "end" and one.container in inits}
 
     def key(one: Entry) -> tuple[float, int, int, float]:
-        second, rank = int(one.time), ranks.get(one.container, -1)
-        is_behind = rank > ends.get(second, rank)
-        return second + _LATE if is_behind else one.time, rank, one.order, one.time
+        rank = ranks.get(one.container, -1)
+        earliest = max((ended for before, ended in ends.items() if before < rank), default=0.0)
+        return max(one.time, earliest), rank, one.order, one.time
 
-    return sorted(dict.fromkeys(entries), key=key)
+    return sorted(entries, key=key)
 
 
-def of_events(events: Sequence[Json]) -> Iterator[Entry]:
-    """Yield events, one that recurs at its first and its last time."""
-    for one in events:
+def of_events(known: facts.Facts) -> Iterator[Entry]:
+    """Yield events, one that recurs at its first and its last time, without failures that probes' histories have."""
+    begun = {(str(one["container"]), str(one["kind"])): _history_begin(one) for one in known.probes}
+    for one in known.events:
         kind = "event" if one.get("type") != "Warning" else "Warning"
         container = one.get("involvedObject", {}).get("fieldPath", "").partition("{")[2].rstrip("}")
         message = f"{one['reason']}: {one['message']}"
         first, last = one.get("firstTimestamp"), one.get("lastTimestamp") or one.get("eventTime")
         count = int(one.get("count") or 1)
+        found = [Entry(seconds(last), 2, kind, container, message)]
         if count > 1 and first:
-            yield Entry(seconds(first), 2, kind, container, message)
-            message = f"{message} (x{count} by now)"
-        yield Entry(seconds(last), 2, kind, container, message)
+            found.insert(0, found[0]._replace(time=seconds(first)))
+            found[1] = found[1]._replace(text=f"{message} (x{count} by now)")
+        probe = str(one["message"]).partition(" probe ")[0].lower() if one["reason"] in _OF_PROBES else ""
+        told_from = begun.get((container, probe), math.inf)
+        yield from (entry for entry in found if entry.time < told_from)
+
+
+def _history_begin(probe: Json) -> float:
+    """Return the second from which on a probe's history tells all, infinity without one."""
+    history = probe.get("history") or ()
+    return float(int(seconds(history[0]["first"]))) if history else math.inf
+
+
+def of_probes(probes: Sequence[Json]) -> Iterator[Entry]:
+    """Yield each change of a probe's result, with how often it came; a probe that goes on succeeding is one entry."""
+    for one in probes:
+        for stretch in one.get("history") or ():
+            result = str(stretch["result"])
+            words = {"success": "succeeded", "failure": "failed"}.get(result, "could not be run")
+            answer = " ".join(str(stretch.get("output") or "").split())
+            text = f"{one['kind']} probe {words}{f': {answer}' if answer else ''}"
+            begin, end, more = seconds(stretch["first"]), seconds(stretch["last"]), int(stretch["count"]) - 1
+            if more:
+                text += f" (and {more} more {'time' if more == 1 else 'times'} until {_clock(end)})"
+            yield Entry(begin, 3, "probe" if result == "success" else "Probe", str(one["container"]), text)
 
 
 def of_states(known: facts.Facts) -> Iterator[Entry]:
-    """Yield the starts and ends that are recorded: all that the daemon knows, or the two newest of the status."""
-    status = known.pod.get("status", {})
-    found: set[tuple[str, str]] = set()
+    """Yield starts and ends: exact ones of all instances that are recorded, or the two newest of the status."""
+    recorded: set[str] = set()
     for one in known.instances:
-        state = {"running": {"startedAt": one.get("startedAt")}}
+        name, count = str(one.get("container", "")), int(one.get("restartCount") or 0)
+        recorded.add(str(one.get("id")))
+        if one.get("startedAt"):
+            yield _started(name, one["startedAt"], count)
         if one.get("exit"):
-            state = {"terminated": {"startedAt": one.get("startedAt"), **one["exit"]}}
-        yield from _of_state(str(one.get("container", "")), state, found)
+            yield _ended(name, one["exit"])
+    status = known.pod.get("status", {})
     for group in ("initContainerStatuses", "containerStatuses"):
         for one in status.get(group) or ():
             for state in (one.get("lastState") or {}, one.get("state") or {}):
-                yield from _of_state(one["name"], state, found)
+                running, ended = state.get("running") or {}, state.get("terminated") or {}
+                identity = str(ended.get("containerID") or one.get("containerID") or "").rpartition("//")[2]
+                if identity in recorded:
+                    continue
+                if started := running.get("startedAt") or ended.get("startedAt"):
+                    yield _started(one["name"], started, 0)
+                if ended.get("finishedAt"):
+                    yield _ended(one["name"], ended)
 
 
-def _of_state(name: str, state: Json, found: set[tuple[str, str]]) -> Iterator[Entry]:
-    running, ended = state.get("running"), state.get("terminated")
-    started = (running or ended or {}).get("startedAt")
-    if started and (name, started) not in found:
-        found.add((name, started))
-        yield Entry(seconds(started), 1, "start", name, "container started")
-    if ended is not None and ended.get("finishedAt"):
-        reason = f" ({ended['reason']})" if ended.get("reason") else ""
-        text = f"container ended with exit code {ended.get('exitCode', 0)}{reason}"
-        # Its time is a whole second: what it printed in that second came before.
-        yield Entry(seconds(ended["finishedAt"]) + _LATE, 4, "end", name, text)
+def _started(name: str, stamp: str, count: int) -> Entry:
+    return Entry(seconds(stamp), 1, "start", name, f"container started{f' (restart {count})' if count else ''}")
+
+
+def _ended(name: str, ended: Json) -> Entry:
+    words = [str(ended["reason"])] if ended.get("reason") else []
+    if ended.get("memoryPeakBytes"):
+        words.append(f"memory peak {mebibytes(int(ended['memoryPeakBytes']))}")
+    why = f" ({', '.join(words)})" if words else ""
+    text = f"container ended with exit code {ended.get('exitCode', 0)}{why}"
+    # What it printed last came before, also where its log says the same second, or was written a moment later.
+    moment = seconds(ended["finishedAt"])
+    return Entry(moment + (_LATE if moment.is_integer() else _DRAIN_S), 4, "end", name, text)
 
 
 def of_line(container: str, line: LogLine) -> Entry:
@@ -145,20 +201,39 @@ def of_line(container: str, line: LogLine) -> Entry:
     return Entry(stamp(line.stamp), 3, what, container, line.text.decode("utf-8", "replace"))
 
 
+def _identity(one: Entry) -> Entry:
+    """Return what makes an entry new while following: a success that goes on is not, a failure that comes again is."""
+    return one._replace(text=one.text.partition(" (and ")[0]) if one.what == "probe" else one
+
+
+def _clock(moment: float) -> str:
+    return datetime.fromtimestamp(moment).strftime("%H:%M:%S")
+
+
 def render(one: Entry, width: int) -> str:
     """Return an entry as a line: the time, who, what."""
-    clock = datetime.fromtimestamp(one.time).strftime("%H:%M:%S.%f")[:-3]
-    if one.order in (1, 2, 4):
-        clock = f"{clock[:8]}    "  # these are recorded by whole seconds
-    colour = {"Warning": terminal.YELLOW, "end": terminal.RED, "start": terminal.GREEN, "event": terminal.DIM}
+    if one.time.is_integer() or one.time - int(one.time) > _LATE - 1e-6:
+        clock = f"{_clock(one.time)}    "  # recorded by whole seconds
+    else:
+        clock = datetime.fromtimestamp(one.time).strftime("%H:%M:%S.%f")[:-3]
+    colour = {
+        "Warning": terminal.YELLOW,
+        "Probe": terminal.YELLOW,
+        "end": terminal.RED,
+        "start": terminal.GREEN,
+        "event": terminal.DIM,
+        "probe": terminal.DIM,
+    }
     text = terminal.printable(one.text) if one.what not in ("out", "err") else one.text
-    head = f"{clock}  {one.container or '-':<{width}}  {one.what:<7}  "
+    what = one.what.lower() if one.what == "Probe" else one.what
+    head = f"{clock}  {one.container or '-':<{width}}  {what:<7}  "
     return head + terminal.paint(text, colour.get(one.what, ""))
 
 
 def _follow(
-    options: argparse.Namespace, pod: Json, followers: dict[str, Follower], shown: set[Entry], width: int
+    options: argparse.Namespace, pod: Json, followers: dict[str, Follower], shown: Set[Entry], width: int
 ) -> None:
+    """Print what comes. `shown` are the records that are printed already; lines of logs are never kept."""
     from minikubelet.linux.inotify import Bell
 
     bell = Bell()
@@ -166,14 +241,16 @@ def _follow(
         while True:
             for name in followers:
                 bell.watch(container_directory(options.log_dir, pod, name))
-            entries = [of_line(name, line) for name, follower in followers.items() for line in follower.pump()]
             known = _look(options, pod)
-            if known is not None:
-                entries += [*of_events(known.events), *of_states(known)]
-            for one in in_order([one for one in entries if one not in shown], pod):
+            found = [] if known is None else records(known)
+            new = sorted((one for one in found if _identity(one) not in shown), key=lambda one: one.time)
+            logs = [_new_lines(name, follower) for name, follower in followers.items()]
+            for one in in_order(merge(new, *logs, key=lambda one: one.time), pod):
                 print(render(one, width))
-            shown.update(entries)
+            shown = {_identity(one) for one in found}
             sys.stdout.flush()
+            if any(follower.behind for follower in followers.values()):
+                continue
             if known is None or known.pod.get("status", {}).get("phase") in _TERMINAL:
                 return
             bell.wait(_LOOK_S)

@@ -8,11 +8,11 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
 from minikubelet.lifecycle.observed import ObservedContainer
+from minikubelet.node.probe_history import ProbeHistory, ProbeRun
 from minikubelet.node.store import Change
 
 Json = dict[str, Any]
@@ -40,22 +40,6 @@ class Histogram:
         self.total += value
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProbeRun:
-    """One run of a probe. Times are seconds; `lateness` is how long after its due moment it began."""
-
-    uid: str
-    namespace: str
-    pod: str
-    container: str
-    kind: str  # Liveness, Readiness, Startup
-    result: str  # successful, failed, unknown
-    output: str
-    at: float  # Unix time
-    duration: float
-    lateness: float
-
-
 class Measures:
     """Owner of the counters of one daemon's life."""
 
@@ -74,22 +58,26 @@ class Measures:
         self.probe_lateness = Histogram()
         self.probe_duration: dict[tuple[str, str, str, str], Histogram] = {}
         self.probe_results: Counter[tuple[str, str, str, str, str, str]] = Counter()
-        self.last_runs: dict[tuple[str, str, str], ProbeRun] = {}
+        self.probe_histories: dict[tuple[str, str, str], ProbeHistory] = {}  # by uid, container, kind
         self._running: set[str] = set()
 
     # Probes
 
     def probe_ran(self, run: ProbeRun) -> None:
         """Note one run of a probe."""
-        self.last_runs[(run.uid, run.container, run.kind)] = run
+        history = self.probe_histories.get((run.uid, run.container, run.kind))
+        if history is None:
+            self.probe_histories[(run.uid, run.container, run.kind)] = ProbeHistory(run)
+        else:
+            history.add(run)
         self.probe_results[(run.kind, run.result, run.container, run.pod, run.namespace, run.uid)] += 1
         key = (run.kind, run.container, run.pod, run.namespace)
         self.probe_duration.setdefault(key, Histogram()).add(run.duration)
         self.probe_lateness.add(max(0.0, run.lateness))
 
-    def last_runs_of(self, uid: str) -> list[ProbeRun]:
-        """Return the newest run of each of a pod's probes."""
-        return [run for (owner, _, _), run in self.last_runs.items() if owner == uid]
+    def probe_histories_of(self, uid: str) -> list[ProbeHistory]:
+        """Return what each of a pod's probes said."""
+        return [history for (owner, _, _), history in self.probe_histories.items() if owner == uid]
 
     # Containers
 
@@ -143,8 +131,8 @@ class Measures:
 
     def _forget(self, uid: str) -> None:
         self._running.discard(uid)
-        for key in [one for one in self.last_runs if one[0] == uid]:
-            run = self.last_runs.pop(key)
+        for key in [one for one in self.probe_histories if one[0] == uid]:
+            run = self.probe_histories.pop(key).last
             self.probe_duration.pop((run.kind, run.container, run.pod, run.namespace), None)
         for label in [one for one in self.probe_results if one[5] == uid]:
             del self.probe_results[label]

@@ -19,7 +19,7 @@ import structlog
 from minikubelet.api.types import Container, Pod, Probe
 from minikubelet.lifecycle.observed import ContainerID, ObservedContainer, PodUID, ProbeOutcome, RunState
 from minikubelet.lifecycle.probing import ProbeKind, ProbeState, Seen, Step, count, look, next_beat
-from minikubelet.node.measures import ProbeRun
+from minikubelet.node.probe_history import ProbeRun
 from minikubelet.node.services import ProbeResults, Recorder
 from minikubelet.runtime.port import RuntimeFailure
 from minikubelet.runtime.probes.ask import Ask
@@ -375,6 +375,7 @@ class NodeProber:
             at=self._wall_clock(),
             duration=self._clock() - begun,
             lateness=probe.late,
+            container_id=probe.state.container_id or "",
         )
 
     def _judge(self, pod: Pod, probe: _Probe, reply: ProbeReply) -> ProbeOutcome:

@@ -100,6 +100,13 @@ def group_memory(paths: CgroupPaths) -> Memory | None:
     )
 
 
+def group_memory_peak(paths: CgroupPaths) -> int | None:
+    """Return the most bytes that a group has held at once; None when nobody counts them (version 2: Linux 5.19)."""
+    directory = paths.controller("memory")
+    name = "memory.peak" if paths.version == 2 else "memory.max_usage_in_bytes"
+    return None if directory is None else _number(os.path.join(directory, name)) or None
+
+
 def group_processes(paths: CgroupPaths) -> int | None:
     """Return how many processes and threads a group holds; None when nobody counts them."""
     directory = paths.controller("pids")

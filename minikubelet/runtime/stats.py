@@ -200,6 +200,17 @@ class Stats:
             return None
         return self._container(pod, qos_class(pod), instances[0])
 
+    def memory_peaks(self, pod: Pod) -> dict[str, int]:
+        """Return the most bytes that each running container has held at once, by instance, where that is known."""
+        uid, qos = PodUID(pod.metadata.uid), qos_class(pod)
+        found: dict[str, int] = {}
+        for instances in self._view(uid).containers.values():
+            if instances and instances[0].state is RunState.RUNNING:
+                with contextlib.suppress(OSError):
+                    peak = counters.group_memory_peak(self._cgroups.child(uid, qos, instances[0].id))
+                    found |= {instances[0].id: peak} if peak else {}
+        return found
+
     def node(self, *, network: bool = True) -> NodeStats:
         """Return what the machine uses now; without `network` at a tenth of the price where there are many pods."""
         boot, now = self._boot_clock(), self._wall_clock()

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict
-from typing import Any
+from datetime import UTC, datetime
+from typing import Any, Final
 
 import msgspec
 from aiohttp import web
@@ -16,11 +17,13 @@ from minikubelet.api.problems import Severity
 from minikubelet.lifecycle.observed import ObservedContainer, PodUID
 from minikubelet.lifecycle.status import rfc3339
 from minikubelet.node.desired import DesiredState
-from minikubelet.node.measures import Measures, ProbeRun
+from minikubelet.node.measures import Measures
+from minikubelet.node.probe_history import ProbeHistory, Stretch
 from minikubelet.node.settings import KEYS, Settings
 from minikubelet.node.verdicts import Verdict
 from minikubelet.server.context import Context
 from minikubelet.server.errors import json_response
+from minikubelet.server.usage import Usage
 
 Json = dict[str, Any]
 
@@ -34,6 +37,7 @@ class Control:
         *,
         desired: Callable[[], DesiredState],
         measures: Measures,
+        usage: Usage,
     ) -> None:
         """Create it.
 
@@ -41,10 +45,12 @@ class Control:
             context: The node.
             desired: What the manifests ask for now.
             measures: What was counted.
+            usage: What containers use.
         """
         self._context = context
         self._desired = desired
         self._measures = measures
+        self._usage = usage
 
     async def manifests(self, request: web.Request) -> web.Response:
         """Answer with the verdict on every file."""
@@ -59,14 +65,17 @@ class Control:
         verdict = next((one for one in self._desired().verdicts if uid in one.uids), None)
         events = (one.object for one in self._context.store.list("events", namespace))
         view = self._context.pauses.view(PodUID(uid))
+        peaks = self._usage.memory_peaks(uid)
         return json_response(
             {
                 "pod": pod,
                 "manifest": {"file": origin[0], "line": origin[1]} if origin is not None else None,
                 "verdict": verdict_json(verdict) if verdict is not None else None,
                 "events": [one for one in events if one["involvedObject"].get("uid") == uid],
-                "instances": [instance_json(one) for found in view.containers.values() for one in found],
-                "probes": [probe_json(one) for one in self._measures.last_runs_of(uid)],
+                "instances": [
+                    instance_json(one, peaks.get(one.id, 0)) for found in view.containers.values() for one in found
+                ],
+                "probes": [probe_json(one) for one in self._measures.probe_histories_of(uid)],
             }
         )
 
@@ -102,40 +111,64 @@ def verdict_json(one: Verdict) -> Json:
     }
 
 
-def instance_json(one: ObservedContainer) -> Json:
-    """Return a container's instance as JSON."""
+def instance_json(one: ObservedContainer, memory_peak: int) -> Json:
+    """Return a container's instance as JSON; `memory_peak` is in bytes, 0 for unknown."""
     found: Json = {
         "container": one.name,
         "id": one.id,
         "restartCount": one.restart_count,
         "state": one.state.value,
         "pid": one.pid,
-        "createdAt": rfc3339(one.created_at),
+        "createdAt": _exact(one.created_at),
     }
     if one.started_at is not None:
-        found["startedAt"] = rfc3339(one.started_at)
+        found["startedAt"] = _exact(one.started_at)
+    if memory_peak:
+        found["memoryPeakBytes"] = memory_peak
     if one.exit is not None:
         found["exit"] = {
             "exitCode": one.exit.exit_code,
             "signal": one.exit.signal,
             "reason": one.exit.reason,
             "message": one.exit.message,
-            "finishedAt": rfc3339(one.exit.finished_at),
+            "finishedAt": _exact(one.exit.finished_at),
         }
+        if one.exit.memory_peak:
+            found["exit"]["memoryPeakBytes"] = one.exit.memory_peak
     return found
 
 
-def probe_json(run: ProbeRun) -> Json:
-    """Return the newest run of a probe as JSON."""
+_RESULTS: Final = {"successful": "success", "failed": "failure"}
+
+
+def probe_json(history: ProbeHistory) -> Json:
+    """Return the newest run of a probe, and its stretches of equal results, as JSON."""
+    run = history.last
     return {
         "container": run.container,
         "kind": run.kind.lower(),
-        "result": {"successful": "success", "failed": "failure"}.get(run.result, run.result),
+        "result": _RESULTS.get(run.result, run.result),
         "output": run.output,
         "time": rfc3339(run.at),
         "durationSeconds": round(run.duration, 6),
         "latenessSeconds": round(run.lateness, 6),
+        "history": [_stretch_json(one) for one in history.stretches],
     }
+
+
+def _stretch_json(one: Stretch) -> Json:
+    return {
+        "result": _RESULTS.get(one.result, one.result),
+        "output": one.output,
+        "id": one.container_id,
+        "first": _exact(one.first),
+        "last": _exact(one.last),
+        "count": one.count,
+    }
+
+
+def _exact(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
 def configuration(settings: Settings) -> Json:

@@ -48,6 +48,11 @@ class Usage:
             yield pod, await self._stats.pod(pod)
             await asyncio.sleep(0)
 
+    def memory_peaks(self, uid: str) -> dict[str, int]:
+        """Return the most bytes that each running container of a pod has held at once, by instance."""
+        pod = next((one for one in self._pods() if one.metadata.uid == uid), None)
+        return {} if pod is None else self._stats.memory_peaks(pod)
+
     def node(self) -> NodeStats:
         """Return what the machine uses."""
         return self._stats.node()

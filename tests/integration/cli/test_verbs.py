@@ -412,6 +412,25 @@ def test_timeline_is_in_order(node):
     assert seconds == sorted(seconds)
 
 
+def test_timeline_tells_changes_of_probes_and_not_every_run(node):
+    def lines():
+        return [line for line in run(node, "timeline", "web", "--no-logs").stdout.splitlines() if " probe " in line]
+
+    node.wait(lambda: any(re.search(r"readiness probe succeeded \(and \d+ more times", one) for one in lines()), "runs")
+    assert sum("readiness probe succeeded" in one for one in lines()) == 1
+    sick = run(node, "timeline", "sick", "--no-logs").stdout
+    assert re.search(r" probe +readiness probe failed: no water", sick)
+    assert sick.count("Unhealthy") == 0  # told by the probe's own history
+
+
+def test_memory_peak_of_what_runs(node):
+    options = argparse.Namespace(run_dir=str(node.run_dir))
+    facts = client.fetch(options, "/minikubelet/v1/namespaces/default/pods/web-n1/facts")
+    peaks = [one.get("memoryPeakBytes") for one in facts["instances"] if one["container"] == "server"]
+    assert peaks[0] > 1 << 20
+    assert re.search(r"memory peak: +\d+Mi", run(node, "describe", "pod", "web").stdout)
+
+
 def test_timeline_follows(node):
     with running(node, "timeline", "-f", "--since=1s", "web") as process:
         read_until(process.stdout, b"helper")

@@ -381,6 +381,32 @@ CASES = {
         ),
         "which was asked to stop (the preStop hook of main runs first)",
     ),
+    "terminating, and its new manifest is refused": (
+        Facts(
+            pod(
+                meta={"deletionTimestamp": at(25), "deletionGracePeriodSeconds": 30},
+                status={"conditions": READY, "containerStatuses": [running()]},
+            ),
+            verdict=Verdict("/m/web.yaml", "/m/web.yaml: refused\n/m/web.yaml:3:1: error: bad indentation\n"),
+        ),
+        "Nothing starts in its place until its manifest is mended: the file /m/web.yaml as it is now is refused at "
+        "line 3: bad indentation.",
+    ),
+    "terminating, and the newest version of its manifest is refused": (
+        Facts(
+            pod(
+                meta={"deletionTimestamp": at(25), "deletionGracePeriodSeconds": 30},
+                status={"conditions": READY, "containerStatuses": [running()]},
+            ),
+            verdict=Verdict(
+                "/m/web.yaml",
+                "/m/web.yaml: refused\n/m/web.yaml:7:5: error: spec.containers[0].image: Required value\n"
+                "the last good version of this file, of 2026-01-01T00:00:00Z, goes on running: default/web-n1 (uid u2)\n",
+            ),
+        ),
+        "What starts in its place is the last good version of 2026-01-01T00:00:00Z: the file /m/web.yaml as it is now "
+        "is refused at line 7: spec.containers[0].image: Required value.",
+    ),
     "terminated but not gone": (
         Facts(
             pod(

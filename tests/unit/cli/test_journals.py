@@ -42,13 +42,13 @@ def test_records_are_merged_and_torn_lines_passed_over(tmp_path):
             "container": "main",
             "restartCount": 0,
             "state": "exited",
-            "startedAt": "2027-01-15T08:00:00Z",
+            "startedAt": "2027-01-15T08:00:00.500000Z",
             "exit": {
                 "exitCode": 137,
                 "signal": 0,
                 "reason": "OOMKilled",
                 "message": "",
-                "finishedAt": "2027-01-15T08:00:09Z",
+                "finishedAt": "2027-01-15T08:00:09.000000Z",
                 "memoryPeakBytes": 67108864,
             },
         }

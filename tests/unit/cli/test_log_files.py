@@ -118,3 +118,26 @@ def test_follower_begins_at_the_end_if_told_so(tmp_path):
     with path.open("ab") as file:
         file.write(line(2))
     assert texts(follower.pump()) == ["line 2"]
+
+
+def test_a_program_that_writes_faster_than_it_is_read_leaves_others_their_turn(tmp_path):
+    path = tmp_path / "0.log"
+    path.write_bytes(b"".join(line(n, text="x" * 1000) for n in range(500)))
+    follower = Follower(str(tmp_path), 0, at_end=False)
+    turns = [len(list(follower.pump(100_000)))]
+    while follower.behind:
+        turns.append(len(list(follower.pump(100_000))))
+    assert sum(turns) == 500
+    assert max(turns) < 200
+
+
+def test_history_ends_with_what_was_there_and_pump_goes_on(tmp_path):
+    path = tmp_path / "0.log"
+    (tmp_path / "0.log.20260101-000001").write_bytes(line(0))
+    path.write_bytes(line(1))
+    follower = Follower(str(tmp_path), 0, at_end=False)
+    assert texts(follower.history()) == ["line 0", "line 1"]
+    with path.open("ab") as file:
+        file.write(line(2))
+    assert texts(follower.pump()) == ["line 2"]
+    assert texts(Follower(str(tmp_path), 0, at_end=False).history(rotated=False)) == ["line 1", "line 2"]

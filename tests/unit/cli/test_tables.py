@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from minikubelet.cli import terminal
 from minikubelet.cli.live_table import changes, fit
 from minikubelet.cli.tabwriter import align
+
+
+@pytest.fixture
+def on_a_terminal(monkeypatch):
+    """Let what is printed go to a terminal, as far as colours ask."""
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(terminal.sys.stdout, "isatty", lambda: True, raising=False)
+
 
 ROWS = [
     ("default", "crash-node", "0/1", "CrashLoopBackOff", "2 (8s ago)", "20s", "10.89.0.2"),
@@ -36,11 +47,96 @@ job-node   Completed
 a-pod-w…   Running"""
 
 
-@pytest.mark.parametrize(("width", "expected"), [(120, WIDE), (80, AT_80), (40, AT_40), (20, AT_20)])
+COLOURED_AT_40 = """\
+NAME                    STATUS
+crash-node              \x1b[31mCrashLoopBackOff\x1b[0m
+job-node                Completed
+a-pod-with-a-rather-…   Running"""
+
+
+@pytest.mark.parametrize(
+    ("width", "expected"), [(200, WIDE), (120, WIDE), (92, WIDE), (80, AT_80), (40, AT_40), (20, AT_20)]
+)
 def test_live_table_fits(width, expected):
     lines = fit(ROWS, width=width, height=24)
     assert "\n".join(lines) == expected
     assert max(len(line) for line in lines) <= width
+
+
+def test_live_table_has_colours_on_a_terminal_and_none_with_no_color(on_a_terminal, monkeypatch):
+    assert "\n".join(fit(ROWS, width=40, height=24)) == COLOURED_AT_40
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert "\n".join(fit(ROWS, width=40, height=24)) == AT_40
+
+
+WORDS = st.text(st.sampled_from("ab-漢字é\u0301界x"), min_size=1, max_size=70)
+
+
+@given(rows=st.lists(st.tuples(st.just("default"), *[WORDS] * 6), min_size=1, max_size=12), width=st.integers(24, 220))
+def test_no_line_of_the_live_table_is_longer_than_the_terminal(rows, width):
+    lines = fit(rows, width=width, height=8)
+    assert len(lines) <= 8
+    assert max(terminal.cells(line) for line in lines) <= width
+
+
+@pytest.mark.parametrize(
+    ("text", "columns"), [("abc", 3), ("日本", 4), ("e\u0301", 1), ("ｱ", 1), ("", 0), ("→✓", 2), ("a\u200bb", 2)]
+)
+def test_columns_that_a_text_takes(text, columns):
+    assert terminal.cells(text) == columns
+
+
+GET_ROWS = [
+    ["NAME", "READY", "STATUS", "RESTARTS", "AGE", "NOTE"],
+    ["web-n1", "1/1", "Running", "0", "5m", "日本語の名前"],
+    ["a-name-with-more-characters-than-most-pods-have-n1", "0/1", "Error", "12 (3s ago)", "2d", "x"],
+    ["starting-n1", "0/1", "ContainerCreating", "0", "1s", "é"],
+]
+PLAIN_TABLE = """\
+NAME                                                 READY   STATUS              RESTARTS      AGE   NOTE
+web-n1                                               1/1     Running             0             5m    日本語の名前
+a-name-with-more-characters-than-most-pods-have-n1   0/1     Error               12 (3s ago)   2d    x
+starting-n1                                          0/1     ContainerCreating   0             1s    é
+"""
+
+
+def test_table_is_whole_whatever_the_terminal(on_a_terminal, monkeypatch):
+    for columns in ("40", "80", "120", "200"):
+        monkeypatch.setenv("COLUMNS", columns)
+        monkeypatch.setenv("NO_COLOR", "1")
+        assert terminal.render(GET_ROWS, colour_of=terminal.colour_of_cell) == PLAIN_TABLE
+        monkeypatch.delenv("NO_COLOR")
+        coloured = PLAIN_TABLE.replace(" Error ", " \x1b[31mError\x1b[0m ").replace(
+            "ContainerCreating", "\x1b[33mContainerCreating\x1b[0m"
+        )
+        assert terminal.render(GET_ROWS, colour_of=terminal.colour_of_cell) == coloured
+
+
+def test_wide_characters_keep_columns_straight():
+    assert terminal.render([["A", "B"], ["漢字", "x"], ["abc", "y"]]) == "A      B\n漢字   x\nabc    y\n"
+    assert align("名前:\tx\nlonger:\ty") == "名前:    x\nlonger:  y"
+
+
+PARAGRAPH = "web-n1 is not well: its container main keeps ending (3 times so far), and said 「起動できません」."
+
+
+@pytest.mark.parametrize(
+    ("columns", "expected"),
+    [
+        (
+            40,
+            "web-n1 is not well: its container main\nkeeps ending (3 times so far), and said\n「起動できません」.",
+        ),
+        (
+            80,
+            "web-n1 is not well: its container main keeps ending (3 times so far), and said\n「起動できません」.",
+        ),
+        (120, PARAGRAPH),
+        (200, PARAGRAPH),
+    ],
+)
+def test_paragraphs_at_several_widths(columns, expected):
+    assert terminal.wrap(PARAGRAPH, columns) == expected
 
 
 def test_namespaces_are_shown_when_there_are_several():

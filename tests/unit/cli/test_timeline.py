@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
-from minikubelet.cli.timeline import Entry, in_order
+import tracemalloc
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from typing import Any
 
-POD = {"spec": {"initContainers": [{"name": "zeta"}], "containers": [{"name": "app"}, {"name": "beside"}]}}
+from minikubelet.cli.facts import Facts
+from minikubelet.cli.timeline import Entry, in_order, records
+
+POD: dict[str, Any] = {
+    "spec": {"initContainers": [{"name": "zeta"}], "containers": [{"name": "app"}, {"name": "beside"}]}
+}
 
 
 def test_what_is_behind_an_init_container_comes_after_its_end_in_the_same_second():
@@ -25,4 +33,93 @@ def test_what_is_behind_an_init_container_comes_after_its_end_in_the_same_second
         "before MissingClusterDNS container_started Pulled Created prepared container_ended container_started Pulled "
         "hello after"
     )
-    assert [one.text.replace(" ", "_") for one in in_order([*entries, *entries], POD)] == expected.split()
+    ordered = in_order(sorted(entries, key=lambda one: one.time), POD)
+    assert [one.text.replace(" ", "_") for one in ordered] == expected.split()
+
+
+def at(second: float) -> str:
+    return datetime.fromtimestamp(1_800_000_000 + second, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def unhealthy(message: str, first: float, last: float, count: int) -> dict[str, Any]:
+    return {
+        "type": "Warning", "reason": "Unhealthy", "message": message, "count": count,
+        "firstTimestamp": at(first), "lastTimestamp": at(last),
+        "involvedObject": {"fieldPath": "spec.containers{app}"},
+    }  # fmt: skip
+
+
+def stretch(result: str, first: float, last: float, count: int, output: str = "") -> dict[str, Any]:
+    return {"result": result, "output": output, "first": at(first), "last": at(last), "count": count}
+
+
+def texts(entries: Iterable[Entry]) -> list[tuple[float, str, str]]:
+    return [(round(one.time - 1_800_000_000, 3), one.what, one.text) for one in entries]
+
+
+def test_a_stable_probe_is_one_entry_and_failures_are_told_once():
+    clock = datetime.fromtimestamp(1_800_000_020).strftime("%H:%M:%S")
+    probe = {
+        "container": "app",
+        "kind": "readiness",
+        "history": [
+            stretch("failure", 10.25, 11.25, 2, "HTTP probe failed\nwith statuscode: 500"),
+            stretch("success", 12.25, 20.25, 42),
+            stretch("unknown", 21.25, 21.25, 1, "no such container"),
+        ],
+    }
+    failed = "Readiness probe failed: HTTP probe failed with statuscode: 500"
+    known = Facts(POD, events=[unhealthy(failed, 3, 11, 7)], probes=[probe])
+    clock11 = datetime.fromtimestamp(1_800_000_011).strftime("%H:%M:%S")
+    assert texts(sorted(records(known))) == [
+        # Of before the daemon's memory there is the event only.
+        (3.0, "Warning", f"Unhealthy: {failed}"),
+        (
+            10.25,
+            "Probe",
+            f"readiness probe failed: HTTP probe failed with statuscode: 500 (and 1 more time until {clock11})",
+        ),
+        (12.25, "probe", f"readiness probe succeeded (and 41 more times until {clock})"),
+        (21.25, "Probe", "readiness probe could not be run: no such container"),
+    ]
+
+
+def test_starts_and_ends_are_exact_and_told_once():
+    ended = {"exitCode": 137, "reason": "OOMKilled", "finishedAt": at(1.5), "memoryPeakBytes": 48 << 20}
+    instances = [
+        {"id": "c1", "container": "app", "restartCount": 0, "startedAt": at(1.25), "exit": ended},
+        {"id": "c2", "container": "app", "restartCount": 1, "startedAt": at(1.75)},
+    ]
+    status = {
+        "containerStatuses": [
+            {
+                "name": "app",
+                "containerID": "minikubelet://c2",
+                "state": {"running": {"startedAt": at(2)}},
+                "lastState": {
+                    "terminated": {"containerID": "minikubelet://c1", "startedAt": at(1), "finishedAt": at(1)}
+                },
+            }
+        ]
+    }
+    known = Facts({**POD, "status": status}, instances=instances)
+    assert texts(sorted(records(known))) == [
+        (1.25, "start", "container started"),
+        (1.505, "end", "container ended with exit code 137 (OOMKilled, memory peak 48Mi)"),
+        (1.75, "start", "container started (restart 1)"),
+    ]
+    without_journal = known._replace(instances=())
+    assert [what for _, what, _ in texts(sorted(records(without_journal)))] == ["start", "end", "start"]
+
+
+def test_a_flood_within_one_second_is_not_held():
+    def flood() -> Iterator[Entry]:
+        for _ in range(100_000):
+            yield Entry(10.5, 3, "out", "app", "x")
+
+    tracemalloc.start()
+    count = sum(1 for _ in in_order(flood(), POD))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert count == 100_000
+    assert peak < 6_000_000  # a tenth of the entries
