@@ -79,7 +79,9 @@ class Node:
         arguments = ["--node-name=n1", f"--bridge={self.bridge}", f"--pod-cidr={self.pod_cidr}", "--remove-pods"]
         command = [sys.executable, "-m", "minikubelet", "run", *self.roots, *arguments]
         self.process = subprocess.Popen(command, stdout=log, stderr=log, env=self.environment)
-        self.wait(lambda: (self.run_dir / "minikubelet.sock").exists(), "the daemon's socket")
+        daemon, listens = self.process, (self.run_dir / "minikubelet.sock").exists
+        self.wait(lambda: listens() or daemon.poll() is not None, "the daemon's socket")
+        assert daemon.poll() is None, f"the daemon ended; its log ends with:\n{self._log_end()}"
 
     def kill(self) -> None:
         """Kill the daemon as a crash would."""
@@ -143,9 +145,11 @@ class Node:
         deadline = time.monotonic() + limit_s
         while not check():
             if time.monotonic() > deadline:
-                log = (self.base / "daemon.log").read_text()[-3000:]
-                raise AssertionError(f"waited {limit_s} s for {what}; the daemon's log ends with:\n{log}")
+                raise AssertionError(f"waited {limit_s} s for {what}; the daemon's log ends with:\n{self._log_end()}")
             time.sleep(0.02)
+
+    def _log_end(self) -> str:
+        return (self.base / "daemon.log").read_text()[-3000:]
 
     def log(self, pod: Json, container: str, count: int = 0) -> str:
         """Return a container's log file."""

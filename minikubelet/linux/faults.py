@@ -19,6 +19,8 @@ VARIABLE: Final = "MINIKUBELET_FAULTS"
 
 Rule = tuple[str, str, float]
 
+_resting: list[bool] = []
+
 
 def parse_rules(text: str) -> list[Rule]:
     """Return the rules as (pattern, effect, chance). Raises ValueError for what is no rule."""
@@ -30,6 +32,11 @@ def parse_rules(text: str) -> list[Rule]:
             raise ValueError(f"cannot read fault {word!r}: it is pattern=effect@chance, effect ERRNO, KILL or /fifo")
         rules.append((pattern, effect, float(chance or 1)))
     return rules
+
+
+def rest(is_resting: bool) -> None:
+    """Strike at no point for a while: what the fork server rehearses is no pod's."""
+    _resting[:] = [True] if is_resting else []
 
 
 def injector(rules: list[Rule], random_number: Callable[[], float] | None = None) -> Callable[[str], None]:
@@ -44,6 +51,8 @@ def injector(rules: list[Rule], random_number: Callable[[], float] | None = None
     draw = random_number or (lambda: int.from_bytes(os.urandom(4), "little") / 2**32)
 
     def strike(name: str) -> None:
+        if _resting:
+            return
         for pattern, effect, chance in rules:
             if fnmatchcase(name, pattern):
                 if draw() >= chance:

@@ -14,7 +14,7 @@ import resource
 import sys
 
 from minikubelet.linux import libc
-from minikubelet.linux.faults import point
+from minikubelet.linux.faults import point, rest
 from minikubelet.linux.heap import fill_holes
 from minikubelet.linux.lean import Final, NoReturn, signal, suppress
 from minikubelet.sandbox import pause
@@ -119,7 +119,9 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(_SOFT_DESCRIPTORS, hard), hard))
     libc.write_process_title("minikubelet: forkserver")
     libc.set_process_name("mk:forkserver")
+    rest(True)
     warm_up(sys.argv[2])
+    rest(False)
     kept = fill_holes()
     gc.freeze()
     gc.disable()

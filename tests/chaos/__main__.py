@@ -29,7 +29,11 @@ from tests.chaos.pods import ChaosPod, manifest, random_pod
 from tests.conftest import Node
 
 _SETTLE_S: Final = 60.0
-_NAMES: Final = tuple(f"p{number}" for number in range(8))
+_NAMES: Final = tuple(f"p{number}" for number in range(12))
+_CONFIG: Final = f"""crashLoopBackOff: {{maxContainerRestartPeriod: 1s}}
+containerLogMaxSize: 16Ki
+containerLogMaxFiles: {laws.LOG_FILES}
+"""
 
 
 class Violation(Exception):
@@ -41,14 +45,18 @@ class Chaos:
 
     def __init__(self, base: Path, seed: int) -> None:
         self.chance = random.Random(seed)
-        self.node = Node(base, os.getpid() % 10000)
-        (self.node.base / "config" / "config.yaml").write_text("crashLoopBackOff: {maxContainerRestartPeriod: 1s}\n")
+        number = os.getpid() % 10000
+        self.node = Node(base, number, config=_CONFIG)
+        self.address = f"127.{10 + number // 250}.{number % 250}.1"  # its host ports are nobody else's
         self.locks = base / "locks"
         self.locks.mkdir()
         self.wanted: dict[str, ChaosPod] = {}
         self.done: Counter[str] = Counter()
         self._counts: dict[str, int] = {}
         self._ends: dict[str, str] = {}
+        self._hits: Counter[str] = Counter()  # kills of this round, by the pod that they hit
+        self._reused: set[str] = set()  # pods that were removed and written again: their events go on
+        self._faulted: set[str] = set()  # pods that lived through injected faults
         self.rules = ""
         self._actions = (
             (self.add, 6),
@@ -59,27 +67,30 @@ class Chaos:
             (self.kill_pause, 6),
             (self.kill_forkserver, 3),
             (self.kill_container, 9),
+            (self.kill_many, 6),
             (self.hang_pause, 1),
         )
 
     def round(self) -> None:
         """Do a few things at random moments, then let the node settle and check every law."""
         actions, weights = zip(*self._actions, strict=True)
+        self._hits.clear()
         self.restart(random_rules(self.chance))
+        with_faults = bool(self.rules)
         # Errors are tried again after seconds; where there are none, much can happen in a round.
-        for _ in range(self.chance.randint(3, 12) if self.rules else self.chance.randint(10, 60)):
+        for _ in range(self.chance.randint(5, 20) if with_faults else self.chance.randint(20, 80)):
             action = self.chance.choices(actions, weights)[0]
             action()
             self.done[action.__name__] += 1
-            time.sleep(self.chance.choice((0, 0, 0.005, 0.02, 0.1, 0.3)))  # the random moment itself
+            time.sleep(self.chance.choice((0, 0, 0, 0.005, 0.02, 0.1, 0.3)))  # the random moment itself
             self.revive()
-        if self.rules:
-            self.restart("")
-            for process in laws.children_of(self.node)["pause"]:  # those that were made under the rules keep them
-                _signal(process, signal.SIGKILL)
-                self.done["kills"] += 1
+        if with_faults:
+            # Pauses that were made under the rules keep them, so they go, before the daemon does or after it.
+            last, first = self.chance.sample((lambda: self.restart(""), self.kill_pauses), 2)
+            first()
+            last()
         self.settle()
-        self.check()
+        self.check(with_faults=with_faults)
         if self.chance.random() < 0.3:
             self.check_fresh_daemon()
 
@@ -89,6 +100,11 @@ class Chaos:
         self.done["kills"] += 1
         self.rules = rules
         self.start()
+
+    def kill_pauses(self) -> None:
+        """Kill every pause, one after the other."""
+        for process in laws.children_of(self.node)["pause"]:
+            self._hit(process)
 
     def start(self) -> None:
         """Start a daemon under the rules of the round; one that a fault ends while it starts is started again."""
@@ -132,10 +148,16 @@ class Chaos:
                 raise Violation(f"not settled: {open_point or laws.leaks(self.node, self.wanted)}")
             time.sleep(0.05)
 
-    def check(self) -> None:
+    def check(self, *, with_faults: bool) -> None:
         """Raise Violation when a law does not hold."""
-        problems = laws.broken_logs(self.node)
+        problems = laws.broken_logs(self.node, self.wanted)
+        counts = dict(self._counts)
         problems += laws.unexplained_restarts(self.node, self.wanted, self._counts)
+        if with_faults:
+            self._faulted |= {key.partition("/")[0] for key in self._counts}
+        else:
+            problems += laws.causeless_restarts(self.node, self.wanted, counts, self._hits)
+            problems += laws.too_many_starts(self.node, self.wanted, self._reused | self._faulted)
         problems += laws.changed_ends(self.node, self.wanted, self._ends)
         problems += laws.held_descriptors(self.node, self.wanted)
         if problems:
@@ -154,7 +176,10 @@ class Chaos:
 
     def _write(self, pod: ChaosPod) -> None:
         self.wanted[pod.name] = pod
-        self.node.write(f"{pod.name}.yaml", manifest(pod, str(self.locks)))
+        self.node.write(f"{pod.name}.yaml", self._manifest(pod))
+
+    def _manifest(self, pod: ChaosPod) -> str:
+        return manifest(pod, str(self.locks), self.address)
 
     def remove(self) -> None:
         if self.wanted:
@@ -165,12 +190,13 @@ class Chaos:
             uid = pod["metadata"]["uid"] if pod is not None else ""
             self._counts = {key: count for key, count in self._counts.items() if not key.startswith(uid)}
             self._ends.pop(uid, None)
+            self._reused.add(uid)
             (self.node.manifests / f"{name}.yaml").unlink()
 
     def break_and_mend(self) -> None:
         if self.wanted:
             pod = self.chance.choice(list(self.wanted.values()))
-            whole = manifest(pod, str(self.locks))
+            whole = self._manifest(pod)
             self.node.write(f"{pod.name}.yaml", whole[: self.chance.randrange(len(whole))].rstrip() + "\n]")
             time.sleep(self.chance.choice((0, 0.05, 0.3)))
             self.node.write(f"{pod.name}.yaml", whole)
@@ -189,11 +215,31 @@ class Chaos:
     def kill_container(self) -> None:
         self._kill("container")
 
+    def kill_many(self) -> None:
+        """Kill several processes of any kind in one moment, now and then with the daemon."""
+        found = laws.children_of(self.node)
+        victims = [one for kind in sorted(found) for one in found[kind]]
+        victims = self.chance.sample(victims, min(len(victims), self.chance.randint(2, 12)))
+        with_daemon = self.chance.random() < 0.3
+        if with_daemon and self.node.process is not None:
+            _signal(self.node.process.pid, signal.SIGKILL)
+        for process in victims:
+            self._hit(process)
+        if with_daemon:
+            self.done["kill_daemon"] += 1
+            self.node.kill()
+            self.start()
+
     def _kill(self, what: str) -> None:
         found = laws.children_of(self.node)[what]
         if found:
-            _signal(self.chance.choice(found), signal.SIGKILL)
-            self.done["kills"] += 1
+            self._hit(self.chance.choice(found))
+
+    def _hit(self, process: int) -> None:
+        """Kill a process and note which pod that concerns."""
+        self._hits[laws.pod_of(process)] += 1
+        _signal(process, signal.SIGKILL)
+        self.done["kills"] += 1
 
     def hang_pause(self) -> None:
         found = laws.children_of(self.node)["pause"]
@@ -221,6 +267,7 @@ def _signal(process: int, number: int) -> None:
 
 def main() -> int:
     """Run rounds until the time is over."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the node is ended in that case too
     parser = argparse.ArgumentParser(prog="chaos", description="Random kills and edits, and the laws that must hold.")
     parser.add_argument("--seconds", type=float, default=60.0, help="how long (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(2**32), help="of an earlier run")
@@ -250,7 +297,7 @@ def main() -> int:
     finally:
         chaos.node.stop()
     shutil.rmtree(base)
-    total = chaos.done["kills"] + chaos.done["kill_daemon"]
+    total = chaos.done["kills"] + chaos.done["kill_daemon"] + chaos.done["faults that ended the daemon"]
     print(f"{rounds} rounds, {total} kills, no law broken: {dict(chaos.done)}")
     return 0
 

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
+import json
 import os
 import re
-from collections.abc import Mapping
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
+from minikubelet.lifecycle.observed import PodUID
+from minikubelet.runtime.network import names as network_names
 from tests.chaos.pods import ChaosPod
 
 if TYPE_CHECKING:
@@ -16,6 +23,8 @@ if TYPE_CHECKING:
 
 Json = dict[str, Any]
 _LINE = re.compile(r"^\S+ (?:stdout|stderr) F line (\d+)$")
+_TITLE = re.compile(r"minikubelet: pause default/(\S+)-n1\b")
+LOG_FILES: Final = 5  # of one instance, the one that is written included
 
 
 def unsettled(node: Node, wanted: Mapping[str, ChaosPod]) -> str:
@@ -48,9 +57,30 @@ def _runs(status: Json) -> bool:
 
 
 def leaks(node: Node, wanted: Mapping[str, ChaosPod]) -> list[str]:
-    """Return what is there and belongs to no wanted pod."""
-    found = [node.pod(name) for name in wanted]
-    uids = {pod["metadata"]["uid"] for pod in found if pod is not None}
+    """Return what is there and belongs to no wanted pod, or to one that has ended."""
+    found = {name: node.pod(name) for name in wanted}
+    uids = {pod["metadata"]["uid"]: name for name, pod in found.items() if pod is not None}
+    running = {uid: name for uid, name in uids.items() if not wanted[name].ends}
+    problems = [*_leaked_files(node, uids), *_leaked_network(node, running, wanted, found), *_strays(node)]
+    mounts = Path("/proc/mounts").read_text().splitlines()
+    problems += [
+        f"mount {line}"
+        for line in mounts
+        if f"{node.state_dir}/pods/" in line and not any(uid in line for uid in running)
+    ]
+    titles = Counter(pod_of(process) for process in children_of(node)["pause"])
+    for name, number in titles.items():
+        if name not in running.values() or number > 1:
+            problems.append(f"{number} pause processes of {name}")
+    for top, directories, _ in os.walk("/sys/fs/cgroup"):  # passes over what other nodes remove meanwhile
+        if f"/kubepods-{node.bridge}" in top:
+            strange = [name for name in directories if name.startswith("pod") and name[3:] not in running]
+            problems += [f"cgroup {top}/{name}" for name in strange]
+    return problems
+
+
+def _leaked_files(node: Node, uids: Mapping[str, str]) -> list[str]:
+    """Return files and directories of pods that are not there, and halves of writes that nobody finishes."""
     problems = [
         f"state directory of {entry.name}" for entry in (node.state_dir / "pods").iterdir() if entry.name not in uids
     ]
@@ -59,14 +89,14 @@ def leaks(node: Node, wanted: Mapping[str, ChaosPod]) -> list[str]:
         for entry in (node.state_dir / "network").glob("*.json")
         if not any(uid in entry.name for uid in uids) and re.search(r"[0-9a-f]{32}", entry.name)
     ]
-    mounts = Path("/proc/mounts").read_text().splitlines()
+    problems += [f"socket {entry.name}" for entry in (node.run_dir / "pauses").glob("*.sock") if entry.stem not in uids]
+    files = {path.name for path in node.manifests.glob("*.yaml")}
     problems += [
-        f"mount {line}" for line in mounts if f"{node.state_dir}/pods/" in line and not any(uid in line for uid in uids)
+        f"verdict {entry.name}"
+        for entry in (node.run_dir / "manifests").glob("*.txt")
+        if entry.name.removesuffix(".txt") not in files
     ]
-    for process, text in _processes().items():
-        if text.startswith("minikubelet: pause default/") and _belongs(process, node):
-            if not any(f"default/{name}-n1" in text for name in wanted):
-                problems.append(f"process {process} {text}")
+    problems += [f"half-written {path}" for top in (node.run_dir, node.state_dir) for path in top.glob("*/*.tmp")]
     for entry in (node.log_dir / "pods").glob("*"):
         if entry.name.rpartition("_")[2] not in uids:
             problems.append(f"log directory {entry.name}")
@@ -75,26 +105,116 @@ def leaks(node: Node, wanted: Mapping[str, ChaosPod]) -> list[str]:
             target = os.readlink(link)
             if not any(uid in target for uid in uids):
                 problems.append(f"link {link.name} to the log of no pod")
-    for top, names, _ in os.walk("/sys/fs/cgroup"):  # passes over what other nodes remove meanwhile
-        if f"/kubepods-{node.bridge}" in top:
-            strange = [name for name in names if name.startswith("pod") and name[3:] not in uids]
-            problems += [f"cgroup {top}/{name}" for name in strange]
+            elif not os.path.exists(target):
+                problems.append(f"link {link.name} to a log that is not there")
     return problems
 
 
-def broken_logs(node: Node) -> list[str]:
+def _leaked_network(
+    node: Node, running: Mapping[str, str], wanted: Mapping[str, ChaosPod], found: Mapping[str, Json | None]
+) -> list[str]:
+    """Return links, pinned namespaces and rules that no running pod has, or that a running pod lacks."""
+    prefix = network_names.link_prefix(node.bridge)
+    links = {name.partition("@")[0] for name in os.listdir("/sys/class/net") if name.startswith(prefix)}
+    due = {network_names.link_name(node.bridge, PodUID(uid)) for uid in running}
+    problems = [f"link {name} of no pod" for name in links - due]
+    problems += [f"link {name} is missing" for name in due - links]
+    pin = network_names.netns_prefix(node.bridge)
+    pins = {path.name for path in Path("/run/netns").glob(f"{pin}*")}
+    named = {network_names.netns_name(node.bridge, f"default/{name}-n1", PodUID(uid)) for uid, name in running.items()}
+    problems += [f"network namespace {name} of no pod" for name in pins - named]
+    problems += [f"network namespace {name} is missing" for name in named - pins]
+    ports = {
+        (pod.host_port, found[name]["status"].get("podIP", ""))  # type: ignore[index]  # running pods were found
+        for name, pod in wanted.items()
+        if pod.host_port and name in running.values()
+    }
+    table = subprocess.run(
+        ["nft", "list", "table", "inet", network_names.table_name(node.bridge)],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    ).stdout
+    ruled = {(int(port), ip) for port, ip in re.findall(r"\btcp \. (300\d\d) : ([\d.]+) \. 80\b", table)}
+    if table and ruled != ports:
+        problems.append(f"rules for {sorted(ruled)} where {sorted(ports)} are due")
+    return problems
+
+
+def _strays(node: Node) -> list[str]:
+    """Return processes in the groups of pods that belong to no living pause: they outlived their own."""
+    pauses = set(children_of(node)["pause"])
+    parents = {process: _parent(process) for process in _processes()}
+    problems: list[str] = []
+    for process in _grouped(node):
+        ancestor = process
+        while ancestor > 1 and ancestor not in pauses:
+            ancestor = parents.get(ancestor, 0)
+        if ancestor == 1 and _state(process) not in ("Z", "X", ""):
+            problems.append(f"process {process} without its pause")
+    return problems
+
+
+def _grouped(node: Node) -> set[int]:
+    found: set[int] = set()
+    for top, _, files in os.walk("/sys/fs/cgroup"):
+        if f"/kubepods-{node.bridge}" in top and "cgroup.procs" in files:
+            with contextlib.suppress(OSError):
+                found.update(int(one) for one in Path(top, "cgroup.procs").read_text().split())
+    return found
+
+
+def broken_logs(node: Node, wanted: Mapping[str, ChaosPod]) -> list[str]:
     """Return what the apps said of broken laws, and logs in which a line is missing or doubled."""
     problems: list[str] = []
-    for path in sorted((node.log_dir / "pods").glob("*/*/*.log")):
-        expected = 1
-        for text in path.read_text(errors="replace").splitlines():
-            if "VIOLATION" in text:
-                problems.append(f"{path}: {text}")
-            found = _LINE.match(text)
-            if found is not None:
-                if int(found[1]) != expected:
-                    problems.append(f"{path}: line {found[1]} where {expected} was due")
-                expected = int(found[1]) + 1
+    for _ in range(3):  # a log that is rotated while it is read looks broken
+        problems = [one for path in _logs(node) for one in _broken_log(path)]
+        if not problems:
+            break
+        time.sleep(0.2)
+    for name, wish in wanted.items():
+        pod = node.pod(name)
+        if pod is None or not wish.ends or pod["status"]["phase"] != "Succeeded":
+            continue
+        meta, (main,) = pod["metadata"], pod["status"]["containerStatuses"]
+        path = node.log_dir / "pods" / f"default_{meta['name']}_{meta['uid']}" / "main" / f"{main['restartCount']}.log"
+        numbers = [int(found[1]) for text in _lines(path) if (found := _LINE.match(text)) is not None]
+        if not numbers or numbers[-1] != wish.lines:
+            problems.append(f"{path}: ends with line {numbers[-1:]} of {wish.lines}")
+    return problems
+
+
+def _logs(node: Node) -> list[Path]:
+    return sorted((node.log_dir / "pods").glob("*/*/*.log"))
+
+
+def _lines(path: Path) -> list[str]:
+    """Return the lines of a log with its rotated parts."""
+    beside = {one.name.removesuffix(".gz"): one for one in sorted(path.parent.glob(f"{path.name}.*"))}
+    texts: list[str] = []
+    for name, part in sorted(beside.items()):
+        if not name.endswith(".tmp"):
+            with contextlib.suppress(FileNotFoundError):  # compressed or removed meanwhile: looked at again
+                data = gzip.decompress(part.read_bytes()) if part.suffix == ".gz" else part.read_bytes()
+                texts += data.decode(errors="replace").splitlines()
+    with contextlib.suppress(FileNotFoundError):
+        texts += path.read_text(errors="replace").splitlines()
+    return texts
+
+
+def _broken_log(path: Path) -> list[str]:
+    problems: list[str] = []
+    rotated = {one.name.removesuffix(".gz") for one in path.parent.glob(f"{path.name}.*")}
+    expected = 0 if len(rotated) >= LOG_FILES - 1 else 1  # 0: the oldest part may be gone
+    for text in _lines(path):
+        if "VIOLATION" in text:
+            problems.append(f"{path}: {text}")
+        found = _LINE.match(text)
+        if found is not None:
+            if expected and int(found[1]) != expected:
+                problems.append(f"{path}: line {found[1]} where {expected} was due")
+            expected = int(found[1]) + 1
     return problems
 
 
@@ -117,6 +237,54 @@ def unexplained_restarts(node: Node, wanted: Mapping[str, ChaosPod], before: dic
             numbers = [int(path.stem) for path in directory.glob("*.log") if path.stem.isdigit()]
             if numbers and max(numbers) > count + 1:
                 problems.append(f"{name}/{one['name']}: log {max(numbers)} with restart count {count}")
+    return problems
+
+
+def causeless_restarts(
+    node: Node, wanted: Mapping[str, ChaosPod], before: Mapping[str, int], hits: Mapping[str, int]
+) -> list[str]:
+    """Return containers that nobody made end, and that were restarted more often than a kill hit their pod.
+
+    Args:
+        node: The node.
+        wanted: The pods; those that end by themselves are passed over.
+        before: Restart counts after the round before.
+        hits: How often each pod was hit since then.
+    """
+    problems: list[str] = []
+    for name, wish in wanted.items():
+        pod = node.pod(name)
+        if pod is None or wish.kind in ("crashy", "retried"):
+            continue
+        status = pod["status"]
+        for one in [*status.get("initContainerStatuses", ()), *status.get("containerStatuses", ())]:
+            more = one["restartCount"] - before.get(f"{pod['metadata']['uid']}/{one['name']}", 0)
+            if more > hits.get(name, 0):
+                problems.append(f"{name}/{one['name']}: {more} restarts, {hits.get(name, 0)} kills")
+    return problems
+
+
+def too_many_starts(node: Node, wanted: Mapping[str, ChaosPod], excused: Collection[str]) -> list[str]:
+    """Return containers of which more starts were told than there are instances: an event was told twice."""
+    told: dict[tuple[str, str], dict[str, int]] = {}
+    for line in (node.state_dir / "events.jsonl").read_text().splitlines():
+        with contextlib.suppress(ValueError):  # it is being written
+            event = json.loads(line)
+            involved = event["involvedObject"]
+            if event["reason"] == "Started":
+                key = involved["uid"], involved.get("fieldPath", "")
+                told.setdefault(key, {})[event["metadata"]["name"]] = event["count"]
+    problems: list[str] = []
+    for name in wanted:
+        pod = node.pod(name)
+        if pod is None or pod["metadata"]["uid"] in excused:
+            continue
+        uid, status = pod["metadata"]["uid"], pod["status"]
+        for group, field in (("initContainerStatuses", "initContainers"), ("containerStatuses", "containers")):
+            for one in status.get(group, ()):
+                starts = sum(told.get((uid, f"spec.{field}{{{one['name']}}}"), {}).values())
+                if starts > one["restartCount"] + 1:
+                    problems.append(f"{name}/{one['name']}: {starts} starts told, {one['restartCount']} restarts")
     return problems
 
 
@@ -182,6 +350,23 @@ def children_of(node: Node) -> dict[str, list[int]]:
     pauses = set(found["pause"])
     found["container"] = [process for process in _processes() if _parent(process) in pauses]
     return found
+
+
+def pod_of(process: int) -> str:
+    """Return the name of the pod whose pause a process is, or is a child of; "" for another."""
+    for one in (process, _parent(process)):
+        with contextlib.suppress(OSError):
+            found = _TITLE.search(Path(f"/proc/{one}/cmdline").read_bytes().decode(errors="replace"))
+            if found is not None:
+                return found[1]
+    return ""
+
+
+def _state(process: int) -> str:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+    except (OSError, IndexError):
+        return ""
 
 
 def _belongs(process: int, node: Node) -> bool:

@@ -10,7 +10,7 @@ import random
 from dataclasses import dataclass, replace
 from typing import Final
 
-KINDS: Final = ("steady", "deaf", "crashy", "job", "retried", "ordered", "sidecar")
+KINDS: Final = ("steady", "deaf", "crashy", "job", "retried", "ordered", "sidecar", "ported")
 _ENDS: Final = {
     "crashy": "exit 3",
     "job": "exit 0",
@@ -29,6 +29,11 @@ class ChaosPod:
     edition: int = 0
 
     @property
+    def host_port(self) -> int:
+        """Return the port of the host that it publishes, 0 for none."""
+        return 30000 + int(self.name[1:]) if self.kind == "ported" else 0
+
+    @property
     def ends(self) -> bool:
         """Tell whether the pod is finished some day."""
         return self.kind in ("job", "retried")
@@ -43,14 +48,15 @@ def random_pod(name: str, chance: random.Random) -> ChaosPod:
     return ChaosPod(name=name, kind=chance.choice(KINDS), lines=chance.randint(3, 30))
 
 
-def manifest(pod: ChaosPod, locks: str) -> str:
+def manifest(pod: ChaosPod, locks: str, address: str) -> str:
     """Return the pod's manifest.
 
     Args:
         pod: What it shall do.
         locks: A directory of the host for the locks of all pods.
+        address: Which of the host's addresses has the pods' ports.
     """
-    prepared = pod.kind in ("ordered", "sidecar")
+    prepared = pod.kind in ("ordered", "sidecar", "ported")
     inits = ""
     if prepared:
         inits += _init("first", "echo 1 > /shared/first")
@@ -59,7 +65,8 @@ def manifest(pod: ChaosPod, locks: str) -> str:
         inits += _container(pod, "helper", "[ -e /shared/second ] || echo VIOLATION no second", "", sidecar=True)
     check = "[ -e /shared/second ] || echo VIOLATION init order" if prepared else ":"
     check += "; echo -n x >> /shared/tries" if pod.kind == "retried" else ""
-    apps = _container(pod, "main", check, _ENDS.get(pod.kind, ""))
+    port = f"{{containerPort: 80, hostIP: {address}, hostPort: {pod.host_port}}}" if pod.host_port else ""
+    apps = _container(pod, "main", check, _ENDS.get(pod.kind, ""), ports=port)
     if pod.kind in ("steady", "ordered"):
         apps += _container(pod, "other", check, "")
     return f"""apiVersion: v1
@@ -84,7 +91,7 @@ def _init(name: str, script: str) -> str:
     volumeMounts: [{{name: shared, mountPath: /shared}}]}},"""
 
 
-def _container(pod: ChaosPod, name: str, check: str, end: str, *, sidecar: bool = False) -> str:
+def _container(pod: ChaosPod, name: str, check: str, end: str, *, sidecar: bool = False, ports: str = "") -> str:
     loop = "while :" if not end else f"while [ $i -lt {pod.lines} ]"
     trap = "trap '' TERM; " if pod.kind == "deaf" else "trap 'exit 0' TERM; "
     body = f"{trap}{check}; i=0; {loop}; do i=$((i+1)); echo line $i; sleep 0.05; done; {end or ':'}"
@@ -92,7 +99,7 @@ def _container(pod: ChaosPod, name: str, check: str, end: str, *, sidecar: bool 
     policy = "restartPolicy: Always, " if sidecar else ""
     return f"""
   {{name: {name}, image: host, {policy}command: [sh, -c, {_quoted(held)}],
-    volumeMounts: [{{name: shared, mountPath: /shared}}, {{name: locks, mountPath: /locks}}]}},"""
+    volumeMounts: [{{name: shared, mountPath: /shared}}, {{name: locks, mountPath: /locks}}], ports: [{ports}]}},"""
 
 
 def _quoted(text: str) -> str:

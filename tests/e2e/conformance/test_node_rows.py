@@ -8,6 +8,7 @@ import os
 import pytest
 
 from tests.chaos import laws
+from tests.chaos.pods import ChaosPod
 from tests.e2e.conformance.harness import h, is_running, phase, pod, status_of
 
 MANY = 20
@@ -44,7 +45,7 @@ def test_restarts_of_the_daemon_leak_no_address_and_end_no_container(cluster):
         cluster.start()
         after = {name: identity(cluster.wait_pod(name, is_running("main"), "running")) for name in PODS}
         assert after == before
-        assert laws.leaks(cluster, PODS) == []
+        assert laws.leaks(cluster, {name: ChaosPod(name, "steady", 0) for name in PODS}) == []
     assert all((count, last) == (0, {}) for _, _, count, last in before.values())
     for name in PODS:
         cluster.remove(f"{name}.yaml")

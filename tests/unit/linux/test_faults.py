@@ -40,6 +40,17 @@ def test_first_rule_that_fits_decides() -> None:
     assert caught.value.errno == errno.ENOSPC
 
 
+def test_nothing_strikes_while_it_rests() -> None:
+    strike = faults.injector(faults.parse_rules("a=EIO"))
+    faults.rest(True)
+    try:
+        strike("a")
+    finally:
+        faults.rest(False)
+    with pytest.raises(OSError):
+        strike("a")
+
+
 def test_off_by_default_and_kills_when_told_so() -> None:
     assert faults.point is faults._nothing
     code = "from minikubelet.linux.faults import point; point('here'); print('alive')"
