@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 Json = dict[str, Any]
 _LINE = re.compile(r"^\S+ (?:stdout|stderr) F line (\d+)$")
 _TITLE = re.compile(r"minikubelet: pause default/(\S+)-n1\b")
+_WRITE_S: Final = 3.0  # nobody is still writing a file that is older
 LOG_FILES: Final = 5  # of one instance, the one that is written included
 
 
@@ -96,7 +97,8 @@ def _leaked_files(node: Node, uids: Mapping[str, str]) -> list[str]:
         for entry in (node.run_dir / "manifests").glob("*.txt")
         if entry.name.removesuffix(".txt") not in files
     ]
-    problems += [f"half-written {path}" for top in (node.run_dir, node.state_dir) for path in top.glob("*/*.tmp")]
+    halves = (path for top in (node.run_dir, node.state_dir) for path in top.glob("*/*.tmp"))
+    problems += [f"half-written {path}" for path in halves if _age_s(path) > _WRITE_S]
     for entry in (node.log_dir / "pods").glob("*"):
         if entry.name.rpartition("_")[2] not in uids:
             problems.append(f"log directory {entry.name}")
@@ -108,6 +110,13 @@ def _leaked_files(node: Node, uids: Mapping[str, str]) -> list[str]:
             elif not os.path.exists(target):
                 problems.append(f"link {link.name} to a log that is not there")
     return problems
+
+
+def _age_s(path: Path) -> float:
+    try:
+        return time.time() - path.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
 
 
 def _leaked_network(
