@@ -60,12 +60,12 @@ GROUPS: Final[Mapping[str, Mapping[str, str]]] = {
         "completion": "print completion code for your shell",
     },
 }
-_HIDDEN: Final = {"names": "list names for completion"}
+_HIDDEN: Final = {"complete": "say what the last word of a command line could become"}
 
 _MISSING: Final = "the following arguments are required: "
 
 # Flags that may stand before the verb too, as with kubectl; each takes a value.
-_EARLY: Final = (*(f"--{name.replace('_', '-')}" for name in ROOTS), "-n", "--namespace")
+EARLY: Final = (*(f"--{name.replace('_', '-')}" for name in ROOTS), "-n", "--namespace")
 
 
 class CommandFailed(Exception):
@@ -115,15 +115,6 @@ def verbs() -> dict[str, str]:
     return {name: text for name, text in every.items() if os.path.exists(os.path.join(here, f"{_file(name)}.py"))}
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """Return one parser of all verbs, as completion and the reference need it. It imports every verb."""
-    parser = Parser(prog="minikubelet", description="A kubelet for real processes.")
-    every = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
-    for name, text in verbs().items():
-        _set_up(every.add_parser(name, help=text, allow_abbrev=False), name)
-    return parser
-
-
 def verb_parser(name: str) -> Parser:
     """Return the parser of one verb."""
     parser = Parser(prog=f"minikubelet {name}", allow_abbrev=False)
@@ -141,6 +132,13 @@ def _set_up(parser: argparse.ArgumentParser, name: str) -> None:
     group = parser.add_argument_group("directories")
     for root, default in ROOTS.items():
         group.add_argument(f"--{root.replace('_', '-')}", dest=root, metavar="DIR", help=f"default: {default}")
+
+
+def parsers_flags(parser: argparse.ArgumentParser, *, short: bool) -> list[tuple[str, str]]:
+    """Return a parser's flags that its help shows, with their help; short ones too if wanted."""
+    actions = [one for one in parser._actions if one.option_strings and one.help != argparse.SUPPRESS]
+    flags = [(flag, one) for one in actions for flag in one.option_strings if short or flag.startswith("--")]
+    return [(flag, "" if one.help in (None, argparse.SUPPRESS) else str(one.help)) for flag, one in flags]
 
 
 def _file(verb: str) -> str:
@@ -181,7 +179,7 @@ def split_early(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     """Return the flags that stand before the verb, and the rest."""
     early: list[str] = []
     rest = list(arguments)
-    while rest and rest[0].split("=", 1)[0] in _EARLY:
+    while rest and rest[0].split("=", 1)[0] in EARLY:
         count = 1 if "=" in rest[0] else 2
         early.extend(rest[:count])
         rest = rest[count:]

@@ -604,20 +604,6 @@ def test_wait_for_delete_returns_when_it_is_gone(node):
     assert node.pod("short") is None
 
 
-def test_names_for_completion(node):
-    assert run(node, "names", "pods").stdout.split() == ["count", "crash", "echo", "job", "sick", "web"]
-    assert run(node, "names", "containers", "web").stdout.split() == ["helper", "page", "server"]
-
-
-@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_completion_knows_verbs_and_asks_for_names(node, shell):
-    text = run(node, "completion", shell).stdout
-    assert "port-forward" in text
-    assert "minikubelet names pods" in text
-    if shell == "bash":
-        subprocess.run(["bash", "-n"], input=text, text=True, check=True)
-
-
 # The node and its use
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import subprocess
 import sys
 
@@ -165,12 +164,6 @@ def test_a_reader_that_has_enough_is_no_error(tmp_path):
     done = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, timeout=30)
     assert done.returncode == 0
     assert done.stderr == ""
-
-
-def test_parser_of_all_verbs_is_whole():
-    parser = command_line.build_parser()
-    choices = next(one.choices for one in parser._actions if isinstance(one, argparse._SubParsersAction))
-    assert set(choices) == set(command_line.verbs())
 
 
 def test_what_is_no_text_is_printed_all_the_same(tmp_path):
