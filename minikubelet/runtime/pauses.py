@@ -512,7 +512,8 @@ class Pauses:
             case "container":
                 record = message["container"]
                 pod.containers[record["id"]] = record
-                self._on_change(uid)
+                if record["state"] != "created":  # on its way: nothing follows from that
+                    self._on_change(uid)
             case "trouble":
                 self._tell(uid, str(message.get("message", "")))
             case "failure":

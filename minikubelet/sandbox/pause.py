@@ -1,6 +1,7 @@
 """The pause process: holds one pod's namespaces, starts and reaps its containers, writes their logs.
 
-One thread, one loop over epoll; nothing here blocks but the short system calls of a fork. The daemon may come and go:
+One thread, one loop over epoll; nothing here blocks but the short system calls of a fork, least of all for a new
+process, which may hang on its way to its program (a dead network file system). The daemon may come and go:
 whoever connects to the socket (root only) first gets the whole state, then every change. The state is also in the
 journal, so a pause that dies leaves a true record behind.
 
@@ -62,6 +63,26 @@ class Stream:
         self.tees: list[Tee] = []
 
 
+class Start:
+    """What the pause keeps of a container until its program runs."""
+
+    def __init__(self, connection: Connection, number: int) -> None:
+        self.connection = connection
+        self.number = number
+        self.status = -1  # where the process reports until it executes its program
+        self.console = -1  # where it sends its terminal
+        self.reports = bytearray()
+        self.deadline = boot_time() + _START_LIMIT_S
+
+    def lines(self) -> list[Message]:
+        """Return what was reported."""
+        return [from_line(line) for line in bytes(self.reports).splitlines()]
+
+    def failure(self) -> Message | None:
+        """Return why the program could not be executed, None if it was, or if the process was killed before."""
+        return next((one for one in self.lines() if "failed" in one), None)
+
+
 class Running:
     """What the pause keeps of a container beside its record."""
 
@@ -69,8 +90,8 @@ class Running:
         self.spec = spec
         self.streams: list[Stream] = []
         self.log: LogFile | None = None
+        self.start: Start | None = None  # until its program runs
         self.pid = 0
-        self.pidfd = -1
         self.oom_before = 0
         # What a container with `stdin: true` reads is written here; with a terminal, this is it.
         self.stdin = -1
@@ -236,6 +257,7 @@ class Pause:
     def timeout(self) -> float:
         """Return how long to sleep, in seconds; -1 for as long as nothing happens."""
         due = [max(0.0, one.deadline - boot_time()) for one in self.executions.values() if one.deadline is not None]
+        due += [max(0.0, one.start.deadline - boot_time()) for one in self.running.values() if one.start is not None]
         if self.journal.is_behind or self.troubles:
             due.append(_RETRY_S)
         return min(due, default=-1)
@@ -390,15 +412,14 @@ class Pause:
         self.journal.rewrite(self.sandbox, self.containers)
         return {}
 
-    def do_start(self, connection: Connection, message: Message, descriptors: list[int]) -> Message:
-        """Start one container; the answer is its record."""
-        spec = container_from_json(message["spec"])
-        return {"container": self.start_container(spec)}
+    def do_start(self, connection: Connection, message: Message, descriptors: list[int]) -> None:
+        """Start one container; answered with its record when its program runs or could not be executed."""
+        self.start_container(container_from_json(message["spec"]), Start(connection, message.get("id", 0)))
 
     def do_signal(self, connection: Connection, message: Message, descriptors: list[int]) -> Message:
         """Send a signal to a container's main process, which cannot be somebody else: we are its parent."""
         running = self.running.get(message["container"])
-        if running is not None and running.pid:
+        if running is not None:
             with suppress(ProcessLookupError):
                 os.kill(running.pid, message["signal"])
         return {}
@@ -406,7 +427,7 @@ class Pause:
     def do_kill(self, connection: Connection, message: Message, descriptors: list[int]) -> Message:
         """Kill a container with all its processes."""
         running = self.running.get(message["container"])
-        if running is not None and running.pid:
+        if running is not None:
             kill_tree(running.pid)
             self.kill_rest(running)
         return {}
@@ -422,10 +443,15 @@ class Pause:
 
     def do_exec(self, connection: Connection, message: Message, descriptors: list[int]) -> None:
         """Run a command inside a running container; answered when it has ended."""
-        running = self.running.get(message["container"])
-        if running is None or not running.pid:
-            raise LookupError(f"container {message['container']} is not running")
+        running = self.find_running(message["container"])
         self.start_execution(connection, message, running, descriptors)
+
+    def find_running(self, identity: str) -> Running:
+        """Return a container whose program runs. Raises LookupError."""
+        running = self.running.get(identity)
+        if running is None or running.start is not None:
+            raise LookupError(f"container {identity} is not running")
+        return running
 
     def do_cancel(self, connection: Connection, message: Message, descriptors: list[int]) -> Message:
         """Kill a command that this client started; its own answer comes when it has ended."""
@@ -439,9 +465,7 @@ class Pause:
 
         With `stdinOnce` the input is handed over for good: it ends when whoever got it closes it or dies.
         """
-        running = self.running.get(message["container"])
-        if running is None or not running.pid:
-            raise LookupError(f"container {message['container']} is not running")
+        running = self.find_running(message["container"])
         for name, descriptor in zip(message["streams"], descriptors, strict=False):
             for stream in running.streams:
                 if stream.lines.name == name:
@@ -475,8 +499,7 @@ class Pause:
     def do_stop(self, connection: Connection, message: Message, descriptors: list[int]) -> Message:
         """End everything and exit; the answer is sent first."""
         for running in self.running.values():
-            if running.pid:
-                kill_tree(running.pid)
+            kill_tree(running.pid)
         deadline = boot_time() + 5.0
         while self.running and boot_time() < deadline:
             self.reap()
@@ -496,8 +519,8 @@ class Pause:
 
     # Containers
 
-    def start_container(self, spec: ContainerSpec) -> Record:
-        """Fork and wait until the program runs or could not be executed; both leave a record."""
+    def start_container(self, spec: ContainerSpec, start: Start) -> None:
+        """Fork; what the new process reports says whether its program runs. Raises OSError with nothing left."""
         record: Record = {
             "id": spec.id,
             "name": spec.name,
@@ -518,62 +541,106 @@ class Pause:
         self.journal.append({"do": "container", "id": spec.id, "state": record})
         try:
             point("container.fork")
-            pid, reports = self.fork_container(spec, running)
+            self.fork_container(spec, running, start)
         except OSError:
             self.discard(running)
             del self.containers[spec.id]
             self.journal.append({"do": "remove", "id": spec.id})
             raise
-        running.pid = pid
-        record["pid"] = next((one["pid"] for one in reports if "pid" in one), pid)
-        record["start_ticks"] = start_ticks(str(record["pid"]))
-        failure = next((one for one in reports if "failed" in one), None)
-        if failure is not None:
-            os.waitpid(pid, 0)
-            self.close_streams(running)
-            self.finish(record, exit_of(failure))
-        else:
-            record.update(state="running", started_at=time.time(), started_mono=boot_time())
-            self.running[spec.id] = running
-            for stream in running.streams:
-                self.watch_output(stream, running)
-        self.journal.append({"do": "container", "id": spec.id, "state": record})
+        running.start = start
+        self.running[spec.id] = running
+        self.watch(start.status, lambda _: self.on_report(running, start))
+        # Told before anything else is answered, so that nobody starts a second one.
         self.broadcast({"event": "container", "container": record})
-        return record
 
-    def fork_container(self, spec: ContainerSpec, running: Running) -> tuple[int, list[Message]]:
-        """Fork the container's process; return its pid and what it reports. Raises OSError with nothing left over."""
+    def fork_container(self, spec: ContainerSpec, running: Running, start: Start) -> None:
+        """Fork the container's process. Raises OSError with nothing left over but the streams that were opened."""
         ours: set[int] = set()
-        reading = -1
-        console = -1
+        kept: set[int] = set()
         try:
-            reading, writing = os.pipe2(os.O_CLOEXEC)
+            start.status, writing = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+            kept.add(start.status)
             ours.add(writing)
             streams = self.open_streams(running, ours)
             far = -1
             if spec.tty:
                 near_socket, far_socket = socket.socketpair()
-                console, far = near_socket.detach(), far_socket.detach()
-                ours.update((console, far))
+                start.console, far = near_socket.detach(), far_socket.detach()
+                kept.add(start.console)
+                ours.add(far)
             shares = self.spec.share_pid or self.spec.host_pid
             own = os.getpid() if shares else 0
-            pid = self.fork_into(None if shares else -1)
-            if pid == 0:
+            running.pid = self.fork_into(None if shares else -1)
+            if running.pid == 0:
                 self.become_container(spec, writing, streams, own, far)
-            os.close(writing)
-            ours.discard(writing)
-            reports = read_reports(reading, pid)
-            if console >= 0:
-                self.take_terminal(running, console)
         except OSError:
-            if reading >= 0:
-                with suppress(OSError):
-                    os.close(reading)
+            for descriptor in kept:
+                os.close(descriptor)
             raise
         finally:
             for descriptor in ours:
                 os.close(descriptor)
-        return pid, reports
+
+    def on_report(self, running: Running, start: Start) -> None:
+        """Take what a new process reports; the end of it says that its program runs, or that it is about to end."""
+        try:
+            data = os.read(start.status, 65536)
+        except BlockingIOError:
+            return
+        if data:
+            start.reports += data
+            return
+        self.unwatch(start.status)
+        if start.failure() is None:
+            self.complete_start(running, start)
+
+    def complete_start(self, running: Running, start: Start) -> None:
+        """Note that a container's program runs."""
+        record = self.containers[running.spec.id]
+        record["pid"] = next((one["pid"] for one in start.lines() if "pid" in one), running.pid)
+        record["start_ticks"] = start_ticks(str(record["pid"]))
+        record.update(state="running", started_at=time.time(), started_mono=boot_time())
+        if start.console >= 0:
+            self.take_terminal(running, start.console)
+        self.end_start(running, start)
+        for stream in running.streams:
+            self.watch_output(stream, running)
+        self.tell_start(record, start)
+
+    def fail_start(self, running: Running, start: Start, failure: Message) -> None:
+        """Note that a container's program was never executed: an exit of its own kind."""
+        record = self.containers[running.spec.id]
+        del self.running[running.spec.id]
+        self.end_start(running, start)
+        with suppress(OSError):
+            self.close_streams(running)
+        self.finish(record, exit_of(failure))
+        self.tell_start(record, start)
+
+    def end_start(self, running: Running, start: Start) -> None:
+        """Forget what was needed until here."""
+        running.start = None
+        self.unwatch(start.status)
+        os.close(start.status)
+        if start.console >= 0:
+            os.close(start.console)
+
+    def tell_start(self, record: Record, start: Start) -> None:
+        """Tell everybody what came of a start, then who asked for it."""
+        self.journal.append({"do": "container", "id": record["id"], "state": record})
+        self.broadcast({"event": "container", "container": record})
+        self.send(start.connection, {"re": start.number, "container": record})
+
+    def settle_start(self, running: Running, start: Start) -> None:
+        """Find out what came of a start whose process has ended."""
+        with suppress(BlockingIOError):
+            while data := os.read(start.status, 65536):
+                start.reports += data
+        failure = start.failure()
+        if failure is None:
+            self.complete_start(running, start)
+        else:
+            self.fail_start(running, start, failure)
 
     def fork_into(self, pidfd: int | None) -> int:
         """Fork; the child begins a PID namespace (-1), joins that of a process (pidfd), or neither (None).
@@ -810,7 +877,10 @@ class Pause:
                 continue
             for identity, running in self.running.items():
                 if running.pid == pid:
-                    self.end_container(identity, running, status)
+                    if running.start is not None:
+                        self.settle_start(running, running.start)
+                    if identity in self.running:
+                        self.end_container(identity, running, status)
                     break
 
     def end_container(self, identity: str, running: Running, status: int) -> None:
@@ -1003,10 +1073,15 @@ class Pause:
         )
 
     def check_deadlines(self) -> None:
-        """Cut off executions whose time is over; the answer does not wait for their death."""
-        if not self.executions:
-            return
+        """Cut off executions and starts whose time is over; the answer does not wait for their death."""
         now = boot_time()
+        for running in list(self.running.values()):
+            start = running.start
+            if start is not None and start.deadline <= now:
+                kill_tree(running.pid)
+                self.kill_rest(running)
+                late = {"failed": "start", "message": f"not started within {_START_LIMIT_S:.0f} s"}
+                self.fail_start(running, start, start.failure() or late)
         for pid, execution in list(self.executions.items()):
             if execution.deadline is not None and execution.deadline <= now:
                 execution.timed_out = True
@@ -1115,28 +1190,6 @@ def unpin(path: str) -> None:
             libc.umount(path, libc.MNT_DETACH)
     with suppress(OSError):
         os.unlink(path)
-
-
-def read_reports(descriptor: int, pid: int) -> list[Message]:
-    """Read what a child reports until it executes its program or gives up; one that takes too long is killed."""
-    data = bytearray()
-    deadline = boot_time() + _START_LIMIT_S
-    poll = select.poll()
-    poll.register(descriptor, select.POLLIN)
-    late = False
-    while True:
-        if not late and not poll.poll(max(0.0, deadline - boot_time()) * 1000):
-            late = True
-            kill_tree(pid)
-        chunk = os.read(descriptor, 65536)
-        if not chunk:
-            break
-        data += chunk
-    os.close(descriptor)
-    reports = [from_line(line) for line in bytes(data).splitlines()]
-    if late and not any("failed" in one for one in reports):
-        reports.append({"failed": "start", "message": f"not started within {_START_LIMIT_S:.0f} s"})
-    return reports
 
 
 def exit_of(failure: Message) -> Record:

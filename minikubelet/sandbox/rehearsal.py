@@ -35,7 +35,7 @@ def rehearse(directory: str) -> None:
     container: Message = {"id": _CONTAINER, "name": "c", "restart_count": 0, "spec_hash": "", "argv": [""]}
     container |= {"env": ["A=b"], "log_path": f"{directory}/c/0.log"}
     run: Message = {"do": "exec", "container": _CONTAINER, "command": [""], "timeout": _LIMIT_S, "limit": 1}
-    started: list[Message] = [{"do": "ping"}, {"do": "start", "spec": container}, run]
+    started: list[Message] = [{"do": "ping"}, {"do": "start", "spec": container}]
     killed: Message = {"do": "signal", "container": _CONTAINER, "signal": signal.SIGKILL}
     # The pause is of the real class, for code is specialized to classes; only what its children become is changed.
     real = spawn.run_container, spawn.run_exec
@@ -43,7 +43,9 @@ def rehearse(directory: str) -> None:
     try:
         pause = Pause(sandbox_from_json(spec), spec, theirs)
         pause.start()
-        _play(pause, ours, started, lambda: bool(pause.running and not pause.executions))
+        _play(pause, ours, started, lambda: any(one.start is None for one in pause.running.values()))
+        _play(pause, ours, [run], lambda: bool(pause.executions))
+        _play(pause, ours, [], lambda: not pause.executions)
         _play(pause, ours, [killed], lambda: not pause.running)
         ours.sendall(encode({"id": 1, "do": "stop"}))
         pause.loop()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,13 @@ class Gate:
 
         self._node.wait(is_there, "a start")
 
+    def let_pass(self) -> None:
+        """Let what waits go on; what comes later is held, at another FIFO in its place."""
+        self.path.unlink()
+        self.close()
+        os.close(self._held)
+        self._held = -1
+
     def open(self) -> None:
         """Let what waits go on, and what comes pass by."""
         self.path.unlink(missing_ok=True)
@@ -67,17 +75,17 @@ def gate(gated: Node) -> Iterator[Gate]:
 
 
 @pytest.fixture
-def pod(gated: Node, gate: Gate) -> Iterator[Callable[[str, dict[str, Json]], None]]:
+def pod(gated: Node, gate: Gate) -> Iterator[Callable[..., None]]:
     """Write a pod of containers that mark what they do below /marks; it is gone after the test."""
     written: list[str] = []
     (gated.base / "marks").mkdir(exist_ok=True)
     mount = {"name": "marks", "mountPath": "/marks"}
 
-    def write(name: str, containers: dict[str, Json]) -> None:
+    def write(name: str, containers: dict[str, Json], *, grace: int) -> None:
         written.append(name)
         named = [{"name": one, "image": "host", "volumeMounts": [mount], **more} for one, more in containers.items()]
         volumes = [{"name": "marks", "hostPath": {"path": str(gated.base / "marks")}}]
-        spec = {"containers": named, "volumes": volumes, "terminationGracePeriodSeconds": 20}
+        spec = {"containers": named, "volumes": volumes, "terminationGracePeriodSeconds": grace}
         whole = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec}
         gated.write(f"{name}.yaml", json.dumps(whole))
 
@@ -104,12 +112,12 @@ GRACEFUL = {
 }
 
 
-@pytest.mark.parametrize("restarts", [False])
+@pytest.mark.parametrize("restarts", [False, True])
 def test_a_deletion_ends_it_with_hook_and_grace(
-    gated: Node, gate: Gate, pod: Callable[[str, dict[str, Json]], None], restarts: bool
+    gated: Node, gate: Gate, pod: Callable[..., None], restarts: bool
 ) -> None:
     gate.close()
-    pod("early", {"main": GRACEFUL})
+    pod("early", {"main": GRACEFUL}, grace=20)
     gate.wait_for_start()
     if restarts:
         gated.kill()
@@ -122,3 +130,37 @@ def test_a_deletion_ends_it_with_hook_and_grace(
     assert marks(gated) == ["began", "hook", "term"]
     for one in marks(gated):
         (gated.base / "marks" / one).unlink()
+
+
+def test_one_that_hangs_stops_neither_logs_nor_probes_nor_commands_of_its_pod(
+    gated: Node, gate: Gate, pod: Callable[..., None]
+) -> None:
+    probe = {"exec": {"command": ["test", "-e", "/marks/ready"]}, "periodSeconds": 1, "failureThreshold": 1}
+    first = {"command": ["sh", "-c", "while :; do date +%s; sleep 0.05; done"], "readinessProbe": probe}
+    gate.close()
+    pod("slow", {"first": first, "second": {"command": ["sleep", "1000"]}}, grace=1)
+    gate.wait_for_start()
+    gate.let_pass()
+    gate.wait_for_start()  # the second, which is held from now on
+    begun = time.time()
+    gated.wait_pod("slow", lambda one: state(one, "first") == "running", "the first to run")
+    (gated.base / "marks" / "ready").touch()
+    found = gated.wait_pod("slow", lambda one: bool(status(one, "first")["ready"]), "the probe of the first")
+    gated.wait(lambda: any(float(one) > begun for one in gated.output(found, "first").split()), "new lines")
+    done = gated.cli("exec", *gated.roots, "slow", "-c", "first", "--", "echo", "answered")
+    assert done.stdout.startswith("answered"), done.stderr
+    assert gated.cli("exec", *gated.roots, "slow", "-c", "second", "--", "true").returncode != 0
+    assert state(gated.pod("slow") or {}, "second") == "waiting"
+    gate.open()
+    found = gated.wait_pod("slow", lambda one: state(one, "second") == "running", "the second to run")
+    assert [status(found, name)["restartCount"] for name in ("first", "second")] == [0, 0]
+    (gated.base / "marks" / "ready").unlink()
+
+
+def status(pod: Json, container: str) -> Json:
+    return next((one for one in pod["status"].get("containerStatuses", ()) if one["name"] == container), {})
+
+
+def state(pod: Json, container: str) -> str:
+    found = status(pod, container)
+    return next(iter(found["state"])) if found else ""

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import select
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from minikubelet.sandbox.pause import Connection, Pause, Running
+from minikubelet.sandbox import spawn
+from minikubelet.sandbox.pause import Connection, Pause, Running, boot_time
 from minikubelet.sandbox.protocol import Decoder
 from minikubelet.sandbox.spec import container_from_json, sandbox_from_json
 
@@ -20,7 +23,7 @@ CONTAINER = {"id": "c", "name": "c", "restart_count": 0, "spec_hash": "", "argv"
 @pytest.fixture
 def pause(tmp_path: Path) -> Iterator[Pause]:
     names = {"uid": "u", "id": "s", "namespace": "n", "name": "p", "hostname": "h"}
-    spec: dict[str, Any] = {**names, "attempt": 0, "run_dir": str(tmp_path), "pod_dir": str(tmp_path)}
+    spec: dict[str, Any] = {**names, "attempt": 0, "host_pid": True, "run_dir": str(tmp_path), "pod_dir": str(tmp_path)}
     before = len(os.listdir("/proc/self/fd"))
     ours, theirs = socket.socketpair()
     made = Pause(sandbox_from_json(spec), spec, socket.SocketType(fileno=theirs.detach()))
@@ -90,3 +93,47 @@ def test_who_was_attached_to_a_silent_container_leaves_nothing_behind(pause: Pau
         os.close(one)
     pause.close_streams(running)
     pause.drop(client)
+
+
+def test_a_start_that_hangs_is_given_up_in_time_and_blocks_nothing(
+    pause: Pause, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spawn, "run_container", lambda *_, **__: time.sleep(60))
+    ours, theirs = socket.socketpair()
+    ours.settimeout(20)
+    pause.add_connection(socket.SocketType(fileno=theirs.detach()))
+    (client,) = pause.connections.values()
+    decoder = Decoder()
+
+    def read(name: str) -> dict[str, Any]:
+        """Return the next message that has this key."""
+        while True:
+            for message, descriptors in decoder.read(ours) or []:
+                for one in descriptors:
+                    os.close(one)
+                if name in message:
+                    return message
+
+    request = {"id": 1, "do": "start", "spec": {**CONTAINER, "log_path": str(tmp_path / "c" / "0.log")}}
+    pause.on_request(client, request, [])
+    assert read("container")["container"]["state"] == "created"
+    (running,) = pause.running.values()
+    assert 59 < pause.timeout() <= 60
+    pause.on_request(client, {"id": 2, "do": "ping"}, [])
+    assert read("re")["re"] == 2
+    pause.on_request(client, {"id": 3, "do": "exec", "container": "c", "command": ["x"]}, [])
+    assert "is not running" in read("error")["error"]
+    assert running.start is not None
+    running.start.deadline = boot_time()
+    pause.check_deadlines()
+    answer = read("re")
+    assert answer["re"] == 1
+    assert answer["container"]["exit"]["reason"] == "StartError"
+    assert "not started within 60 s" in answer["container"]["exit"]["message"]
+    assert pause.running == {}
+    child = os.pidfd_open(running.pid)
+    assert select.select([child], [], [], 20)[0], "the process to be killed"
+    os.close(child)
+    os.waitpid(running.pid, 0)
+    pause.drop(client)
+    ours.close()
