@@ -247,14 +247,19 @@ def _value(node: Node, kind: FieldType, path: str, into: Decoding) -> Any:
     return _scalar(node, kind, path, into)
 
 
+# Kubernetes trims the JSON text, in which tabs, line ends and the like are escapes that stay.
+_BLANKS: Final = " \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u202f\u205f\u3000"
+
+
 def _quantity(node: Node, path: str, into: Decoding, *, listed: bool = False) -> str | None:
     if isinstance(node.value, bool | list | dict):
         into.error(path, node.mark, f"cannot unmarshal {_go_name(node)} into a quantity")
         return None
+    text = node.text.strip(_BLANKS)
     try:
-        quantity = parse_quantity(node.text.strip())
+        quantity = parse_quantity(text)
     except QuantityError as error:
-        into.error(path, node.mark, str(error), _likely_quantity(node.text.strip()))
+        into.error(path, node.mark, str(error), _likely_quantity(text.strip()))
         return None
     # Only in lists of resources Kubernetes rounds what is finer than thousandths.
     return (quantity.rounded_up_to_milli() if listed else quantity).canonical()

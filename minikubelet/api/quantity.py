@@ -14,11 +14,14 @@ from typing import Final
 
 NANO: Final = 10**9
 _MAX: Final = 2**63 - 1
+_INT64: Final = range(-(2**63), 2**63)
 _FAST_DIGITS: Final = 18
+_FAST_BINARY_DIGITS: Final = 14
 _LONGEST: Final = 400  # digits of a number; beyond, only noughts could keep it in range
 _FORMAT_ERROR: Final = "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'"
+_NUMERIC_ERROR: Final = "unable to parse numeric part of quantity"
 _SUFFIX_ERROR: Final = "unable to parse quantity's suffix"
-_NUMBER: Final = re.compile(r"([+-]?)([0-9]*)(\.?)([0-9]*)")
+_NUMBER: Final = re.compile(r"([+-]?)([0-9]*)(\.?)([0-9]*)", re.ASCII)
 _SUFFIX: Final = re.compile(r"[eEinumkKMGTP]*[-+]?[0-9]*", re.ASCII)
 _DECIMAL: Final = {"n": -9, "u": -6, "m": -3, "": 0, "k": 3, "M": 6, "G": 9, "T": 12, "P": 15, "E": 18}
 _BINARY: Final = {"Ki": 10, "Mi": 20, "Gi": 30, "Ti": 40, "Pi": 50, "Ei": 60}
@@ -36,7 +39,7 @@ class Quantity:
 
     nanos: int
     format: str  # "DecimalSI", "BinarySI" or "DecimalExponent"
-    # What was written, where Kubernetes keeps it as it is: short decimal numbers in groups of three digits.
+    # What was written, where Kubernetes keeps it as it is: short numbers that need no other suffix.
     text: str = ""
     # Kubernetes holds long numbers in another form, in which negative ones wrap when they are made whole.
     is_long: bool = False
@@ -75,7 +78,9 @@ class Quantity:
 
     def rounded_up_to_milli(self) -> Quantity:
         """Return the number as resource lists hold it: no finer than thousandths."""
-        return Quantity(self.milli_value() * 10**6, self.format)
+        if self.nanos % 10**6 == 0:
+            return self
+        return Quantity(_round_away(self.nanos, 10**6) * 10**6, self.format)
 
     def __lt__(self, other: Quantity) -> bool:
         return self.nanos < other.nanos
@@ -95,46 +100,60 @@ def parse_quantity(text: str) -> Quantity:
     Raises:
         QuantityError: It is none, or it does not fit 64 bits.
     """
-    if not text:
-        raise QuantityError(_FORMAT_ERROR)
     if text == "0":
         return Quantity(0, "DecimalSI")
     match = _NUMBER.match(text)
-    if match is None:
+    if not text or match is None:
         raise QuantityError(_FORMAT_ERROR)
-    sign, whole, _, fraction = match.groups()
-    if len(whole.lstrip("0")) > _LONGEST:
-        raise QuantityError(_OVERFLOW)
-    if len(fraction) > _LONGEST:  # all that is finer rounds up
-        fraction = fraction[:_LONGEST] + ("1" if fraction[_LONGEST:].strip("0") else "")
+    sign, written, _, fraction = match.groups()
     suffix = text[match.end() :]
-    if not _SUFFIX.fullmatch(suffix) or not text[:1].isascii():
+    if not _SUFFIX.fullmatch(suffix):
         raise QuantityError(_FORMAT_ERROR)
     base, exponent, kind = _read_suffix(suffix)
-    digits = int((whole.lstrip("0") + fraction) or "0")
-    scale = len(fraction)
-    if base == 2:
-        numerator, denominator = digits * NANO << exponent, 10**scale
-    else:
-        power = exponent + 9 - scale
-        if abs(power) > 400:
-            raise QuantityError(_FORMAT_ERROR if digits else _SUFFIX_ERROR)
-        numerator, denominator = (digits * 10**power, 1) if power >= 0 else (digits, 10**-power)
-    nanos = -(-numerator // denominator)
+    whole = written.lstrip("0")
+    is_long = _is_long(base, exponent, whole, fraction)
+    if is_long and not written and not fraction:
+        raise QuantityError(_NUMERIC_ERROR)
+    nanos = _nanos(base, exponent, whole, fraction)
     if nanos > _MAX * NANO:
         raise QuantityError(_OVERFLOW)
-    kept = text if base == 10 and _is_kept(whole.lstrip("0") or "0", fraction, exponent) else ""
-    fast = _FAST_DIGITS - len((whole + fraction).lstrip("0")) if base == 10 else 14 - len(whole) - exponent * 3 // 10
-    is_long = fast < 0 or (base == 2 and bool(fraction))
+    if base == 2 and 0 < nanos < NANO:
+        kind = "DecimalSI"
+    kept = text if not is_long and _is_kept(base, exponent, whole or "0", fraction) else ""
     return Quantity(-nanos if sign == "-" else nanos, kind, kept, is_long)
 
 
-def _is_kept(whole: str, fraction: str, exponent: int) -> bool:
-    """Tell whether Kubernetes prints a decimal number as it was written."""
+def _nanos(base: int, exponent: int, whole: str, fraction: str) -> int:
+    """Return a number in nano units, what is finer rounded up; numbers far out of range may come out as any such."""
+    if len(whole) > _LONGEST:
+        raise QuantityError(_OVERFLOW)
+    if len(fraction) > _LONGEST:  # all that is finer rounds up
+        fraction = fraction[:_LONGEST] + ("1" if fraction[_LONGEST:].strip("0") else "")
+    digits = int((whole + fraction) or "0")
+    if base == 2:
+        return _divide_up(digits * NANO << exponent, 10 ** len(fraction))
+    power = max(-3 * _LONGEST, min(3 * _LONGEST, exponent + 9 - len(fraction)))
+    return digits * 10**power if power >= 0 else _divide_up(digits, 10**-power)
+
+
+def _divide_up(number: int, by: int) -> int:
+    return -(-number // by)
+
+
+def _is_long(base: int, exponent: int, whole: str, fraction: str) -> bool:
+    """Tell whether Kubernetes holds a number in the form for those that may not fit 64 bits."""
+    whole = whole or "0"
+    if base == 2:
+        return bool(fraction) or len(whole) + exponent * 3 // 10 > _FAST_BINARY_DIGITS
+    return len(whole) + len(fraction) > _FAST_DIGITS or exponent - len(fraction) < -9
+
+
+def _is_kept(base: int, exponent: int, whole: str, fraction: str) -> bool:
+    """Tell whether Kubernetes prints a number as it was written."""
+    if base == 2:
+        return int(whole) % 8 != 0
     digits = whole + fraction
-    scale = exponent - len(fraction)
-    fits = len(digits) <= _FAST_DIGITS and scale >= -9
-    return fits and scale % 3 == 0 and not digits.endswith("000") and digits[0] != "0"
+    return (exponent - len(fraction)) % 3 == 0 and not digits.endswith("000") and digits[0] != "0"
 
 
 _OVERFLOW: Final = "quantity is out of range, it must fit 64 bits"
@@ -145,6 +164,8 @@ def _read_suffix(suffix: str) -> tuple[int, int, str]:
         return 10, _DECIMAL[suffix], "DecimalSI"
     if suffix in _BINARY:
         return 2, _BINARY[suffix], "BinarySI"
-    if suffix[0] in "eE" and re.fullmatch(r"[+-]?[0-9]+", suffix[1:]):
-        return 10, int(suffix[1:]), "DecimalExponent"
+    if suffix[0] in "eE" and re.fullmatch(r"[+-]?[0-9]+", suffix[1:]) and len(suffix) < _LONGEST:
+        exponent = int(suffix[1:])
+        if exponent in _INT64:
+            return 10, (exponent + 2**31) % 2**32 - 2**31, "DecimalExponent"
     raise QuantityError(_SUFFIX_ERROR)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import math
 import re
+import struct
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Final
@@ -174,11 +175,20 @@ class _Reader:
             return Node(items, mark)
         return self._mapping(depth, mark)
 
+    def _key(self, event: Any, depth: int) -> Node:
+        """Return a key; a number with a fraction or exponent is text already, as Kubernetes' reader prints it."""
+        if isinstance(event, yaml.ScalarEvent) and event.anchor is None:
+            number = _tagged_value(event, _mark(event))
+            if isinstance(number, float):
+                self._nodes += 1
+                return Node(_float_key(number), _mark(event), event.value)
+        return self._node(event, depth)
+
     def _mapping(self, depth: int, mark: Mark) -> Node:
         entries: dict[str, tuple[Mark, Node]] = {}
         written: dict[str, Mark] = {}
         while not isinstance(following := self._loader.get_event(), yaml.MappingEndEvent):
-            key = self._node(following, depth + 1)
+            key = self._key(following, depth + 1)
             value = self._node(self._loader.get_event(), depth + 1)
             if isinstance(key.value, list | dict):
                 raise SourceError("yaml: a mapping or list cannot be a key", key.mark)
@@ -231,13 +241,33 @@ def _key_text(key: Node) -> str:
         return "true" if key.value else "false"
     if key.value is None:
         raise SourceError("yaml: null cannot be a key", key.mark)
+    if isinstance(key.value, int) and key.value >= 2**63:
+        raise SourceError(f"yaml: {key.value} cannot be a key, it does not fit 64 bits", key.mark)
     return str(key.value)
+
+
+def _float_key(value: float) -> str:
+    """Return a number as Go prints one of 32 bits: the shortest text that reads back as the same."""
+    try:
+        (single,) = struct.unpack("f", struct.pack("f", value))
+    except OverflowError:
+        single = math.copysign(math.inf, value)
+    if not math.isfinite(single):
+        return ".nan" if math.isnan(single) else "-.inf" if single < 0 else ".inf"
+    text = next(one for one in (f"{single:.{digits}e}" for digits in range(9)) if _is_single(one, single))
+    return f"{Decimal(text):f}" if -4 <= int(text.partition("e")[2]) < 6 else text
+
+
+def _is_single(text: str, value: float) -> bool:
+    return bool(struct.unpack("f", struct.pack("f", float(text)))[0] == value)
 
 
 # Scalars: the YAML reader behind Kubernetes (go.yaml.in/yaml v2, then JSON) resolves them like this.
 
 _INTEGER: Final = re.compile(r"[-+]?(?:0[bB][01]+|0[oO]?[0-7]+|0[xX][0-9a-fA-F]+|0|[1-9][0-9]*)")
 _FLOAT: Final = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?")
+# What begins with a point is read by Go alone, which lets single underscores stand between digits.
+_FRACTION: Final = re.compile(r"\.[0-9]+(?:_[0-9]+)*(?:[eE][-+]?[0-9]+(?:_[0-9]+)*)?")
 _DATE: Final = re.compile(r"[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}(?:[Tt ].*)?")
 _WORDS: Final[dict[str, Scalar]] = {
     **dict.fromkeys(("", "~", "null", "Null", "NULL"), None),
@@ -252,16 +282,23 @@ _RESOLVED_TAGS: Final = ("bool", "int", "float", "null", "timestamp")
 _LONGEST_NUMBER: Final = 400  # more digits than any number of 64 bits can be written with
 
 
-def _scalar(event: Any, mark: Mark) -> Node:
+def _tagged_value(event: Any, mark: Mark) -> Scalar:
+    """Return what a scalar stands for by its tag, or else by how it is written."""
     text: str = event.value
     tag = (event.tag or "").removeprefix(_PREFIX)
     if tag == "binary":
-        return Node(_binary(text, mark), mark, text)
+        return _binary(text, mark)
     if tag not in _RESOLVED_TAGS and (tag or not event.implicit[0]):
-        return Node(text, mark, text)
+        return text
     value = resolve_scalar(text)
     if tag:
         _check_tag(tag, text, value, mark)
+    return value
+
+
+def _scalar(event: Any, mark: Mark) -> Node:
+    text: str = event.value
+    value = _tagged_value(event, mark)
     if isinstance(value, float):
         if not math.isfinite(value):
             raise SourceError(f"json: unsupported value: {text}", mark)
@@ -304,7 +341,7 @@ def json_number(value: float) -> str:
 
 def _binary(text: str, mark: Mark) -> str:
     try:
-        return base64.b64decode("".join(text.split()), validate=True).decode()
+        return base64.b64decode("".join(text.split()), validate=True).decode(errors="replace")
     except ValueError as error:
         raise SourceError(f"yaml: !!binary value contains invalid base64 data: {error}", mark) from error
 
@@ -320,7 +357,7 @@ def resolve_scalar(text: str) -> Scalar:
         whole = _integer(plain)
         if -(2**63) <= whole < 2**64:
             return whole
-    if _FLOAT.fullmatch(plain):
+    if _FLOAT.fullmatch(plain) or _FRACTION.fullmatch(plain):
         number = float(plain)
         return number if math.isfinite(number) else text
     return text

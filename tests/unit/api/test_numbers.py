@@ -1,0 +1,126 @@
+"""Numbers, quantities and keys that the cases of Kubernetes do not reach.
+
+What is expected follows apimachinery's `ParseQuantity` and `RoundUp`, go-yaml's `resolve` and the map keys of
+sigs.k8s.io/yaml (v1.36); tables of them were compared with that code.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from minikubelet.api.manifest import parse_manifest
+from minikubelet.api.quantity import QuantityError, parse_quantity
+from minikubelet.api.source import SourceError, read_documents
+
+NUMERIC = "unable to parse numeric part of quantity"
+SUFFIX = "unable to parse quantity's suffix"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        # Without digits a short number is nought, a long one is no number; the large suffixes make it long.
+        ("Ei", NUMERIC),
+        ("-Pi", NUMERIC),
+        (".Ei", NUMERIC),
+        ("e-10", NUMERIC),
+        ("1e9223372036854775808", SUFFIX),
+        ("1e" + "9" * 5000, SUFFIX),
+    ],
+)
+def test_no_quantities(text: str, message: str) -> None:
+    with pytest.raises(QuantityError) as caught:
+        parse_quantity(text)
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    ("text", "canonical", "value", "kind"),
+    [
+        ("Ti", "0", 0, "BinarySI"),
+        ("0e400", "0", 0, "DecimalExponent"),
+        ("1e-1000", "1e-9", 1, "DecimalExponent"),
+        # Short numbers are printed as they were written, if no other suffix fits.
+        ("+1Ki", "+1Ki", 1024, "BinarySI"),
+        ("007Mi", "007Mi", 7 << 20, "BinarySI"),
+        ("1.Gi", "1.Gi", 1 << 30, "BinarySI"),
+        ("+8Gi", "8Gi", 8 << 30, "BinarySI"),
+        ("1.500", "1.500", 2, "DecimalSI"),
+        ("0.0001Ki", "102400u", 1, "DecimalSI"),
+        # What is finer than nano is long, and negative long numbers are rounded up, not away from nought.
+        ("-1.5n", "-2n", 1, "DecimalSI"),
+        ("-007Ti", "-007Ti", -(7 << 40), "BinarySI"),
+    ],
+)
+def test_quantities(text: str, canonical: str, value: int, kind: str) -> None:
+    found = parse_quantity(text)
+    assert (found.canonical(), found.value(), found.format) == (canonical, value, kind)
+
+
+@pytest.mark.parametrize(
+    ("written", "kept"),
+    [
+        ("'1.500'", "1.500"),
+        ("'+1Gi'", "+1Gi"),
+        ("'010'", "010"),
+        ("'1000.5m'", "1001m"),
+        ("'-1.5n'", None),
+        ("1.0", "1"),
+    ],
+)
+def test_resources_keep_what_needs_no_rounding(written: str, kept: str | None) -> None:
+    text = (
+        "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\n"
+        f"spec: {{containers: [{{name: c, image: x, resources: {{requests: {{cpu: {written}}}}}}}]}}\n"
+    )
+    manifest = parse_manifest(text.encode(), file="f", node_name="n")
+    if kept is None:
+        path = "spec.containers[0].resources.requests[cpu]"
+        assert [one.message for one in manifest.errors] == [
+            f'{path}: Invalid value: "-1m": must be greater than or equal to 0'
+        ]
+    else:
+        assert manifest.pods[0].pod.spec.containers[0].resources.requests == {"cpu": kept}
+
+
+@pytest.mark.parametrize("blank", ["\\t", "\\n", "\\u2028"])
+def test_escaped_blanks_are_no_part_of_a_quantity(blank: str) -> None:
+    text = (
+        "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\n"
+        f'spec: {{containers: [{{name: c, image: x, resources: {{limits: {{cpu: "1{blank}"}}}}}}]}}\n'
+    )
+    assert parse_manifest(text.encode(), file="f", node_name="n").errors
+
+
+@pytest.mark.parametrize(
+    ("key", "name"),
+    [
+        ("1e3", "1000"),
+        ("1e6", "1e+06"),
+        ("1000000", "1000000"),
+        ("16777217.0", "1.6777216e+07"),
+        ("0.00001", "1e-05"),
+        ("-0.0", "-0"),
+        (".inf", ".inf"),
+        ("-.inf", "-.inf"),
+        (".nan", ".nan"),
+        ("4e38", ".inf"),
+        ("1.5", "1.5"),
+        ("010", "8"),
+    ],
+)
+def test_numbers_as_keys(key: str, name: str) -> None:
+    assert read_documents(f"a: {{{key}: x}}")[0][0].plain() == {"a": {name: "x"}}
+
+
+def test_a_key_beyond_64_bits() -> None:
+    with pytest.raises(SourceError):
+        read_documents("a: {0xffffffffffffffff: x}")
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [(".5_0", 0.5), (".5e1_0", 5e9), ("._5", "._5"), (".5_", ".5_"), ("!!binary /w==", "\ufffd")],
+)
+def test_scalars(text: str, value: object) -> None:
+    assert read_documents(f"a: {text}")[0][0].plain() == {"a": value}
