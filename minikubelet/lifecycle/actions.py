@@ -8,6 +8,7 @@ Source: kubelet kuberuntime_manager.go `computePodActions`, `computeInitContaine
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Final
 
 from minikubelet.api.types import Container, Pod
 from minikubelet.lifecycle import restart, termination
@@ -20,6 +21,8 @@ from minikubelet.lifecycle.observed import (
     RunState,
 )
 from minikubelet.lifecycle.termination import Cause
+
+_NOT_KNOWN: Final = 'is in "unknown" state, try killing it before restart'
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -304,24 +307,19 @@ def _plan_sidecar(
     """Plan for one sidecar; return whether it has started, so that the next init container may."""
     if latest.state is not RunState.RUNNING:
         if latest.state is RunState.UNKNOWN:
-            message = (
-                f"Init container {container.name} is in {latest.state.value!r} state, try killing it before restart"
-            )
-            _kill(changes, pod, container, latest, message)
+            _kill(changes, pod, container, latest, f"Init container {_NOT_KNOWN}")
         changes.start_init.append(index)
         return False
-    outcome = ProbeOutcome.SUCCESS
-    if container.startup_probe is not None:
-        outcome = seen.startup.get(latest.id, ProbeOutcome.UNKNOWN)
     message, cause = "", Cause.OTHER
-    if _definition_changed(latest, seen):
-        message = f"Init container {container.name} definition changed, will be restarted"
-    elif container.startup_probe is not None and outcome is ProbeOutcome.FAILURE:
-        message = f"Init container {container.name} failed startup probe"
-        cause = Cause.STARTUP
+    outcome = seen.startup.get(latest.id, ProbeOutcome.UNKNOWN) if container.startup_probe else ProbeOutcome.SUCCESS
+    if outcome is ProbeOutcome.FAILURE:
+        message, cause = f"Init container {container.name} failed startup probe", Cause.STARTUP
+    elif outcome is ProbeOutcome.UNKNOWN:
+        pass  # whether it has to be another one is looked at once it has started
+    elif _definition_changed(latest, seen):
+        message = f"Init container {container.name} definition changed"
     elif container.liveness_probe is not None and seen.liveness.get(latest.id) is ProbeOutcome.FAILURE:
-        message = f"Init container {container.name} failed liveness probe"
-        cause = Cause.LIVENESS
+        message, cause = f"Init container {container.name} failed liveness probe", Cause.LIVENESS
     if message:
         _kill(changes, pod, container, latest, message, cause)
         changes.start_init.append(index)
@@ -342,10 +340,7 @@ def _plan_regular_init(
             if not restart.restarts_on_failure(pod, container):
                 changes.kill_pod = True
                 return False
-            message = (
-                f"Init container {container.name} is in {latest.state.value!r} state, try killing it before restart"
-            )
-            _kill(changes, pod, container, latest, message)
+            _kill(changes, pod, container, latest, f"Init container {_NOT_KNOWN}")
             changes.start_init.append(index)
             return False
         case RunState.EXITED:
@@ -368,8 +363,7 @@ def _plan_app_containers(pod: Pod, seen: ObservedPod, changes: _Changes) -> None
             if restart.should_be_restarted(pod, container, latest):
                 changes.start.append(index)
                 if latest is not None and latest.state is RunState.UNKNOWN:
-                    message = f"Container {container.name} is in unknown state, try killing it before restart"
-                    _kill(changes, pod, container, latest, message)
+                    _kill(changes, pod, container, latest, f"Container {_NOT_KNOWN}")
             continue
         again = restart.restarts_on_failure(pod, container)
         cause = Cause.OTHER

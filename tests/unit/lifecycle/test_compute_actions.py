@@ -302,6 +302,29 @@ def test_compute_actions(row: Row) -> None:
     assert [one.name for one in plan.actions if isinstance(one, act.KillContainer)] == list(row.kill)
 
 
+def kill_messages(row: Row) -> dict[str, str]:
+    plan = act.compute_actions(*build(row), now=1000)
+    return {one.name: one.message for one in plan.actions if isinstance(one, act.KillContainer)}
+
+
+def test_texts_of_kills() -> None:
+    unknown = 'is in "unknown" state, try killing it before restart'
+    assert kill_messages(Row(0, apps={0: RunState.UNKNOWN, 1: None, 2: None})) == {"app0": f"Container {unknown}"}
+    lost_init = Row(0, kind="init", inits={0: 0, 1: 0, 2: RunState.UNKNOWN}, apps={})
+    assert kill_messages(lost_init) == {"init2": f"Init container {unknown}"}
+    for kind in ("liveness", "startup"):
+        failed, text = {f"{kind} app0": D}, f"Container app0 failed {kind} probe"
+        assert kill_messages(Row(0, probes=failed)) == {"app0": f"{text}, will be restarted"}
+        assert kill_messages(Row(0, "Never", probes=failed)) == {"app0": text}
+        sidecar = Row(0, kind="sidecar", inits=ALL_UP, apps={}, probes={f"{kind} init2": D})
+        assert kill_messages(sidecar) == {"init2": f"Init container init2 failed {kind} probe"}
+    # As the kubelet has it: a sidecar's text does not say that it comes back.
+    changed = Row(0, kind="sidecar", inits=ALL_UP, apps={}, changed="init2")
+    assert kill_messages(changed) == {"init2": "Init container init2 definition changed"}
+    both = Row(0, kind="sidecar", inits=ALL_UP, apps={}, changed="init2", probes={"startup init2": D})
+    assert kill_messages(both) == {"init2": "Init container init2 failed startup probe"}
+
+
 def test_plan_waits_for_the_back_off_and_then_acts() -> None:
     from dataclasses import replace
 
