@@ -553,7 +553,7 @@ class Daemon:
         return True
 
     async def _end_group(self, group: shutdown.Group) -> None:
-        end = PodEnd(reason=shutdown.REASON, message=shutdown.MESSAGE, disruption=True)
+        end = PodEnd(reason=shutdown.REASON, message=shutdown.MESSAGE, disruption=shutdown.MESSAGE)
         await self.pods.end(group.pods, end, lambda pod: shutdown.grace_of(pod, group.period_s))
 
     def _on_shutdown(self, begins: bool) -> None:
@@ -629,7 +629,7 @@ class Daemon:
         """End pods so that one of higher priority has room."""
         for pod in pods:
             self.events.event(pod, "Warning", "Preempting", preemption.MESSAGE)
-        end = PodEnd(reason="Preempting", message=preemption.MESSAGE, disruption=True)
+        end = PodEnd(reason="Preempting", message=preemption.MESSAGE, disruption=preemption.DISRUPTION)
         await self.pods.end(pods, end, lambda pod: float(pod.spec.termination_grace_period_seconds or 0))
 
 

@@ -136,11 +136,11 @@ class _Builder:
         latest = self._seen.latest(container.name)
         if latest is None:
             return self._without_instance(container, old, is_init=is_init)
-        state, last = self._states(container, latest, old)
-        return self._status(container, latest, state, last, latest.restart_count, is_init=is_init)
+        state, last = self._states(container, latest, old, is_init=is_init)
+        return self._status(container, latest, state, last, is_init=is_init)
 
     def _states(
-        self, container: Container, latest: ObservedContainer, old: ContainerStatus | None
+        self, container: Container, latest: ObservedContainer, old: ContainerStatus | None, *, is_init: bool
     ) -> tuple[ContainerState, ContainerState]:
         instances = self._seen.containers[container.name]
         state = self._state(container, latest)
@@ -153,20 +153,24 @@ class _Builder:
         if container.name in self._facts.starting and latest.state is RunState.RUNNING:
             return self._waiting, last
         failure = self._seen.start_failures.get(container.name)
-        if failure is not None and self._is_to_start(container, latest):
+        if failure is not None and self._is_to_start(container, latest, is_init=is_init):
             if state.terminated is not None:
                 last = ContainerState(terminated=state.terminated)
             state = _waiting(failure.reason, failure.message)
         return state, last
 
-    def _is_to_start(self, container: Container, latest: ObservedContainer) -> bool:
+    def _is_to_start(self, container: Container, latest: ObservedContainer, *, is_init: bool) -> bool:
         if not self._facts.may_restart or latest.state is RunState.RUNNING:
             return False
+        if is_init and latest.exit is not None and latest.exit.exit_code == 0:
+            return False  # as the kubelet has it also for a sidecar that waits for its restart
         return latest.exit is None or wants_restart(self._pod, container, latest.exit.exit_code)
 
     def _without_instance(self, container: Container, old: ContainerStatus | None, *, is_init: bool) -> ContainerStatus:
         """Return the status of a container of which the runtime knows nothing: not yet, or not any more."""
         state, last, count = self._waiting, ContainerState(), 0
+        # A sidecar may be lost just so, and is started again; a regular init container must have done its work.
+        done_before = is_init and container.restart_policy != "Always" and self._app_exists
         if old is not None:
             last, count = old.last_state, old.restart_count
             removed = old.state.waiting is not None and old.state.waiting.reason == RESTARTING_ALL
@@ -176,15 +180,25 @@ class _Builder:
                 count += not removed
             elif old.state.terminated is not None and (is_init or not self._restarts_after(container, old)):
                 return old  # its record may have been removed at any time
-            elif old.state.running is not None and not (is_init and self._app_exists):
+            elif old.state.running is not None and not done_before:
                 last = ContainerState(terminated=_killed("ContainerStatusUnknown", _LOST))
                 count += 1
-        if is_init and self._app_exists and not self._facts.restarting:
+        if done_before and not self._facts.restarting:
             state = ContainerState(terminated=_killed("Completed", _DONE_BEFORE, exit_code=0))
         failure = self._seen.start_failures.get(container.name)
         if failure is not None and state.terminated is None:
             state = _waiting(failure.reason, failure.message)
-        return self._status(container, None, state, last, count, is_init=is_init)
+        return ContainerStatus(
+            name=container.name,
+            state=state,
+            last_state=last,
+            ready=self._ready(container, None, state, started=False, is_init=is_init),
+            restart_count=count,
+            image=container.image,
+            image_id="",
+            started=False,
+            volume_mounts=_mount_statuses(container),
+        )
 
     def _restarts_after(self, container: Container, old: ContainerStatus) -> bool:
         ended = old.state.terminated
@@ -193,28 +207,26 @@ class _Builder:
     def _status(
         self,
         container: Container,
-        latest: ObservedContainer | None,
+        latest: ObservedContainer,
         state: ContainerState,
         last: ContainerState,
-        count: int,
         *,
         is_init: bool,
     ) -> ContainerStatus:
         started = state.running is not None and self._started(container, latest)
-        resources = container.resources
         return ContainerStatus(
             name=container.name,
             state=state,
             last_state=last,
             ready=self._ready(container, latest, state, started=started, is_init=is_init),
-            restart_count=count,
+            restart_count=latest.restart_count,
             image=container.image,
             image_id=f"{RUNTIME}://host",
-            container_id=f"{RUNTIME}://{latest.id}" if latest is not None else "",
+            container_id=f"{RUNTIME}://{latest.id}",
             started=started,
-            allocated_resources=resources.requests,
-            resources=resources if resources.limits or resources.requests else None,
-            volume_mounts=[_mount_status(one) for one in container.volume_mounts or ()] or None,
+            allocated_resources=container.resources.requests,
+            resources=container.resources,
+            volume_mounts=_mount_statuses(container),
             user=_user(latest),
             stop_signal=container.lifecycle.stop_signal if container.lifecycle is not None else None,
         )
@@ -244,10 +256,10 @@ class _Builder:
             container_id=f"{RUNTIME}://{instance.id}",
         )
 
-    def _started(self, container: Container, latest: ObservedContainer | None) -> bool:
+    def _started(self, container: Container, latest: ObservedContainer) -> bool:
         if container.startup_probe is None:
             return True
-        return latest is not None and self._seen.startup.get(latest.id) is ProbeOutcome.SUCCESS
+        return self._seen.startup.get(latest.id) is ProbeOutcome.SUCCESS
 
     def _ready(
         self,
@@ -278,6 +290,10 @@ def _killed(reason: str, message: str, *, exit_code: int = _KILLED) -> Container
     )
 
 
+def _mount_statuses(container: Container) -> list[VolumeMountStatus] | None:
+    return [_mount_status(one) for one in container.volume_mounts or ()] or None
+
+
 def _mount_status(mount: VolumeMount) -> VolumeMountStatus:
     recursive = None
     if mount.read_only:
@@ -287,8 +303,8 @@ def _mount_status(mount: VolumeMount) -> VolumeMountStatus:
     )
 
 
-def _user(latest: ObservedContainer | None) -> ContainerUser | None:
-    if latest is None or latest.user is None:
+def _user(latest: ObservedContainer) -> ContainerUser | None:
+    if latest.user is None:
         return None
     user = latest.user
     return ContainerUser(linux=LinuxContainerUser(uid=user.uid, gid=user.gid, supplemental_groups=list(user.groups)))

@@ -14,6 +14,7 @@ from minikubelet.api.types import Pod
 from minikubelet.lifecycle.resources import pod_total, qos_class
 
 MESSAGE: Final = "Preempted in order to admit critical pod"
+DISRUPTION: Final = "Pod was preempted by Kubelet to accommodate a critical pod."
 _NONE_FOUND: Final = "no set of running pods found to reclaim resources: "
 
 

@@ -25,12 +25,15 @@ __all__ = ["TERMINAL", "NodeFacts", "PodEnd", "parse_rfc3339", "pod_status", "rf
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PodEnd:
-    """A cause that ends a whole pod: a deadline, a shutdown (`disruption`), a rejection (`rejected`: nothing ran)."""
+    """A cause that ends a whole pod: a deadline, a shutdown, a rejection (`rejected`: nothing ran).
+
+    `disruption` is the message of the condition DisruptionTarget, "" for none.
+    """
 
     reason: str
     message: str
     rejected: bool = False
-    disruption: bool = False
+    disruption: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +90,7 @@ def pod_status(pod: Pod, seen: ObservedPod, previous: PodStatus | None, facts: N
             app_exists=app_exists(pod, seen),
             responsive=facts.responsive,
             restarting=triggered or (was_restarting and any(seen.containers.values())),
-            disruption=facts.end.message if facts.end is not None and facts.end.disruption else "",
+            disruption=facts.end.disruption if facts.end is not None else "",
         ),
         rfc3339(facts.now),
     )

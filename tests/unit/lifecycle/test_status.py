@@ -20,6 +20,8 @@ from minikubelet.api.types import (
     PodReadinessGate,
     PodSpec,
     PodStatus,
+    ResourceRequirements,
+    VolumeMount,
 )
 from minikubelet.lifecycle.observed import (
     ContainerID,
@@ -29,6 +31,7 @@ from minikubelet.lifecycle.observed import (
     ObservedSandbox,
     PodUID,
     RunState,
+    StartFailure,
     User,
 )
 from minikubelet.lifecycle.status import NodeFacts, PodEnd, pod_status
@@ -195,7 +198,7 @@ ENDS = st.sampled_from(
     [
         None,
         PodEnd(reason="DeadlineExceeded", message="m"),
-        PodEnd(reason="Terminated", message="m", disruption=True),
+        PodEnd(reason="Terminated", message="m", disruption="m"),
         PodEnd(reason="OutOfcpu", message="m", rejected=True),
     ]
 )
@@ -223,12 +226,14 @@ def test_a_failed_pod_is_never_ready(policy: str, moments: list[tuple[object, ..
 
 def test_a_disruption_is_told_once_the_pod_is_terminal() -> None:
     one = pod(container("a"))
-    down = replace(FACTS, end=PodEnd(reason="Terminated", message="node shutdown", disruption=True))
+    down = replace(FACTS, end=PodEnd(reason="Preempting", message="why", disruption="for whom"))
     before = pod_status(one, seen(running("a")), None, FACTS)
     ending = pod_status(one, seen(running("a")), before, down)
     assert "DisruptionTarget" not in conditions(ending)
     ended = pod_status(one, seen(exited("a", 143)), ending, down)
-    assert condition(ended, "DisruptionTarget").reason == "TerminationByKubelet"
+    assert (ended.reason, ended.message) == ("Preempting", "why")
+    target = condition(ended, "DisruptionTarget")
+    assert (target.reason, target.message) == ("TerminationByKubelet", "for whom")
     assert "DisruptionTarget" in conditions(pod_status(one, seen(exited("a", 143)), ended, FACTS))
 
 
@@ -276,6 +281,64 @@ def test_a_pod_of_which_nothing_can_be_known() -> None:
     assert (condition(status, "Ready").status, condition(status, "Ready").reason) == ("Unknown", "PauseNotResponding")
     back = pod_status(one, seen(running("a")), status, FACTS)
     assert (back.phase, back.reason, conditions(back)["Ready"]) == ("Running", "", "True")
+
+
+def test_what_is_said_of_a_container_that_was_not_made_yet() -> None:
+    """Resources, image and user are an instance's; what is mounted is known before."""
+    mounts = [VolumeMount(name="v", mount_path="/v", read_only=True)]
+    resources = ResourceRequirements(requests={"cpu": "1"})
+    one = pod(container("a", resources=resources, volume_mounts=mounts), container("b"))
+    shown = to_json(of(pod_status(one, seen(), None, FACTS), "a"))
+    waiting = {"waiting": {"reason": "ContainerCreating"}}
+    mounted = [{"name": "v", "mountPath": "/v", "readOnly": True, "recursiveReadOnly": "Disabled"}]
+    assert shown == {
+        "name": "a",
+        "state": waiting,
+        "lastState": {},
+        "ready": False,
+        "restartCount": 0,
+        "image": "i",
+        "imageID": "",
+        "started": False,
+        "volumeMounts": mounted,
+    }
+    made = pod_status(one, seen(running("a"), exited("b", 1)), None, FACTS)
+    shown = to_json(of(made, "a"))
+    assert shown["imageID"] == "minikubelet://host"
+    assert (shown["resources"], shown["allocatedResources"]) == ({"requests": {"cpu": "1"}}, {"cpu": "1"})
+    assert shown["volumeMounts"] == mounted
+    shown = to_json(of(made, "b"))
+    assert shown["resources"] == {}
+    assert "allocatedResources" not in shown
+    assert shown["started"] is False
+
+
+def to_json(status: ContainerStatus) -> dict[str, object]:
+    made: dict[str, object] = msgspec.to_builtins(status)
+    return made
+
+
+def test_a_sidecar_whose_record_is_gone_is_to_be_started_again() -> None:
+    one = pod(container("a"), inits=(container("i"), container("s", restart_policy="Always")))
+    before = pod_status(one, seen(exited("i", 0), running("s", 1), running("a")), None, FACTS)
+    status = pod_status(one, seen(running("a")), before, FACTS)
+    assert of(status, "i").state.terminated is not None
+    shown = of(status, "s")
+    assert shown.state.waiting is not None
+    assert shown.last_state.terminated is not None
+    assert (shown.last_state.terminated.reason, shown.restart_count) == ("ContainerStatusUnknown", 2)
+
+
+def test_what_waits_for_its_restart_is_waiting_but_an_init_container_that_ended_well() -> None:
+    """The kubelet looks at nothing but the exit code of what lies in initContainers, also for sidecars."""
+    sidecar = container("s", restart_policy="Always")
+    one = pod(container("a"), inits=(sidecar,))
+    failures = {name: StartFailure(reason="CrashLoopBackOff", message="m") for name in "sa"}
+    for code, waits in ((0, False), (1, True)):
+        looked = replace(seen(exited("s", code), exited("a", code)), start_failures=failures)
+        status = pod_status(one, looked, None, FACTS)
+        assert (of(status, "s").state.waiting is not None) is waits
+        assert of(status, "a").state.waiting is not None
 
 
 def test_user_and_addresses() -> None:
