@@ -75,6 +75,8 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
+# Of the kubelet that this one follows: servers know it by `kube-probe/<major>.<minor>`.
+KUBELET_VERSION = "1.36"
 # A node that goes with its terminal does not keep the user waiting for a program that is deaf to SIGTERM.
 STANDALONE_GRACE_S = 2.0
 # How often events that have grown old are looked for while none is recorded.
@@ -250,10 +252,10 @@ class Daemon:
             render=render_pods,
         )
         self.hooks = HookRunner(
-            self.runtime, version=version(), pod_ips=self.pod_ips, on_http_fallback=self._on_http_fallback
+            self.runtime, version=KUBELET_VERSION, pod_ips=self.pod_ips, on_http_fallback=self._on_http_fallback
         )
         self.prober = NodeProber(
-            Asker(self.runtime, version=version(), pod_ips=self.pod_ips),
+            Asker(self.runtime, version=KUBELET_VERSION, pod_ips=self.pod_ips),
             self.events,
             kept=KeptResults(os.path.join(settings.state_dir, "pods")),
             on_change=self._on_pod_change,

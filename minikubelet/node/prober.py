@@ -23,6 +23,7 @@ from minikubelet.node.probe_history import ProbeRun
 from minikubelet.node.services import ProbeResults, Recorder
 from minikubelet.runtime.port import RuntimeFailure
 from minikubelet.runtime.probes.ask import Ask
+from minikubelet.runtime.probes.http import BodyError
 from minikubelet.runtime.probes.result import ProbeReply, Verdict
 
 log = structlog.get_logger(__name__)
@@ -348,19 +349,21 @@ class NodeProber:
         """Ask once; None when the asking itself failed three times, which counts for nothing."""
         assert probe.ask is not None
         begun = self._clock()
-        error = ""
+        error, state = "", "unknown"
         for _ in range(_TRIES):
             try:
                 reply = await probe.ask()
             except (RuntimeFailure, OSError) as failure:
                 error = str(failure)
+                # The kubelet's word for it, though it counts as little as the other.
+                state = "failure" if isinstance(failure, BodyError) else "unknown"
                 continue
             outcome = self._judge(pod, probe, reply)
             result = "successful" if outcome is ProbeOutcome.SUCCESS else "failed"
             self._observe(self._run_record(pod, probe, result, reply.output, begun))
             return outcome
         self._observe(self._run_record(pod, probe, "unknown", error, begun))
-        self._event(pod, probe, "Unhealthy", f"errored and resulted in unknown state: {error}")
+        self._event(pod, probe, "Unhealthy", f"errored and resulted in {state} state: {error}")
         return None
 
     def _run_record(self, pod: Pod, probe: _Probe, result: str, output: str, begun: float) -> ProbeRun:

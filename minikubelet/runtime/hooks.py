@@ -7,6 +7,7 @@ Source: kubelet lifecycle/handlers.go (v1.36).
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import Callable, Sequence
 from typing import Final
@@ -17,7 +18,7 @@ import structlog
 from minikubelet.api.types import Container, HTTPGetAction, LifecycleHandler, Pod
 from minikubelet.lifecycle.observed import ContainerID
 from minikubelet.runtime.port import Runtime, RuntimeFailure
-from minikubelet.runtime.probes.http import HttpError, http_get, request_headers
+from minikubelet.runtime.probes.http import BodyError, HttpError, http_get, request_headers
 from minikubelet.runtime.probes.target import probe_url
 
 log = structlog.get_logger(__name__)
@@ -46,7 +47,7 @@ class HookRunner:
 
         Args:
             runtime: Runs exec hooks.
-            version: Of the daemon, for the User-Agent.
+            version: `<major>.<minor>`, for the User-Agent.
             pod_ips: The pod's addresses now.
             on_http_fallback: Told, with the host and port, of an HTTPS hook that succeeded in plain HTTP.
         """
@@ -76,7 +77,8 @@ class HookRunner:
             elif handler.sleep is not None:
                 await asyncio.sleep(handler.sleep.seconds)
             else:
-                raise HookError(f"invalid handler: {which} of container {container.name} has no exec, httpGet or sleep")
+                kind = "tcpSocket" if handler.tcp_socket is not None else "none"
+                raise HookError(f"Cannot run handler: invalid handler: {kind}")
         except RuntimeFailure as failure:
             log.warning("hook failed", hook=which, container=container.name, error=str(failure))
             raise
@@ -92,33 +94,41 @@ class HookRunner:
             raise HookError(f'{what} - error: {failure}, message: ""') from failure
         if result.exit_code != 0:
             output = result.output.decode("utf-8", "replace")
-            error = f"command '{' '.join(command)}' exited with {result.exit_code}"
+            # The kubelet has the standard error after the colon; here it is part of the message alone.
+            error = f"command '{' '.join(command)}' exited with {result.exit_code}: "
             raise HookError(f"{what} - error: {error}, message: {json.dumps(output, ensure_ascii=False)}")
 
     async def _http(self, action: HTTPGetAction, which: str, pod: Pod, container: Container) -> None:
+        named = f'Container "{container.name}" in Pod "{_pod_name(pod)}"'
+        try:
+            await self._http_get(action, pod, container)
+        except (HttpError, RuntimeFailure) as error:
+            raise HookError(f"HTTP lifecycle hook ({action.path}) for {named} failed - error: {error}") from error
+
+    async def _http_get(self, action: HTTPGetAction, pod: Pod, container: Container) -> None:
         addresses = self._pod_ips(pod)
         if not action.host and not addresses:
             raise HookError("failed to find networking container: pod has no IP")
         url = probe_url(action, container, addresses[0] if addresses else "")
         given = [(header.name, header.value) for header in action.http_headers or ()]
         headers = request_headers(given, user_agent=self._user_agent)
-        named = f'Container "{container.name}" in Pod "{_pod_name(pod)}"'
-        what = f"HTTP lifecycle hook ({action.path}) for {named} failed"
         try:
-            await http_get(url, headers, timeout_s=_FOREVER_S)
+            await self._get(url, headers)
         except HttpError as error:
             if "server gave HTTP response to HTTPS client" not in str(error):
-                raise HookError(f'{what} - error: {error}, message: ""') from error
+                raise
         else:
             return
         parts = urlsplit(url)
-        try:
-            # As the kubelet: credentials meant for HTTPS are not sent in the clear.
-            open_headers = [(name, value) for name, value in headers if name.lower() != "authorization"]
-            await http_get(parts._replace(scheme="http").geturl(), open_headers, timeout_s=_FOREVER_S)
-        except HttpError as error:
-            raise HookError(f'{what} - error: {error}, message: ""') from error
+        # As the kubelet: credentials meant for HTTPS are not sent in the clear.
+        open_headers = [(name, value) for name, value in headers if name.lower() != "authorization"]
+        await self._get(parts._replace(scheme="http").geturl(), open_headers)
         self._on_http_fallback(pod, parts.netloc)
+
+    @staticmethod
+    async def _get(url: str, headers: Sequence[tuple[str, str]]) -> None:
+        with contextlib.suppress(BodyError):  # any answer will do
+            await http_get(url, headers, timeout_s=_FOREVER_S)
 
 
 def _pod_name(pod: Pod) -> str:

@@ -30,7 +30,7 @@ class Asker:
 
         Args:
             runtime: Runs exec probes.
-            version: Of the daemon, for the User-Agent.
+            version: `<major>.<minor>`, for the User-Agent.
             pod_ips: A pod's addresses now.
         """
         self._runtime = runtime

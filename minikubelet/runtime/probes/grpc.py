@@ -9,44 +9,70 @@ from __future__ import annotations
 import asyncio
 from typing import Any, Final
 
-from minikubelet.runtime.probes.dial import host_port, timed_out
+from minikubelet.runtime.probes.dial import host_port
 from minikubelet.runtime.probes.result import ProbeReply, Verdict
 
 _METHOD: Final = "/grpc.health.v1.Health/Check"
 _STATUS_NAMES: Final = {0: "UNKNOWN", 1: "SERVING", 2: "NOT_SERVING", 3: "SERVICE_UNKNOWN"}
 _SERVING: Final = 1
+# Between attempts to connect, as Go's client has them.
+_FIRST_PAUSE_S: Final = 1.0
+_PAUSE_GROWTH: Final = 1.6
 
 
 async def probe_grpc(host: str, port: int, service: str, *, timeout_s: float, user_agent: str) -> ProbeReply:
     """Ask for the health of `service` ("" for the server as a whole)."""
     # Imported here: HTTP/2 costs memory that a node without gRPC probes need not pay.
+    import grpclib.client
     from grpclib.client import Channel, UnaryUnaryMethod
     from grpclib.const import Status
-    from grpclib.exceptions import GRPCError, StreamTerminatedError
+    from grpclib.exceptions import GRPCError, ProtocolError, StreamTerminatedError
 
+    # It takes the user agent from nowhere else, and nobody else uses it here.
+    vars(grpclib.client)["USER_AGENT"] = user_agent
     codec: Any = _HealthCodec()
-    channel = Channel(host, port, codec=codec)
-    method: Any = UnaryUnaryMethod(channel, _METHOD, str, int)
+    where = host_port(host, port)
     connected = False
-    try:
-        async with asyncio.timeout(timeout_s):
+    pause = _FIRST_PAUSE_S
+
+    async def attempt() -> int:
+        nonlocal connected
+        channel = Channel(host, port, codec=codec)
+        try:
             await channel.__connect__()
             connected = True
-            status = await method(service, metadata={"user-agent": user_agent})
+            method: Any = UnaryUnaryMethod(channel, _METHOD, str, int)
+            answer: int = await method(service)
+            return answer
+        finally:
+            channel.close()
+
+    try:
+        async with asyncio.timeout(timeout_s):
+            while True:
+                try:
+                    # A task of its own: grpclib cancels the one in which a connection is lost, and leaves it so.
+                    status = await asyncio.create_task(attempt())
+                    break
+                except (OSError, StreamTerminatedError):
+                    connected = False
+                # As Go's client, which waits for a connection for as long as it may.
+                await asyncio.sleep(pause)
+                pause *= _PAUSE_GROWTH
     except TimeoutError:
         if not connected:
-            what = f'timeout: failed to connect service "{host_port(host, port)}" within {_seconds(timeout_s)}'
-            return ProbeReply(Verdict.FAILURE, f"{what}: {timed_out(host, port)}")
+            what = f'timeout: failed to connect service "{where}" within {_seconds(timeout_s)}'
+            return ProbeReply(Verdict.FAILURE, f"{what}: context deadline exceeded")
         return ProbeReply(Verdict.FAILURE, f"timeout: health rpc did not complete within {_seconds(timeout_s)}")
     except GRPCError as error:
         if error.status is Status.UNIMPLEMENTED:
             what = "error: this server does not implement the grpc health protocol (grpc.health.v1.Health)"
-            return ProbeReply(Verdict.FAILURE, f"{what}: {error.message}")
-        return ProbeReply(Verdict.FAILURE, f"error: health rpc probe failed: {error.message or error.status.name}")
-    except (OSError, StreamTerminatedError) as error:
-        return ProbeReply(Verdict.FAILURE, f'error: failed to connect service at "{host_port(host, port)}": {error}')
-    finally:
-        channel.close()
+            return ProbeReply(Verdict.FAILURE, f"{what}: {error.message or ''}")
+        what = f"rpc error: code = {_code_name(error.status.name)} desc = {error.message or ''}"
+        return ProbeReply(Verdict.FAILURE, f"error: health rpc probe failed: {what}")
+    except (ProtocolError, ValueError) as error:
+        what = f"rpc error: code = Internal desc = {error}"
+        return ProbeReply(Verdict.FAILURE, f"error: health rpc probe failed: {what}")
     if status != _SERVING:
         name = _STATUS_NAMES.get(status, str(status))
         return ProbeReply(Verdict.FAILURE, f'service unhealthy (responded with "{name}")')
@@ -55,6 +81,11 @@ async def probe_grpc(host: str, port: int, service: str, *, timeout_s: float, us
 
 def _seconds(value: float) -> str:
     return f"{value:g}s"
+
+
+def _code_name(name: str) -> str:
+    """Return Go's spelling of a status code: `NotFound` for NOT_FOUND."""
+    return {"OK": "OK", "CANCELLED": "Canceled"}.get(name) or name.title().replace("_", "")
 
 
 class _HealthCodec:

@@ -18,6 +18,7 @@ from urllib.parse import SplitResult, urljoin, urlsplit
 
 import h11
 
+from minikubelet.runtime.port import RuntimeFailure
 from minikubelet.runtime.probes.dial import DialError, dial, host_port
 from minikubelet.runtime.probes.result import ProbeReply, Verdict
 
@@ -34,6 +35,10 @@ Headers = Sequence[tuple[str, str]]
 
 class HttpError(Exception):
     """No answer was had; the text is the Go client's."""
+
+
+class BodyError(RuntimeFailure):
+    """The answer began, but its body did not come whole in time: that says nothing about the server's health."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +70,9 @@ async def probe_http(url: str, headers: Headers, *, timeout_s: float, follow_els
         headers: What to send; a `Host` header sets the request's host (`request_headers` fills the defaults).
         timeout_s: Limit of the whole exchange, redirects and body included.
         follow_elsewhere: Follow redirects to other hosts too.
+
+    Raises:
+        BodyError: The asking itself failed, as the kubelet sees it: status and headers came, the body did not.
     """
     try:
         reply = await http_get(url, headers, timeout_s=timeout_s, follow_elsewhere=follow_elsewhere)
@@ -94,15 +102,17 @@ async def http_get(url: str, headers: Headers, *, timeout_s: float, follow_elsew
 
     Raises:
         HttpError: Nothing answered in time, the answer is not HTTP, or there were ten redirects.
+        BodyError: Status and headers came, the body did not.
     """
     host = next((value for name, value in headers if name.lower() == "host"), "")
     kept = tuple((name, value) for name, value in headers if name.lower() != "host")
     request = _Request(url=url, parts=urlsplit(url), host_header=host, headers=kept)
     origin = request.parts.hostname
+    progress = _Progress()
     try:
         async with asyncio.timeout(timeout_s):
             for _ in range(_MAX_REDIRECTS):
-                reply = await _exchange(request)
+                reply = await _exchange(request, progress)
                 location = reply.header(b"location")
                 if reply.status not in _REDIRECTS or not location:
                     return reply
@@ -111,6 +121,9 @@ async def http_get(url: str, headers: Headers, *, timeout_s: float, follow_elsew
                     return reply
                 request = following
     except TimeoutError:
+        if progress.answered:
+            what = "context deadline exceeded (Client.Timeout or context cancellation while reading body)"
+            raise BodyError(what) from None
         raise HttpError(
             f'Get "{request.url}": context deadline exceeded (Client.Timeout exceeded while awaiting headers)'
         ) from None
@@ -124,7 +137,14 @@ def _follow(request: _Request, location: str) -> _Request:
     return replace(request, url=url, parts=urlsplit(url), host_header=request.host_header if stays else "")
 
 
-async def _exchange(request: _Request) -> HttpReply:
+class _Progress:
+    """How far the current exchange has come."""
+
+    answered = False  # status and headers are there
+
+
+async def _exchange(request: _Request, progress: _Progress) -> HttpReply:
+    progress.answered = False
     host = request.parts.hostname or ""
     try:
         port = request.parts.port or (443 if request.parts.scheme == "https" else 80)
@@ -135,8 +155,10 @@ async def _exchange(request: _Request) -> HttpReply:
     try:
         if request.parts.scheme == "https":
             wire = await _tls_wire(connection, host)
-        return await _talk(wire, request, host_port(host, port) if request.parts.port else host)
+        return await _talk(wire, request, host_port(host, port) if request.parts.port else host, progress)
     except (OSError, h11.RemoteProtocolError) as error:
+        if progress.answered:
+            raise BodyError("unexpected EOF") from error
         raise HttpError(f'Get "{request.url}": {_wire_error(error)}') from error
     except h11.LocalProtocolError as error:
         raise HttpError(f'Get "{request.url}": net/http: {error}') from error
@@ -155,7 +177,7 @@ def _wire_error(error: Exception) -> str:
     return text
 
 
-async def _talk(wire: _Wire, request: _Request, default_host: str) -> HttpReply:
+async def _talk(wire: _Wire, request: _Request, default_host: str, progress: _Progress) -> HttpReply:
     protocol = h11.Connection(our_role=h11.CLIENT)
     target = request.parts.path or "/"
     if request.parts.query:
@@ -172,6 +194,7 @@ async def _talk(wire: _Wire, request: _Request, default_host: str) -> HttpReply:
             protocol.receive_data(await wire.receive())
         elif isinstance(event, h11.Response):
             status, found = event.status_code, tuple(event.headers)
+            progress.answered = True
         elif isinstance(event, h11.Data):
             body += event.data
         if status and (isinstance(event, h11.EndOfMessage | h11.ConnectionClosed) or len(body) > BODY_LIMIT):

@@ -9,7 +9,7 @@ from urllib.parse import unquote
 
 import pytest
 
-from minikubelet.runtime.probes.http import BODY_LIMIT, probe_http, request_headers
+from minikubelet.runtime.probes.http import BODY_LIMIT, BodyError, probe_http, request_headers
 from minikubelet.runtime.probes.result import ProbeReply, Verdict
 
 AGENT = "kube-probe/1.0"
@@ -17,7 +17,10 @@ SUCCESS, FAILURE, WARNING = Verdict.SUCCESS, Verdict.FAILURE, Verdict.WARNING
 
 
 class Server:
-    """Answers by path: /status/CODE/BODY, /to/CODE/[BODY|]LOCATION, /loop, /big/BYTES, /never; keeps what was asked."""
+    """Answers by path: /status/CODE/BODY, /to/CODE/[BODY|]LOCATION, /loop, /big/BYTES, /never, /half, /stuck.
+
+    Keeps what was asked.
+    """
 
     def __init__(self) -> None:
         self.requests: list[list[str]] = []
@@ -31,6 +34,13 @@ class Server:
             kind, _, rest = lines[0].split(" ")[1].removeprefix("/").partition("/")
             if kind == "never":
                 await reader.read()
+                return
+            if kind in ("half", "stuck"):
+                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf of it")
+                await writer.drain()
+                if kind == "stuck":
+                    await reader.read()
+                writer.close()
                 return
             code, _, text = rest.partition("/")
             body, more = unquote(text).encode(), ""
@@ -151,6 +161,24 @@ def test_late_answer_is_failure():
         reply = await ask(server.port, "/never", timeout=0.1)
         assert reply.verdict is FAILURE
         assert "context deadline exceeded" in reply.output
+
+    serve(test)
+
+
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [
+        ("/stuck", "context deadline exceeded (Client.Timeout or context cancellation while reading body)"),
+        ("/half", "unexpected EOF"),
+    ],
+)
+def test_body_that_does_not_come_is_an_error_of_the_asking(path, text):
+    """As in the kubelet: such a run is tried again, told, and counts for nothing."""
+
+    async def test(server: Server) -> None:
+        with pytest.raises(BodyError) as raised:
+            await ask(server.port, path, timeout=0.5)
+        assert str(raised.value) == text
 
     serve(test)
 

@@ -204,7 +204,8 @@ def test_path_of_an_http_hook_gets_its_slash():
 @pytest.mark.conformance("U-HKH-4")
 @pytest.mark.parametrize("handler", [{}, {"tcpSocket": {"port": 80}}])
 def test_handler_that_cannot_be_run(handler):
-    assert hook(handler, Runtime(RuntimeFailure(""))).startswith("invalid handler")
+    text = hook(handler, Runtime(RuntimeFailure("")))
+    assert text == f"Cannot run handler: invalid handler: {'tcpSocket' if handler else 'none'}"
 
 
 @pytest.mark.conformance("U-HKH-5")
@@ -212,7 +213,7 @@ def test_failure_of_an_exec_hook():
     runtime = Runtime(ExecResult(exit_code=3, output=b'say "no"\n'))
     assert hook({"exec": {"command": ["ls", "-a"]}}, runtime) == (
         'Exec lifecycle hook ([ls -a]) for Container "main" in Pod "p_n(u)" failed - error: command \'ls -a\' exited '
-        'with 3, message: "say \\"no\\"\\n"'
+        'with 3: , message: "say \\"no\\"\\n"'
     )
 
 
@@ -221,5 +222,11 @@ def test_failure_of_an_http_hook():
     text = hook({"httpGet": {"path": "bar", "port": 1, "host": "127.0.0.1"}}, Runtime(RuntimeFailure("")))
     assert text == (
         'HTTP lifecycle hook (bar) for Container "main" in Pod "p_n(u)" failed - error: '
-        'Get "http://127.0.0.1:1/bar": dial tcp 127.0.0.1:1: connect: connection refused, message: ""'
+        'Get "http://127.0.0.1:1/bar": dial tcp 127.0.0.1:1: connect: connection refused'
     )
+    unknown = hook({"httpGet": {"path": "/", "port": "x", "host": "127.0.0.1"}}, Runtime(RuntimeFailure("")))
+    assert unknown == (
+        'HTTP lifecycle hook (/) for Container "main" in Pod "p_n(u)" failed - error: port "x" not found'
+    )
+    homeless = hook({"httpGet": {"path": "/", "port": 1}}, Runtime(RuntimeFailure("")))
+    assert homeless.endswith("failed - error: failed to find networking container: pod has no IP")
