@@ -31,8 +31,24 @@ _END_OF_STDIN: Final = bytes((255, _STDIN))
 _CHUNK: Final = 1 << 16
 # More than this is not read ahead of what the daemon takes.
 _MOST_UNSENT: Final = 1 << 20
-# As Docker's: leaves an attached container without ending it.
+# Ctrl-P Ctrl-Q, as Docker's: leaves an attached container without ending it.
 _DETACH: Final = b"\x10\x11"
+
+
+class DetachKeys:
+    """Looks for the two keys in what is typed, whether they come together or one after the other."""
+
+    def __init__(self) -> None:
+        self.pressed = False
+        self._held = b""
+
+    def pass_on(self, data: bytes) -> bytes:
+        """Return what goes to the container: the first key waits for the one behind it."""
+        data = self._held + data
+        before, keys, _ = data.partition(_DETACH)
+        self.pressed = bool(keys)
+        self._held = b"" if keys or not before.endswith(_DETACH[:1]) else _DETACH[:1]
+        return before.removesuffix(self._held)
 
 
 class Session:
@@ -64,7 +80,7 @@ class Session:
             why = f"it does not run now, 'minikubelet why {lookup.manifest_name(pod)}' says why"
             raise CommandFailed(f"{error}: {why}") from error
         self._tty = tty
-        self._can_detach = verb == "attach" and tty
+        self._keys = DetachKeys() if verb == "attach" and tty else None
         self._status: Json | None = None
         self._wakes: int | None = None
 
@@ -112,14 +128,16 @@ class Session:
     def _send_input(self, stdin: int) -> bool:
         """Pass on what there is to read; False when there will be no more."""
         data = os.read(stdin, _CHUNK)
-        if self._can_detach and _DETACH in data:
-            self._status = {"status": "Success"}
-            return False
         if not data:
             self._socket.send(_END_OF_STDIN)
             return False
-        self._socket.send(bytes((_STDIN,)) + data)
-        return True
+        if self._keys is not None:
+            data = self._keys.pass_on(data)
+            if self._keys.pressed:
+                self._status = {"status": "Success"}
+        if data:
+            self._socket.send(bytes((_STDIN,)) + data)
+        return self._status is None
 
     def _take(self, message: bytes, sinks: dict[int, Sink]) -> None:
         if not message:
@@ -175,11 +193,19 @@ def _writer(descriptor: int) -> Sink:
 def _raw_terminal(descriptor: int) -> Iterator[None]:
     """Hand every key to the command, and give the terminal back as it was."""
     before = termios.tcgetattr(descriptor)
+    handlers = {number: signal.signal(number, _leave) for number in (signal.SIGTERM, signal.SIGHUP)}
     try:
-        tty.setraw(descriptor)
+        tty.setraw(descriptor, termios.TCSADRAIN)  # what was typed meanwhile is not lost
         yield
     finally:
-        termios.tcsetattr(descriptor, termios.TCSADRAIN, before)
+        with contextlib.suppress(termios.error):  # the terminal itself may be gone
+            termios.tcsetattr(descriptor, termios.TCSADRAIN, before)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
+def _leave(number: int, _: object) -> None:
+    raise SystemExit(128 + number)
 
 
 def wants_terminal(options: argparse.Namespace) -> bool:

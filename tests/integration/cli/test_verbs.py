@@ -476,11 +476,14 @@ class Terminal:
     def type(self, text):
         os.write(self.descriptor, text.encode())
 
-    def end(self):
+    def wait(self):
         done = select.select([pidfd := os.pidfd_open(self.pid)], [], [], 20)[0]
         os.close(pidfd)
         if not done:
             os.kill(self.pid, signal.SIGKILL)
+
+    def end(self):
+        self.wait()
         _, status = os.waitpid(self.pid, 0)
         os.close(self.descriptor)
         return os.waitstatus_to_exitcode(status)
@@ -507,13 +510,30 @@ def test_interrupt_on_a_terminal_reaches_the_command(node):
 
 
 def test_attach_and_detach(node):
-    session = Terminal(node, "attach", "-itq", "echo")
-    time.sleep(1)  # nothing tells that the connection stands
+    session = Terminal(node, "attach", "-it", "echo")
+    read_until(session.descriptor, b"Ctrl-P Ctrl-Q leaves the container running")
     session.type("hello\r")
     read_until(session.descriptor, b"got hello")
-    session.type("\x10\x11")
+    session.type("\x10")  # as people press keys: one after the other
+    session.type("again\r")
+    read_until(session.descriptor, b"again")
+    session.type("\x10")
+    session.type("\x11")
     assert session.end() == 0
     assert json.loads(run(node, "get", "pod", "echo", "-o", "json").stdout)["status"]["phase"] == "Running"
+
+
+def test_terminal_is_given_back_as_it_was_when_the_client_is_ended(node):
+    session = Terminal(node, "exec", "-itq", "web", "--", "sh", "-c", "echo here; exec cat")
+    before = termios.tcgetattr(session.descriptor)
+    read_until(session.descriptor, b"here")
+    raw = termios.tcgetattr(session.descriptor)
+    assert raw[3] & (termios.ECHO | termios.ICANON) == 0
+    os.kill(session.pid, signal.SIGTERM)
+    session.wait()
+    after = termios.tcgetattr(session.descriptor)
+    assert session.end() == 128 + signal.SIGTERM
+    assert after[:4] == before[:4]
 
 
 def test_cp_both_ways(node, tmp_path):

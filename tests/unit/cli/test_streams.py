@@ -12,11 +12,13 @@ import tarfile
 import threading
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from minikubelet.cli.cp import _Unpacker
 from minikubelet.cli.main import CommandFailed
 from minikubelet.cli.port_forward import Forward, parse_forward
-from minikubelet.cli.session import Session
+from minikubelet.cli.session import DetachKeys, Session
 from minikubelet.cli.websocket import WebSocket
 
 POD = {
@@ -309,3 +311,16 @@ def test_unpacking_follows_no_link_that_lies_in_the_target(tmp_path):
     unpacker.run(archive(("src/file", tarfile.REGTYPE, b"bad")))
     assert outside.read_text() == "mine"
     assert isinstance(unpacker.failure, OSError)
+
+
+@given(typed=st.binary(max_size=12) | st.text("\x10\x11a", max_size=12).map(str.encode), data=st.data())
+def test_detach_keys_are_seen_however_they_come_and_everything_else_passes(typed, data):
+    cuts = sorted(data.draw(st.sets(st.integers(0, len(typed)))))
+    keys, passed = DetachKeys(), b""
+    for begin, end in zip([0, *cuts], [*cuts, len(typed)], strict=True):
+        passed += keys.pass_on(typed[begin:end])
+        if keys.pressed:
+            break
+    before, found, _ = typed.partition(b"\x10\x11")
+    assert keys.pressed == bool(found)
+    assert passed == (before if found else typed.removesuffix(b"\x10"))
