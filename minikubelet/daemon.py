@@ -15,6 +15,7 @@ import os
 import resource
 import shutil
 import signal
+import sys
 import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
@@ -156,6 +157,7 @@ class Daemon:
             run_dir=settings.run_dir,
             on_change=self._on_pod_change,
             on_trouble=self._on_pause_trouble,
+            on_problem=lambda text: self.health.set("fork server", text),
         )
         self.network = Network(
             state_dir=settings.state_dir,
@@ -698,6 +700,14 @@ def _make_server(daemon: Daemon) -> Server:
     return make_server(context, parts, settings.socket_path)
 
 
+def _follow_children_by_pidfd() -> None:
+    """Let asyncio wait for child processes without a thread for each, as it does by itself since Python 3.12."""
+    if sys.version_info < (3, 12):
+        watcher = asyncio.PidfdChildWatcher()
+        watcher.attach_loop(asyncio.get_running_loop())
+        asyncio.set_child_watcher(watcher)
+
+
 async def run(settings: Settings, *, remove_pods: bool, on_ready: Callable[[Daemon], None] | None = None) -> None:
     """Run the daemon until SIGTERM or SIGINT.
 
@@ -708,6 +718,7 @@ async def run(settings: Settings, *, remove_pods: bool, on_ready: Callable[[Daem
     """
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
+    _follow_children_by_pidfd()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
     daemon = Daemon(settings)

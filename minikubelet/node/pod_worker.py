@@ -42,6 +42,7 @@ from minikubelet.node.container_killer import ContainerKiller
 from minikubelet.node.deletion import Deletion, with_deletion, without_deletion
 from minikubelet.node.services import WorkerServices
 from minikubelet.runtime.port import ContainerFailure, GroupFailure, RuntimeFailure, SandboxFailure, VolumeFailure
+from minikubelet.runtime.wording import words
 
 log = structlog.get_logger(__name__)
 
@@ -234,7 +235,7 @@ class PodWorker:
                 return
             except Exception as error:
                 log.exception("sync failed")
-                self._event("Warning", "FailedSync", f"error determining status: {error}")
+                self._event("Warning", "FailedSync", f"error determining status: {words(error)}")
                 wake_at = self._services.boot_clock() + SYNC_ERROR_RETRY_S * random.uniform(1.0, 1.5)
             await self._wait(wake_at)
 
@@ -340,7 +341,7 @@ class PodWorker:
             self._event("Warning", "FailedCreatePodContainer", f"unable to ensure pod container exists: {failure}")
             return False
         except OSError as error:
-            self._event("Warning", "Failed", f"error making pod data directories: {error}")
+            self._event("Warning", "Failed", f"error making pod data directories: {words(error)}")
             return False
         self._is_prepared = True
         return True
@@ -558,7 +559,7 @@ class PodWorker:
                 await step()
             except Exception as error:
                 log.exception(what)
-                self._event("Warning", reason, f"{what}: {error}")
+                self._event("Warning", reason, f"{what}: {words(error)}")
                 await asyncio.sleep(SYNC_ERROR_RETRY_S * random.uniform(1.0, 1.5))
             else:
                 return

@@ -25,6 +25,7 @@ import structlog
 from minikubelet.api.types import Pod
 from minikubelet.linux.files import write_atomic
 from minikubelet.node.health import Health
+from minikubelet.runtime.wording import words
 
 log = structlog.get_logger(__name__)
 
@@ -140,7 +141,7 @@ class NodeShutdown:
                 await self._listen()
                 problem = "the lock against shutdowns was lost, taken again"
             except OSError as error:
-                problem = f"cannot hold shutdowns until pods have ended: {error}"
+                problem = f"cannot hold shutdowns until pods have ended: {words(error)}"
             await self._release()
             self._health.set("node shutdown", problem)
             await asyncio.sleep(_RETRY_S)

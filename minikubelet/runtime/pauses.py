@@ -10,11 +10,12 @@ import array
 import asyncio
 import contextlib
 import os
+import select
 import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -31,6 +32,7 @@ from minikubelet.lifecycle.observed import (
 )
 from minikubelet.linux.faults import point
 from minikubelet.runtime.port import ContainerFailure, ExecResult, RuntimeFailure, RuntimeView, SandboxFailure
+from minikubelet.runtime.wording import words
 from minikubelet.sandbox.family import kill_tree
 from minikubelet.sandbox.journal import Journal, read_journal
 from minikubelet.sandbox.pause import boot_id, boot_time, start_ticks, unpin
@@ -47,6 +49,10 @@ _CONTAINER_LIMIT_S: Final = 75.0
 _PING_PERIOD_S: Final = 30.0
 _LOOK_PERIOD_S: Final = 3.0
 _DEATH_LIMIT_S: Final = 10.0
+# At start, pauses are waited for as long as one after the other answers, but no longer than this for the next one.
+_QUIET_LIMIT_S: Final = 3.0
+# How long the fork server may take to end when its connection is closed; it may hang.
+_END_LIMIT_S: Final = 1.0
 # Room that the fork server and its pauses write their titles into.
 _TITLE_ROOM: Final = "-" * 200
 # The fork server does without `site`, the environment and the directory that the daemon was started in.
@@ -248,6 +254,7 @@ class Pauses:
         run_dir: str,
         on_change: Callable[[PodUID], None],
         on_trouble: Callable[[PodUID, str], None] = lambda uid, text: None,
+        on_problem: Callable[[str], None] = lambda text: None,
     ) -> None:
         """Create it without a process.
 
@@ -256,8 +263,10 @@ class Pauses:
             run_dir: `<run>`; sockets lie in `pauses`.
             on_change: Told which pod has news.
             on_trouble: Told what is wrong with a pod's pause, in words for its user; "" when it is well again.
+            on_problem: Told why no pause can be made at present; "" when that is over.
         """
         self._on_trouble = on_trouble
+        self._on_problem = on_problem
         self._pods_dir = os.path.join(state_dir, "pods")
         self._run_dir = os.path.join(run_dir, "pauses")
         self._on_change = on_change
@@ -267,6 +276,7 @@ class Pauses:
         self._starting = asyncio.Lock()
         self._asker: asyncio.Task[None] | None = None
         self._asked: dict[PodUID, asyncio.Task[None]] = {}
+        self._reconnecting: set[asyncio.Task[None]] = set()
 
     @property
     def run_dir(self) -> str:
@@ -274,11 +284,12 @@ class Pauses:
         return self._run_dir
 
     async def start(self) -> None:
-        """Make the directories and start the fork server."""
+        """Make the directories and start the fork server; without it pods that run are managed all the same."""
         os.makedirs(self._pods_dir, mode=0o700, exist_ok=True)
         os.makedirs(os.path.join(self._run_dir, "rootfs"), mode=0o700, exist_ok=True)
         os.chmod(self._run_dir, 0o700)
-        await self._ensure_forkserver()
+        with contextlib.suppress(SandboxFailure):  # told as a problem
+            await self._ensure_forkserver()
         self._asker = asyncio.create_task(self._keep_asking(), name="ask pauses")
 
     async def _keep_asking(self) -> None:
@@ -293,6 +304,9 @@ class Pauses:
             everyone = loop.time() - all_asked >= _PING_PERIOD_S
             if everyone:
                 all_asked = loop.time()
+            if everyone and self._forkserver is None:
+                with contextlib.suppress(SandboxFailure):  # it has never started: until it does, that is a problem
+                    await self._ensure_forkserver()
             for uid, pod in self._pods.items():
                 if (
                     uid in self._asked
@@ -314,37 +328,49 @@ class Pauses:
             self._asked.pop(uid, None)
 
     async def _ensure_forkserver(self) -> Channel:
+        """Return the connection to the fork server, which is started if need be. Raises SandboxFailure."""
         async with self._starting:
-            if self._forkserver is not None and not self._forkserver.closed.is_set():
-                return self._forkserver
-            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-            ready = asyncio.get_running_loop().create_future()
+            if self._forkserver is None or self._forkserver.closed.is_set():
+                try:
+                    self._forkserver = await self._start_forkserver()
+                except (OSError, SandboxFailure) as error:
+                    self._forkserver = None
+                    text = f"cannot start the fork server: {words(error)}"
+                    self._on_problem(text)
+                    raise SandboxFailure(text) from error
+                self._on_problem("")
+            return self._forkserver
 
-            def on_event(message: Message, descriptors: list[int]) -> None:
-                if not ready.done():
-                    ready.set_result(None)
+    async def _start_forkserver(self) -> Channel:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        ready = asyncio.get_running_loop().create_future()
 
-            number = theirs.fileno()
-            os.set_inheritable(number, True)
-            argv = [sys.executable, "-I", "-S", "-c", _START, str(number)]
-            argv += [os.path.join(self._run_dir, "rehearsal"), _PACKAGES, _TITLE_ROOM]
-            self._reap_forkserver()
-            try:
-                self._forkserver_pid = os.posix_spawn(sys.executable, argv, {**os.environ, "MALLOC_ARENA_MAX": "1"})
-            except OSError:
-                ours.close()
-                raise
-            finally:
-                theirs.close()
-            channel = Channel(ours, on_event=on_event)
-            closed = asyncio.ensure_future(channel.closed.wait())
-            await asyncio.wait({ready, closed}, return_when=asyncio.FIRST_COMPLETED, timeout=_START_LIMIT_S)
-            closed.cancel()
+        def on_event(message: Message, descriptors: list[int]) -> None:
             if not ready.done():
-                channel.close()
-                raise SandboxFailure("the fork server did not start")
-            self._forkserver = channel
-            return channel
+                ready.set_result(None)
+
+        number = theirs.fileno()
+        os.set_inheritable(number, True)
+        argv = [sys.executable, "-I", "-S", "-c", _START, str(number)]
+        argv += [os.path.join(self._run_dir, "rehearsal"), _PACKAGES, _TITLE_ROOM]
+        self._reap_forkserver()
+        try:
+            self._forkserver_pid = os.posix_spawn(sys.executable, argv, {**os.environ, "MALLOC_ARENA_MAX": "1"})
+        except OSError:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+        channel = Channel(ours, on_event=on_event)
+        closed = asyncio.ensure_future(channel.closed.wait())
+        await asyncio.wait({ready, closed}, return_when=asyncio.FIRST_COMPLETED, timeout=_START_LIMIT_S)
+        closed.cancel()
+        if not ready.done():
+            why = "it ended at once" if channel.closed.is_set() else "it does not answer"
+            channel.close()
+            self._end_forkserver(patience_s=0)
+            raise SandboxFailure(why)
+        return channel
 
     def _reap_forkserver(self) -> None:
         if self._forkserver_pid:
@@ -362,8 +388,24 @@ class Pauses:
             uid = PodUID(name)
             self._pods[uid] = self._read(uid)
             found.append(uid)
-        await asyncio.gather(*(self._reconnect(uid) for uid in found))
+        await self._reconnect_all(found)
         return found
+
+    async def _reconnect_all(self, uids: Sequence[PodUID]) -> None:
+        """Reconnect, but let no pause that hangs keep the node from being ready: it is heard when it speaks."""
+        tasks = {asyncio.create_task(self._reconnect(uid), name=f"reconnect {uid}"): uid for uid in uids}
+        self._reconnecting = set(tasks)
+        pending = set(tasks)
+        while pending:
+            done, pending = await asyncio.wait(pending, timeout=_QUIET_LIMIT_S, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                self._reconnecting.discard(task)
+                task.result()
+            if not done:
+                break
+        for task in pending:
+            self._set_responsive(tasks[task], False)
+            task.add_done_callback(self._reconnecting.discard)
 
     def _read(self, uid: PodUID) -> _Pod:
         try:
@@ -414,6 +456,9 @@ class Pauses:
         finally:
             os.close(directory)
         ready = self._attach(uid, sock)
+        if _is_stopped(pod):
+            self._set_responsive(uid, False)
+            return False
         try:
             async with asyncio.timeout(RESPONSE_LIMIT_S):
                 await ready
@@ -610,10 +655,15 @@ class Pauses:
             server = await self._ensure_forkserver()
             point("pauses.fork")
             await server.request({"do": "fork", "spec": to_json(spec)}, (theirs.fileno(),), limit_s=_START_LIMIT_S)
-        except (PauseGone, PauseHangs):
-            pass  # the fork server died or hangs: whether it had forked before that, the connection will tell
+        except PauseGone:
+            pass  # the fork server died: whether it had forked before that, the connection will tell
+        except PauseHangs:
+            log.error("fork server does not answer, ended", pid=self._forkserver_pid)
+            server.close()
+            self._end_forkserver(patience_s=0)
+            raise SandboxFailure("the fork server did not answer") from None
         except (RuntimeFailure, OSError) as failure:
-            raise SandboxFailure(f"cannot fork the pause process: {failure}") from failure
+            raise SandboxFailure(f"cannot fork the pause process: {words(failure)}") from failure
         theirs.close()
         try:
             async with asyncio.timeout(_START_LIMIT_S):
@@ -833,7 +883,7 @@ class Pauses:
 
     def close(self) -> None:
         """Leave: pauses stay."""
-        for task in (self._asker, *self._asked.values()):
+        for task in (self._asker, *self._asked.values(), *self._reconnecting):
             if task is not None:
                 task.cancel()
         for pod in self._pods.values():
@@ -842,9 +892,23 @@ class Pauses:
                 channel.close()
         if self._forkserver is not None:
             self._forkserver.close()
-        if self._forkserver_pid:
-            with contextlib.suppress(ChildProcessError):
-                os.waitpid(self._forkserver_pid, 0)
+        self._end_forkserver(patience_s=_END_LIMIT_S)
+
+    def _end_forkserver(self, *, patience_s: float) -> None:
+        """Reap the fork server, whose connection is closed; kill it when it has not ended after so many seconds."""
+        if not self._forkserver_pid:
+            return
+        with contextlib.suppress(OSError):  # it was reaped already
+            descriptor = os.pidfd_open(self._forkserver_pid)
+            try:
+                ended = select.poll()
+                ended.register(descriptor, select.POLLIN)
+                if not ended.poll(patience_s * 1000):
+                    signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+                    ended.poll(_END_LIMIT_S * 1000)
+            finally:
+                os.close(descriptor)
+        self._reap_forkserver()
 
     # What is there
 

@@ -46,6 +46,7 @@ from minikubelet.runtime.port import (
 from minikubelet.runtime.sysctls import pod_sysctls
 from minikubelet.runtime.volumes.apart import run_apart
 from minikubelet.runtime.volumes.manager import Volumes
+from minikubelet.runtime.wording import words
 from minikubelet.sandbox.rootfs import open_sub_path
 from minikubelet.sandbox.spec import MountSpec, SandboxSpec
 
@@ -170,7 +171,7 @@ class PodRuntime:
             self._apply_limits(pod, None, group)
             self._cgroups.share(pod.metadata.uid, self._qos(pod), pod_shares(pod))
         except OSError as error:
-            raise GroupFailure(str(error)) from error
+            raise GroupFailure(words(error)) from error
 
     async def create_sandbox(self, pod: Pod, attempt: int) -> None:
         """Make the pause and connect its network. Raises SandboxFailure."""
@@ -218,7 +219,7 @@ class PodRuntime:
                 if not pod.spec.host_ipc:
                     os.chown(shm, id_map.first, id_map.first)
             except (IdRangeError, OSError) as error:
-                raise SandboxFailure(f"cannot allocate user namespace: {error}") from error
+                raise SandboxFailure(f"cannot allocate user namespace: {words(error)}") from error
         spec = SandboxSpec(
             uid=uid,
             id=secrets.token_hex(_CONTAINER_ID_BYTES),
@@ -318,7 +319,7 @@ class PodRuntime:
             group = self._cgroups.make_child(pod.metadata.uid, self._qos(pod), identity)
             self._apply_limits(pod, container, group)
         except OSError as error:
-            raise ContainerFailure(launch.CREATE_ERROR, f"cannot prepare container: {error}") from error
+            raise ContainerFailure(launch.CREATE_ERROR, f"cannot prepare container: {words(error)}") from error
         log_path = self.log_path(pod, container.name, restart_count)
         spec = launch.container_spec(
             pod,
@@ -348,7 +349,7 @@ class PodRuntime:
         except (RuntimeFailure, OSError) as failure:
             if not any(one.id == identity for one in self.view(uid).containers.get(container.name, ())):
                 await self._undo_container(pod, container.name, identity)
-            raise ContainerFailure(launch.CREATE_ERROR, str(failure)) from failure
+            raise ContainerFailure(launch.CREATE_ERROR, words(failure)) from failure
 
     async def _undo_container(self, pod: Pod, name: str, identity: str) -> None:
         """Take away what was made for an instance that never came to be."""

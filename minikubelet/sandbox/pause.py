@@ -230,7 +230,7 @@ class Pause:
         except Exception as error:
             time.sleep(_FAILURE_PAUSE_S)
             with suppress(OSError):
-                self.broadcast({"event": "failure", "message": f"{type(error).__name__}: {error}"})
+                self.broadcast({"event": "failure", "message": cause_of(error)})
 
     def note(self, what: str, text: str) -> None:
         """Tell the daemon when something begins to be wrong, and ("") when it no longer is."""
@@ -392,7 +392,7 @@ class Pause:
             handler = getattr(self, f"do_{message['do']}")
             result = handler(connection, message, descriptors)
         except (OSError, KeyError, ValueError, TypeError, AttributeError, LookupError) as error:
-            self.send(connection, {"re": number, "error": f"{type(error).__name__}: {error}"})
+            self.send(connection, {"re": number, "error": cause_of(error)})
         else:
             if result is not None:
                 self.send(connection, {"re": number, **result})
@@ -1103,12 +1103,21 @@ def run(spec_json: Message, first: socket.SocketType) -> NoReturn:
         pause.start()
     except OSError as error:
         with suppress(OSError):
-            first.sendall(encode({"event": "failed", "message": f"{error.filename or ''} {error.strerror}".strip()}))
+            first.sendall(encode({"event": "failed", "message": cause_of(error)}))
         os._exit(1)
     try:
         pause.loop()
     finally:
         os._exit(0)
+
+
+def cause_of(error: BaseException) -> str:
+    """Return what an error says to a user: it becomes part of an event."""
+    if not isinstance(error, OSError) or not error.strerror:
+        return f"request not understood: {error}"
+    if error.errno == errno.EAGAIN:
+        return f"cannot fork: {error.strerror} (the pids limit of the pod or of the machine is reached)"
+    return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
 
 
 def take_lock(pod_dir: str) -> None:

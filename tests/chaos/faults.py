@@ -27,6 +27,8 @@ def random_rules(chance: random.Random) -> str:
         return ""
     rules = []
     for name in chance.sample((*DAEMON, *SANDBOX), chance.randint(1, 4)):
-        effect = "KILL" if chance.random() < 0.4 else chance.choice(_ERRORS)
-        rules.append(f"{name}={effect}@{chance.choice((0.02, 0.1, 0.3))}")
+        if chance.random() < 0.4:  # a daemon passes many points while it starts, and shall get further
+            rules.append(f"{name}=KILL@{chance.choice((0.01, 0.03, 0.1))}")
+        else:
+            rules.append(f"{name}={chance.choice(_ERRORS)}@{chance.choice((0.02, 0.1, 0.3))}")
     return " ".join(rules)

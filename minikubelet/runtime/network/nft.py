@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from minikubelet.linux.faults import point
-from minikubelet.runtime.network.errors import NetworkError
+from minikubelet.runtime.network.errors import NetworkError, os_error_text
 from minikubelet.runtime.network.forwards import Forward
 from minikubelet.runtime.network.names import table_name
 from minikubelet.runtime.network.rtnetlink import IPNetwork
@@ -172,13 +172,16 @@ class Nft:
         return []
 
     async def _run(self, transaction: str) -> None:
-        point("network.nft")
-        process = await asyncio.create_subprocess_exec(
-            *(self._program, "-f", "-"),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.PIPE,
-        )
+        try:
+            point("network.nft")
+            process = await asyncio.create_subprocess_exec(
+                *(self._program, "-f", "-"),
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.DEVNULL,
+                stderr=asyncio.subprocess.PIPE,
+            )
+        except OSError as error:  # no more processes, descriptors or memory
+            raise NetworkError(os_error_text("cannot change the nftables rules", error)) from error
         try:
             async with asyncio.timeout(_TIMEOUT_S):
                 _, errors = await process.communicate(transaction.encode())

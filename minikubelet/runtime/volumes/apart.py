@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
+import os
 import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -16,6 +18,9 @@ async def run_apart(work: Callable[..., Result], *arguments: Any) -> Result:
 
     Not in the pool of `asyncio.to_thread`: a few calls that hang would fill it for every pod, and a daemon that leaves
     would wait for them.
+
+    Raises:
+        OSError: There is no room for another thread.
     """
     loop = asyncio.get_running_loop()
     done: asyncio.Future[Result] = loop.create_future()
@@ -36,5 +41,9 @@ async def run_apart(work: Callable[..., Result], *arguments: Any) -> Result:
         else:
             tell(done.set_result, result)
 
-    threading.Thread(target=run, name=getattr(work, "__name__", "disk"), daemon=True).start()
+    thread = threading.Thread(target=run, name=getattr(work, "__name__", "disk"), daemon=True)
+    try:
+        thread.start()
+    except RuntimeError:  # so says Python
+        raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN)) from None
     return await done

@@ -35,6 +35,7 @@ from minikubelet.runtime.volumes.payload import (
     unsupported_reason,
     volume_payload,
 )
+from minikubelet.runtime.wording import words
 
 _KINDS: Final = {
     "empty_dir": "empty-dir",
@@ -202,7 +203,7 @@ def _remove_tree(directory: str) -> None:
 
 
 def _complaint(volume: Volume, error: Exception) -> str:
-    return f'MountVolume.SetUp failed for volume "{volume.name}" : {error}'
+    return f'MountVolume.SetUp failed for volume "{volume.name}" : {words(error)}'
 
 
 class UnsupportedVolumeError(Exception):

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import array
 import asyncio
+import errno
 import json
 import os
+import signal
 import socket
 import struct
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -329,3 +333,85 @@ async def test_sandboxes_that_failed_are_not_kept_for_ever(world: World) -> None
     # The first has containers that are still known, the last is the current one.
     assert [one.id for one in world.pauses.view(world.uid).sandboxes] == ["s4", first["id"]]
     peer.close()
+
+
+async def test_pauses_that_hang_hold_up_no_start(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 50, five are stopped and five say nothing: the others are taken over, and nobody waits for an answer."""
+    monkeypatch.setattr(pauses, "RESPONSE_LIMIT_S", 3600.0)
+    monkeypatch.setattr(pauses, "_QUIET_LIMIT_S", 1.0)
+    lines = [json.loads(line) for line in world.journal.read_text().splitlines()]
+    stopped = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    os.kill(stopped.pid, signal.SIGSTOP)
+    peers = [Peer(world.run, world.uid, world.hello)]  # its process is this one: it must answer
+    peers[0].start()
+    try:
+        await until(lambda: Path(f"/proc/{stopped.pid}/stat").read_text().rpartition(") ")[2][0] == "T")
+        for number in range(50):
+            uid = f"{number:032}"
+            (world.state / "pods" / uid).mkdir()
+            hello = {**world.hello, "sandbox": {**world.hello["sandbox"]}}
+            if number < 5:
+                hello["sandbox"].update(pid=stopped.pid, start_ticks=start_ticks(str(stopped.pid)))
+            lines[0]["state"].update(hello["sandbox"])
+            text = "".join(json.dumps(line) + "\n" for line in lines)
+            (world.state / "pods" / uid / "journal.jsonl").write_text(text)
+            peers.append(Peer(world.run, uid, hello))
+            if number >= 10:
+                peers[-1].start()
+        async with asyncio.timeout(60):
+            await world.pauses.adopt()
+        answered = [world.pauses.view(PodUID(f"{number:032}")).responsive for number in range(50)]
+        assert answered == [False] * 10 + [True] * 40
+        for peer in peers[1:11]:  # they go on
+            peer.start()
+        await until(lambda: all(world.pauses.view(PodUID(f"{number:032}")).responsive for number in range(50)))
+    finally:
+        stopped.kill()
+        stopped.wait(10)
+        for peer in peers:
+            peer.close()
+
+
+async def test_a_fork_server_that_hangs_is_replaced_and_not_waited_for_at_the_end(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await world.pauses.start()
+    first = world.pauses._forkserver_pid
+    os.kill(first, signal.SIGSTOP)
+    monkeypatch.setattr(pauses, "_START_LIMIT_S", 0.2)
+    spec = SandboxSpec(
+        uid=world.uid, id="1", attempt=1, namespace="d", name="n", hostname="h", run_dir="/x", pod_dir="/x"
+    )
+    with pytest.raises(SandboxFailure, match="the fork server did not answer"):
+        await world.pauses.create_sandbox(spec)
+    assert not Path(f"/proc/{first}").exists()
+    monkeypatch.setattr(pauses, "_START_LIMIT_S", 30.0)
+    await world.pauses._ensure_forkserver()
+    second = world.pauses._forkserver_pid
+    assert second != first
+    os.kill(second, signal.SIGSTOP)
+    world.pauses.close()
+    assert not Path(f"/proc/{second}").exists()
+
+
+async def test_a_fork_server_that_cannot_start_is_a_problem_until_it_can(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    problems: list[str] = []
+    node = Pauses(
+        state_dir=str(world.state), run_dir=str(world.run), on_change=lambda uid: None, on_problem=problems.append
+    )
+
+    def refuse(*_: object) -> int:
+        raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "posix_spawn", refuse)
+        await node.start()
+        (text,) = problems
+        assert text.startswith("cannot start the fork server: Resource temporarily unavailable (a limit of processes")
+        with pytest.raises(SandboxFailure, match="cannot start the fork server"):
+            await node._ensure_forkserver()
+    await node._ensure_forkserver()
+    assert problems[-1] == ""
+    node.close()
