@@ -72,7 +72,9 @@ def set_defaults(pod: Pod) -> Pod:
 
 
 def _grace(seconds: int | None) -> int:
-    return 30 if seconds is None else seconds
+    if seconds is None:
+        return 30
+    return 1 if seconds < 0 else seconds  # as Kubernetes' conversion from v1
 
 
 def _each(items: Sequence[S] | None, one: Callable[[S], S]) -> list[S] | None:
@@ -274,7 +276,7 @@ def make_static(pod: Pod, *, node_name: str, file_path: str, seen_at: str) -> Po
     if toleration not in tolerations:
         tolerations.append(toleration)
     spec = _set(pod.spec, node_name=node_name, tolerations=tolerations)
-    return _set(pod, metadata=new_meta, spec=spec)
+    return _set(pod, metadata=new_meta, spec=spec, status=_set(pod.status, phase="Pending"))
 
 
 def static_uid(pod: Pod, *, node_name: str, file_path: str) -> str:

@@ -7,6 +7,7 @@ Source: kubelet lifecycle/predicate.go, preemption/preemption.go, sysctl/allowli
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -26,6 +27,7 @@ _NET_SYSCTLS: Final = (
 ).split()
 SAFE_SYSCTLS: Final = frozenset(["kernel.shm_rmid_forced", *_NET_SYSCTLS])
 _IPC_PREFIXES: Final = ("kernel.shm", "kernel.msg", "kernel.sem", "fs.mqueue.")
+_INTEGER: Final = re.compile(r"[+-]?[0-9]+")
 _ANY_ADDRESS: Final = ("", "0.0.0.0", "::")
 _BUILT_IN: Final = ("cpu", "memory", "ephemeral-storage")
 
@@ -201,10 +203,11 @@ def _holds(one: NodeSelectorRequirement, labels: Mapping[str, str]) -> bool:
 
 
 def _number(text: str | None) -> int | None:
-    try:
-        return int(text) if text is not None else None
-    except ValueError:
+    """Return an integer as Go reads one: digits with a sign, nothing between them, within 64 bits."""
+    if text is None or not _INTEGER.fullmatch(text):
         return None
+    value = int(text)
+    return value if -(2**63) <= value < 2**63 else None
 
 
 def _ports(pod: Pod, others: Sequence[Pod]) -> Rejection | None:

@@ -435,7 +435,8 @@ class PodWorker:
         newest = next(iter(self._runtime.view(self.uid).sandboxes), None)
         if newest is not None and newest.id == self._ended_sandbox and not self._running():
             return  # a pod that may not begin again, and whose phase stays: what is to be ended has been
-        await self._end_all(grace_s=self._pod_grace_s(None))
+        # Not that of a removal, which is one second at least: without grace no preStop hook is run.
+        await self._end_all(grace_s=termination.container_grace_s(pod_s=self.pod.spec.termination_grace_period_seconds))
         await self._runtime.stop_sandbox(self.pod)
         self._ended_sandbox = newest.id if newest is not None else ""
         for container_id in action.purge:

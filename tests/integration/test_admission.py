@@ -65,6 +65,55 @@ def free_port() -> int:
         return int(one.getsockname()[1])
 
 
+def greedy(name: str, priority: str) -> str:
+    """Return a pod that asks for most of the processors; it leaves a moment after it was asked to."""
+    deaf = 'trap "sleep 0.5; exit 0" TERM; sleep 1000 & wait'
+    text = pod(name, more=f"{priority}", command="true")
+    text = text.replace("terminationGracePeriodSeconds: 1", "terminationGracePeriodSeconds: 20")
+    text = text.replace("[sh, -c, 'true']", json.dumps(["sh", "-c", deaf]))
+    cpu = f"{{requests: {{cpu: '{(os.cpu_count() or 1) * 0.7}'}}}}"
+    return text.replace("{requests: {}}", cpu)
+
+
+def events_of(cluster, found) -> list[tuple[str, str, str]]:
+    listed = json.loads(cluster.cli("get", "events", "-A", "-o", "json").stdout)["items"]
+    uid = found["metadata"]["uid"]
+    return [(one["type"], one["reason"], one["message"]) for one in listed if one["involvedObject"]["uid"] == uid]
+
+
+def test_critical_pod_ends_one_of_lower_priority(cluster):
+    cluster.write("modest.yaml", greedy("modest", "priority: 10"))
+    cluster.wait_pod("modest", phase("Running"), "Running")
+    # As every static pod it is critical, but so is the other: without a priority it cannot make room.
+    cluster.write("vague.yaml", greedy("vague", "priorityClassName: system-node-critical"))
+    message = rejected(cluster, "vague", "UnexpectedAdmissionError")
+    assert "no set of running pods found to reclaim resources: [(res: cpu, q: " in message
+    assert cluster.pod("modest")["status"]["phase"] == "Running"
+
+    priority = "priority: 2000001000\n  priorityClassName: system-node-critical"
+    cluster.write("critical.yaml", greedy("critical", priority))
+    ended = cluster.wait_pod("modest", phase("Failed"), "Failed")
+    why = "Preempted in order to admit critical pod"
+    assert (ended["status"]["reason"], ended["status"]["message"]) == ("Preempting", why)
+    assert ("Warning", "Preempting", why) in events_of(cluster, ended)
+    assert ("Normal", "Killing", "Stopping container main") in events_of(cluster, ended)
+    assert ended["status"]["containerStatuses"][0]["state"]["terminated"]["exitCode"] == 0
+    target = next(one for one in ended["status"]["conditions"] if one["type"] == "DisruptionTarget")
+    assert (target["status"], target["reason"], target["message"]) == (
+        "True",
+        "TerminationByKubelet",
+        "Pod was preempted by Kubelet to accommodate a critical pod.",
+    )
+    begun = cluster.wait_pod("critical", phase("Running"), "Running")
+    # It begins when the other has ended, not beside it.
+    gone = ended["status"]["containerStatuses"][0]["state"]["terminated"]["finishedAt"]
+    assert begun["status"]["containerStatuses"][0]["state"]["running"]["startedAt"] >= gone
+    # What was preempted stays so until its file changes, also when there is room again.
+    cluster.remove("critical.yaml")
+    cluster.wait(lambda: cluster.pod("critical") is None, "the critical pod to be gone")
+    assert cluster.pod("modest")["status"]["phase"] == "Failed"
+
+
 def test_rejection_lasts_until_the_file_changes(cluster):
     cluster.write("picky.yaml", pod("picky", more="nodeSelector: {disk: hdd}"))
     assert "didn't match Pod's node affinity/selector" in rejected(cluster, "picky", "NodeAffinity")

@@ -15,7 +15,7 @@ from minikubelet.lifecycle.admission import Node, decide
 
 NODE = Node(
     name="n1",
-    labels={"kubernetes.io/os": "linux", "disk": "ssd", "cores": "8"},
+    labels={"kubernetes.io/os": "linux", "disk": "ssd", "cores": "8", "odd": "1_0", "huge": "9" * 20},
     allocatable={
         name: parse_quantity(text).nanos for name, text in {"cpu": "2", "memory": "1Gi", "hugepages-2Mi": "0"}.items()
     },
@@ -122,6 +122,11 @@ def test_operating_system():
         ({"affinity": affinity(expression("cores", "Gt", "8"))}, False),
         ({"affinity": affinity(expression("cores", "Lt", "9"))}, True),
         ({"affinity": affinity(expression("disk", "Gt", "1"))}, False),
+        # What Go does not read as a number of 64 bits is none.
+        ({"affinity": affinity(expression("odd", "Gt", "1"))}, False),
+        ({"affinity": affinity(expression("huge", "Gt", "1"))}, False),
+        ({"affinity": affinity(expression("cores", "Gt", "0_7"))}, False),
+        ({"affinity": affinity(expression("cores", "Gt", "-07"))}, True),
         ({"affinity": affinity({})}, False),
         ({"affinity": affinity({}, expression("disk", "Exists"))}, True),
         ({"affinity": affinity({"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["n1"]}]})}, True),

@@ -225,6 +225,37 @@ def test_a_sidecar_is_neither_probed_nor_started_while_the_pre_stop_of_an_app_ru
     run(live())
 
 
+@pytest.mark.parametrize(("grace", "hooks"), [(0, []), (5, ["s"])])
+def test_a_finished_pod_ends_its_sidecars_with_its_own_grace(grace: int, hooks: list[str]) -> None:
+    """Without any there is no hook, but still two seconds for the stop signal."""
+    spec = PodSpec(
+        restart_policy="Never",
+        init_containers=[
+            Container(name="s", image="v1", restart_policy="Always", lifecycle=Lifecycle(pre_stop=HOOK)),
+        ],
+        containers=[Container(name="a", image="v1")],
+        termination_grace_period_seconds=grace,
+    )
+
+    async def live() -> None:
+        world = World(msgspec.structs.replace(crashing("v1"), spec=spec))
+        world.hooks.seconds = 1.0
+        world.runtime.deaf.add("s")
+        world.is_wanted = True
+        world.set_pods()
+        await asyncio.sleep(1)
+        app = next(one for one in world.runtime.running(UID) if one.name == "a")
+        begun = asyncio.get_running_loop().time()
+        world.runtime.exits(UID, app, 0)
+        while world.runtime.running(UID):
+            await asyncio.sleep(0.25)
+        assert asyncio.get_running_loop().time() - begun == pytest.approx(max(grace, 2), abs=0.5)
+        assert [name for name, _ in world.hooks.ended] == hooks
+        await world.manager.drain()
+
+    run(live())
+
+
 def test_daemon_that_leaves_while_a_start_is_being_undone_touches_no_pod() -> None:
     async def live() -> None:
         world = World(crashing("v1"))

@@ -15,7 +15,6 @@ import yaml
 from minikubelet.api.defaults import make_static
 from minikubelet.api.manifest import Manifest, parse_manifest
 from minikubelet.api.types import Pod
-from minikubelet.lifecycle.termination import pod_grace_s
 from minikubelet.node.desired import DesiredState
 from minikubelet.node.source import ManifestSource
 
@@ -149,14 +148,39 @@ def test_what_becomes_of_a_file() -> None:
     container = spec.containers[0]
     assert container.termination_message_path == "/dev/termination-log"
     assert container.termination_message_policy == "File"
-    assert pod.status.phase == ""  # Pending is what its worker first publishes
+    assert pod.status.phase == "Pending"
+
+
+def test_what_a_file_says_of_itself_is_overwritten_or_kept() -> None:
+    item = yaml.safe_load(TEXT)
+    item["spec"].update(nodeName="elsewhere", tolerations=[{"key": "k", "operator": "Exists"}])
+    item["metadata"]["annotations"] = {"kubernetes.io/config.hash": "h", "own": "a"}
+    item["status"] = {"phase": "Failed", "conditions": [{"type": "gate", "status": "True"}]}
+    pod = only(parse(json.dumps(item)))
+    assert pod.spec.node_name == "host"
+    tolerations = [(one.key, one.operator, one.effect) for one in pod.spec.tolerations or ()]
+    assert tolerations == [("k", "Exists", ""), ("", "Exists", "NoExecute")]
+    assert pod.metadata.annotations == {
+        "kubernetes.io/config.hash": "12345",
+        "kubernetes.io/config.source": "file",
+        "own": "a",
+    }
+    assert pod.status.phase == "Pending"
+    assert [one.type for one in pod.status.conditions or ()] == ["gate"]
 
 
 @pytest.mark.conformance("U-SRC-4")
-def test_rubbish_is_an_error() -> None:
-    manifest = parse(bytes([1, 2, 3]))
-    assert manifest.errors
-    assert manifest.pods == []
+async def test_rubbish_is_an_error_and_no_pod(bench: Bench) -> None:
+    bench.file.write_bytes(bytes([1, 2, 3]))
+    os.chmod(bench.file, 0o644)
+    await bench.start(bench.directory)
+    async with asyncio.timeout(20):
+        while not bench.published or not bench.published[-1].verdicts:
+            bench.told.clear()
+            await bench.told.wait()
+    (verdict,) = bench.published[-1].verdicts
+    assert "control characters are not allowed" in "".join(verdict.errors())
+    assert all(state.pods == () for state in bench.published)
 
 
 @pytest.mark.conformance("U-SRC-12")
@@ -173,7 +197,7 @@ def test_a_list_of_pods() -> None:
 
 
 @pytest.mark.parametrize(
-    "change",
+    ("change", "what"),
     [
         pytest.param(
             {
@@ -181,20 +205,24 @@ def test_a_list_of_pods() -> None:
                     {"name": "v", "projected": {"sources": [{"clusterTrustBundle": {"name": "b", "path": "p"}}]}}
                 ]
             },
+            "clustertrustbundles",
             marks=pytest.mark.conformance("U-SRC-14"),
             id="U-SRC-14",
         ),
         pytest.param(
             {"resourceClaims": [{"name": "c", "resourceClaimName": "d"}]},
+            "resourceclaims",
             marks=pytest.mark.conformance("U-SRC-15"),
             id="U-SRC-15",
         ),
     ],
 )
-def test_references_to_api_objects_that_cannot_be_here_are_refused(change: dict[str, object]) -> None:
+def test_references_to_api_objects_that_cannot_be_here_are_refused(change: dict[str, object], what: str) -> None:
     item = yaml.safe_load(TEXT)
     item["spec"].update(change)
-    assert parse(json.dumps(item), strict=True).pods == []
+    manifest = parse(json.dumps(item), strict=True)
+    assert errors(manifest) == f"spec: spec: static pods may not reference {what}"
+    assert manifest.pods == []
 
 
 @pytest.mark.conformance("U-SRC-16")
@@ -219,12 +247,13 @@ def test_the_name_has_the_node_in_lower_case(node: str) -> None:
 
 @pytest.mark.conformance("U-SRC-19")
 def test_a_name_in_upper_case_is_invalid() -> None:
-    assert "metadata.name" in errors(parse(TEXT.replace("name: test,", "name: Test,")))
+    said = errors(parse(TEXT.replace("name: test,", "name: Test,")))
+    rule = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.'"
+    assert said.startswith(f'metadata.name: metadata.name: Invalid value: "Test-host": {rule}')
 
 
 @pytest.mark.conformance("U-SRC-20")
 def test_a_negative_grace_is_one_second() -> None:
     item = yaml.safe_load(TEXT)
     item["spec"]["terminationGracePeriodSeconds"] = -1
-    seconds = only(parse(json.dumps(item))).spec.termination_grace_period_seconds
-    assert pod_grace_s(spec_s=seconds) == 1
+    assert only(parse(json.dumps(item))).spec.termination_grace_period_seconds == 1
