@@ -209,7 +209,7 @@ def _struct(node: Node, kind: type[msgspec.Struct], path: str, into: Decoding) -
         into.error(
             path,
             node.mark,
-            f"cannot unmarshal {_go_name(node)} into an object ({kind.__name__})",
+            f"cannot unmarshal {go_name(node)} into an object ({kind.__name__})",
             _form(node, path, kind),
         )
     elif node.value is not None:
@@ -253,7 +253,7 @@ _BLANKS: Final = " \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u200
 
 def _quantity(node: Node, path: str, into: Decoding, *, listed: bool = False) -> str | None:
     if isinstance(node.value, bool | list | dict):
-        into.error(path, node.mark, f"cannot unmarshal {_go_name(node)} into a quantity")
+        into.error(path, node.mark, f"cannot unmarshal {go_name(node)} into a quantity")
         return None
     text = node.text.strip(_BLANKS)
     try:
@@ -267,7 +267,7 @@ def _quantity(node: Node, path: str, into: Decoding, *, listed: bool = False) ->
 
 def _list(node: Node, item: FieldType, path: str, into: Decoding) -> list[Any] | None:
     if not isinstance(node.value, list):
-        into.error(path, node.mark, f"cannot unmarshal {_go_name(node)} into a list", _form(node, path, list))
+        into.error(path, node.mark, f"cannot unmarshal {go_name(node)} into a list", _form(node, path, list))
         return None
     result: list[Any] = []
     for index, one in enumerate(node.value):
@@ -280,7 +280,7 @@ def _list(node: Node, item: FieldType, path: str, into: Decoding) -> list[Any] |
 
 def _map(node: Node, item: FieldType, path: str, into: Decoding) -> dict[str, Any] | None:
     if not isinstance(node.value, dict):
-        into.error(path, node.mark, f"cannot unmarshal {_go_name(node)} into a map", _form(node, path, dict))
+        into.error(path, node.mark, f"cannot unmarshal {go_name(node)} into a map", _form(node, path, dict))
         return None
     result: dict[str, Any] = {}
     for key, (mark, one) in node.value.items():
@@ -299,7 +299,7 @@ def _scalar(node: Node, kind: FieldType, path: str, into: Decoding) -> Any:
     if kind.base is int:
         return _integer(node, kind, path, into)
     if not isinstance(value, kind.base):
-        detail = f"cannot unmarshal {_go_name(node)} into a value of type {_TYPE_NAMES[kind.base]}"
+        detail = f"cannot unmarshal {go_name(node)} into a value of type {_TYPE_NAMES[kind.base]}"
         into.error(path, node.mark, detail, _form(node, path, kind.base))
         return None
     if kind.kind == "time":
@@ -319,7 +319,7 @@ def _integer(node: Node, kind: FieldType, path: str, into: Decoding) -> int | No
         return node.value
     wanted = "int or string" if kind.kind == "int-or-string" else name
     number = isinstance(node.value, int | float) and not isinstance(node.value, bool)
-    found = f"number {node.text}" if number else _go_name(node)
+    found = f"number {node.text}" if number else go_name(node)
     detail = f"cannot unmarshal {found} into a value of type {wanted}"
     into.error(path, node.mark, detail, _form(node, path, int))
     return None
@@ -420,7 +420,8 @@ def _form(node: Node, path: str, wanted: Any) -> str:
     return ""
 
 
-def _go_name(node: Node) -> str:
+def go_name(node: Node) -> str:
+    """Return what JSON calls a value's kind."""
     match node.value:
         case bool():
             return "bool"

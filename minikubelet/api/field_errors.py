@@ -74,8 +74,18 @@ def show(value: Any) -> str:
         case None:
             return "null"
         case _:
-            text = json.dumps(msgspec.to_builtins(value), separators=(",", ":"), ensure_ascii=False)
+            text = json.dumps(_plain(value), separators=(",", ":"), ensure_ascii=False)
             return text.translate(_NOT_IN_HTML)
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as JSON has it: fields in the order of their types, maps in that of their keys."""
+    if isinstance(value, msgspec.Struct):
+        return msgspec.to_builtins(value, order="deterministic")
+    if isinstance(value, dict):
+        fields: dict[Any, Any] = value
+        return {name: _plain(one) for name, one in fields.items()}
+    return msgspec.to_builtins(value)
 
 
 # Go's encoder of JSON keeps these out of what could land in a web page.

@@ -10,9 +10,10 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
-import msgspec
-
+from minikubelet.api.decode import go_name
 from minikubelet.api.field_errors import FieldError, forbidden, invalid, quote
+from minikubelet.api.json_source import read_json
+from minikubelet.api.source import Node, SourceError
 from minikubelet.api.types import AppArmorProfile, Container, Pod, PodSpec, SeccompProfile, Toleration
 from minikubelet.api.validation.affinity import validate_tolerations
 from minikubelet.api.validation.paths import local_path
@@ -33,7 +34,7 @@ def validate_annotations(pod: Pod, path: str) -> list[FieldError]:
     if found.get(_TOLERATIONS):
         errors += _tolerations(found[_TOLERATIONS], path)
     cost = found.get(_DELETION_COST)
-    if cost is not None and not (re.fullmatch(r"0|-?[1-9][0-9]{0,9}", cost) and int(cost) in _INT32):
+    if cost is not None and not (re.fullmatch(r"0|[1-9][0-9]{0,9}|-[0-9]{1,99}", cost) and int(cost) in _INT32):
         errors.append(invalid(f"{path}[{_DELETION_COST}]", cost, "must be a 32bit integer"))
     if _SECCOMP_POD in found:
         errors += _seccomp(found[_SECCOMP_POD], f"{path}.{_SECCOMP_POD}")
@@ -59,10 +60,47 @@ def _containers(spec: PodSpec, path: str) -> Iterator[tuple[str, Container]]:
 
 def _tolerations(text: str, path: str) -> list[FieldError]:
     try:
-        found = msgspec.json.decode(text.encode(), type=list[Toleration] | None)
-    except msgspec.MsgspecError as error:
-        return [invalid(path, _TOLERATIONS, str(error))]
-    return validate_tolerations(found or (), f"{path}.{_TOLERATIONS}")
+        found = [_toleration(one) for one in _toleration_list(read_json(text)[0])]
+    except SourceError as error:
+        return [invalid(path, _TOLERATIONS, error.message.partition("json parse error: ")[2] or error.message)]
+    return validate_tolerations(found, f"{path}.{_TOLERATIONS}")
+
+
+def _toleration_list(node: Node) -> list[Node]:
+    if isinstance(node.value, list):
+        return node.value
+    if node.value is None:
+        return []
+    raise SourceError(f"json: cannot unmarshal {go_name(node)} into Go value of type []core.Toleration", node.mark)
+
+
+def _toleration(node: Node) -> Toleration:
+    """Return a toleration; Kubernetes takes its fields in any case, and so are wrong types told here in its words."""
+    if node.value is None:
+        return Toleration()
+    if not isinstance(node.value, dict):
+        raise SourceError(f"json: cannot unmarshal {go_name(node)} into Go value of type core.Toleration", node.mark)
+    values: dict[str, object] = {}
+    for key, (mark, one) in node.value.items():
+        attribute, name, kind = _TOLERATION_FIELDS.get(key.lower(), ("", "", ""))
+        if not attribute or one.value is None:
+            continue
+        is_right = isinstance(one.value, int if kind == "int64" else str) and not isinstance(one.value, bool)
+        if not is_right:
+            found = f"number {one.text}" if kind == "int64" and isinstance(one.value, float) else go_name(one)
+            where = f"Go struct field Toleration.{name} of type {kind}"
+            raise SourceError(f"json: cannot unmarshal {found} into {where}", mark)
+        values[attribute] = one.value
+    return Toleration(**values)  # type: ignore[arg-type]  # each value was compared with its field's type
+
+
+_TOLERATION_FIELDS: Final = {
+    "key": ("key", "Key", "string"),
+    "operator": ("operator", "Operator", "core.TolerationOperator"),
+    "value": ("value", "Value", "string"),
+    "effect": ("effect", "Effect", "core.TaintEffect"),
+    "tolerationseconds": ("toleration_seconds", "TolerationSeconds", "int64"),
+}
 
 
 def _seccomp(profile: str, path: str) -> list[FieldError]:

@@ -102,7 +102,7 @@ def _data_sources_together(spec: PersistentVolumeClaimSpec, path: str) -> list[F
         return []
     if other.namespace:
         detail = "may not be specified when dataSourceRef.namespace is specified"
-        return [invalid(path, f"{path}.dataSource", detail)]
+        return [invalid(path, {}, detail)]  # a path, in which Kubernetes has nothing to show
     if (one.api_group, one.kind, one.name) != (other.api_group, other.kind, other.name):
-        return [invalid(path, f"{path}.dataSource", "must match dataSourceRef")]
+        return [invalid(path, {}, "must match dataSourceRef")]
     return []

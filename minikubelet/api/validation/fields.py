@@ -77,7 +77,7 @@ def _validate_field(selector: ObjectFieldSelector, path: str, supported: tuple[s
         if base not in ("metadata.annotations", "metadata.labels"):
             return refused(f"field label does not support subscript: {field}")
         name = key.lower() if base == "metadata.annotations" else key
-        return [invalid(path, key, one) for one in syntax.qualified_name(name)]
+        return [invalid(path, name, one) for one in syntax.qualified_name(name)]
     if field == "spec.host":  # its name in the first version of the API
         field = "spec.nodeName"
     if field not in _KNOWN_FIELDS:

@@ -147,10 +147,16 @@ def _go_bundle(bundle: ClusterTrustBundleProjection) -> dict[str, Any]:
 
 def _bundle_name(name: str, path: str) -> list[FieldError]:
     errors = [] if name else [required(path, "must be a valid object name")]
-    signer, colon, rest = name.rpartition(":")
-    wrong = syntax.dns_subdomain(rest if colon and signer.replace(":", "/") else name)
-    if colon and not signer:
+    before, colon, rest = name.rpartition(":")
+    signer, prefix = before.replace(":", "/"), f"{before.replace('/', ':')}:"
+    if not colon:
+        wrong = syntax.dns_subdomain(name)
+    elif not signer:
         wrong = ['ClusterTrustBundle without signer name must not have ":" in its name']
+    elif not name.startswith(prefix):
+        wrong = [f"ClusterTrustBundle for signerName {signer} must be named with prefix {prefix}"]
+    else:
+        wrong = syntax.dns_subdomain(rest)
     return errors + [invalid(path, name, f"not a valid clustertrustbundlename: {one}") for one in wrong]
 
 

@@ -50,7 +50,7 @@ _HOST_PATH_TYPES: Final = (
     "Socket",
 )
 _PULL_POLICIES: Final = ("Always", "IfNotPresent", "Never")
-_IQN: Final = re.compile(r"iqn\.[0-9]{4}-[0-9]{2}\.([a-zA-Z0-9.-]+)(:[^,;*&$|\s]+)\Z")
+_IQN: Final = re.compile(r"iqn\.[0-9]{4}-[0-9]{2}\.([a-zA-Z0-9.-]+)(:[^,;*&$| \t\n\f\r]+)\Z")
 _EUI: Final = re.compile(r"eui.[a-zA-Z0-9]{16}")
 _NAA: Final = re.compile(r"naa.[a-zA-Z0-9]{32}")
 _LONGEST_TARGET: Final = 64

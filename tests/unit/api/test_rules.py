@@ -192,3 +192,134 @@ def test_secrets(secret: str, expected: list[str] | int) -> None:
     text = f"apiVersion: v1\nkind: Secret\nmetadata: {{name: s}}\n{secret}\n"
     found = [one.message for one in parse_manifest(text.encode(), file="f", node_name="n").errors]
     assert found == expected if isinstance(expected, list) else len(found) == expected, found
+
+
+@pytest.mark.parametrize(
+    ("meta", "expected"),
+    [
+        # `GetDeletionCostFromPodAnnotations` takes noughts after a minus, but not alone.
+        ("controller.kubernetes.io/pod-deletion-cost: '-007'", []),
+        (
+            "controller.kubernetes.io/pod-deletion-cost: '007'",
+            [
+                'metadata.annotations[controller.kubernetes.io/pod-deletion-cost]: Invalid value: "007": must be a 32bit integer'
+            ],
+        ),
+        (
+            "scheduler.alpha.kubernetes.io/tolerations: x",
+            [
+                'metadata.annotations: Invalid value: "scheduler.alpha.kubernetes.io/tolerations": '
+                "invalid character 'x' looking for beginning of value"
+            ],
+        ),
+        (
+            "scheduler.alpha.kubernetes.io/tolerations: '{}'",
+            [
+                'metadata.annotations: Invalid value: "scheduler.alpha.kubernetes.io/tolerations": '
+                "json: cannot unmarshal object into Go value of type []core.Toleration"
+            ],
+        ),
+        (
+            """scheduler.alpha.kubernetes.io/tolerations: '[{"Key": 5}]'""",
+            [
+                'metadata.annotations: Invalid value: "scheduler.alpha.kubernetes.io/tolerations": '
+                "json: cannot unmarshal number into Go struct field Toleration.Key of type string"
+            ],
+        ),
+        (
+            """scheduler.alpha.kubernetes.io/tolerations: '[{"KEY": "a b", "operator": "Exists"}]'""",
+            [
+                'metadata.annotations.scheduler.alpha.kubernetes.io/tolerations[0].key: Invalid value: "a b": name part '
+                "must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric "
+                "character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is "
+                "'([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')"
+            ],
+        ),
+    ],
+)
+def test_annotations_that_mean_something(meta: str, expected: list[str]) -> None:
+    assert errors(meta=f", annotations: {{{meta}}}") == expected
+
+
+ENV = "spec.containers[0].env[0].valueFrom.fieldRef"
+BUNDLE = "spec.volumes[0].projected.sources[0].clusterTrustBundle"
+
+
+@pytest.mark.parametrize(
+    ("spec", "container", "expected"),
+    [
+        # `validateObjectFieldSelector` shows an annotation's key in the small letters that it checks.
+        (
+            "",
+            ", env: [{name: A, valueFrom: {fieldRef: {fieldPath: \"metadata.annotations['A/B/C']\"}}}]",
+            f'{ENV}: Invalid value: "a/b/c": a valid label key must',
+        ),
+        # Addresses are read as Go 1.16 read them, and again as it reads them now.
+        (
+            ", hostAliases: [{ip: '00001::1'}]",
+            "",
+            'spec.hostAliases[0].ip: Invalid value: "00001::1": must not have leading 0s',
+        ),
+        (
+            ", hostAliases: [{ip: '::ffff:010.0.0.1'}]",
+            "",
+            'spec.hostAliases[0].ip: Invalid value: "::ffff:010.0.0.1": must not have leading 0s',
+        ),
+        (
+            ", hostAliases: [{ip: '0001::g'}]",
+            "",
+            'spec.hostAliases[0].ip: Invalid value: "0001::g": must be a valid IP address',
+        ),
+        (
+            ", volumes: [{name: v, projected: {sources: [{clusterTrustBundle: {name: 'a/b:c', path: p}}]}}]",
+            "",
+            f'{BUNDLE}.name: Invalid value: "a/b:c": not a valid clustertrustbundlename: ClusterTrustBundle for '
+            "signerName a/b must be named with prefix a:b:",
+        ),
+        # What is shown is a field's path, which has no fields of its own to show.
+        (
+            ", volumes: [{name: v, ephemeral: {volumeClaimTemplate: {spec: {accessModes: [ReadWriteOnce], "
+            "resources: {requests: {storage: 1}}, dataSource: {kind: PersistentVolumeClaim, name: a}, "
+            "dataSourceRef: {kind: PersistentVolumeClaim, name: b}}}}}]",
+            "",
+            "spec.volumes[0].ephemeral.volumeClaimTemplate.spec: Invalid value: {}: must match dataSourceRef",
+        ),
+        (
+            ", volumes: [{name: v, projected: {sources: [{clusterTrustBundle: {name: x, path: p, "
+            "labelSelector: {matchLabels: {b: '1', a: '2'}}}}]}}]",
+            "",
+            f'{BUNDLE}.labelSelector: Invalid value: {{"matchLabels":{{"a":"2","b":"1"}}}}: labelSelector must be unset',
+        ),
+    ],
+)
+def test_what_is_shown(spec: str, container: str, expected: str) -> None:
+    (found,) = errors(spec=spec, container=container)
+    assert found.startswith(expected)
+
+
+DIGEST = "sha256:" + "a" * 64
+
+
+@pytest.mark.parametrize(
+    ("image", "policy"),
+    [
+        (f"x@{DIGEST}", "IfNotPresent"),
+        (f"x:latest@{DIGEST}", "Always"),
+        ("x@sha256:abc", "IfNotPresent"),
+        ("Registry/x", "Always"),
+        ("a/B", "IfNotPresent"),
+        ("a//b", "IfNotPresent"),
+        ("a-", "IfNotPresent"),
+        ("a___b", "IfNotPresent"),
+        ("a--b", "Always"),
+        ("localhost:5000/x", "Always"),
+        ("[::1]:5000/x", "Always"),
+        ("a" * 64, "IfNotPresent"),
+        ("x" * 247, "Always"),
+        ("x" * 248, "IfNotPresent"),
+    ],
+)
+def test_the_pull_policy_of_names_that_registries_know(image: str, policy: str) -> None:
+    text = f"apiVersion: v1\nkind: Pod\nmetadata: {{name: a}}\nspec: {{containers: [{{name: c, image: '{image}'}}]}}\n"
+    (found,) = parse_manifest(text.encode(), file="f", node_name="n").pods
+    assert found.pod.spec.containers[0].image_pull_policy == policy
