@@ -289,9 +289,8 @@ class PodWorker:
             self._publish()
         failed = await self._perform(plan.actions)
         self._publish()
-        if failed:
-            return now + SYNC_ERROR_RETRY_S * random.uniform(1.0, 1.5)
-        return self._earliest(plan.wake_at, self._deadline())
+        again = now + SYNC_ERROR_RETRY_S * random.uniform(1.0, 1.5) if failed else plan.wake_at
+        return self._earliest(again, self._deadline())
 
     @property
     def _full_name(self) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
+from minikubelet.api.expansion import expand
 from minikubelet.api.types import Container, Pod, Probe
 from minikubelet.lifecycle.observed import ContainerID
 from minikubelet.runtime.port import Runtime, RuntimeFailure
@@ -41,7 +42,9 @@ class Asker:
         """Return what asks this instance once; it raises RuntimeFailure or OSError when the asking itself fails."""
         timeout = float(probe.timeout_seconds)
         if probe.exec is not None:
-            command = tuple(probe.exec.command or ())
+            # Values that are written down alone: what comes from elsewhere is empty here, as in the kubelet.
+            static = {one.name: one.value for one in container.env or ()}
+            command = tuple(expand(word, static) for word in probe.exec.command or ())
             return lambda: self._exec(pod, container_id, command, timeout)
         ips = self._pod_ips(pod)
         own = ips[0] if ips else ""

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 BODY_LIMIT: Final = 10 * 1024
 _MAX_REDIRECTS: Final = 10
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
+_DEFAULTED: Final = ("User-Agent", "Accept")
+# What Go takes from the request itself, whatever its headers say.
+_NOT_SENT: Final = ("Content-Length", "Transfer-Encoding", "Trailer")
 _READ_SIZE: Final = 16 * 1024
 
 Headers = Sequence[tuple[str, str]]
@@ -88,13 +91,19 @@ async def probe_http(url: str, headers: Headers, *, timeout_s: float, follow_els
 
 def request_headers(given: Headers, *, user_agent: str) -> tuple[tuple[str, str], ...]:
     """Return what to send: the given headers, `User-Agent` and `Accept` unless given; an empty value removes one."""
-    names = {name.lower() for name, _ in given}
-    headers = [(name, value) for name, value in given if value or name.lower() not in ("user-agent", "accept")]
-    if "user-agent" not in names:
+    named = [(_canonical(name), value) for name, value in given]
+    names = {name for name, _ in named}
+    headers = [(name, value) for name, value in named if name not in _NOT_SENT and (value or name not in _DEFAULTED)]
+    if "User-Agent" not in names:
         headers.append(("User-Agent", user_agent))
-    if "accept" not in names:
+    if "Accept" not in names:
         headers.append(("Accept", "*/*"))
     return tuple(headers)
+
+
+def _canonical(name: str) -> str:
+    """Return a header's name as Go sends it: `X-Api-Key`."""
+    return "-".join(part.capitalize() for part in name.split("-"))
 
 
 async def http_get(url: str, headers: Headers, *, timeout_s: float, follow_elsewhere: bool = False) -> HttpReply:

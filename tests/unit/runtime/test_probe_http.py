@@ -118,6 +118,17 @@ def test_default_headers():
     serve(test)
 
 
+def test_names_are_sent_as_go_spells_them_and_lengths_are_its_own():
+    async def test(server: Server) -> None:
+        given = [("x-API-key", "k"), ("content-length", "5"), ("Transfer-Encoding", "chunked"), ("user-agent", "me")]
+        assert (await ask(server.port, "/status/200", *given)).verdict is SUCCESS
+        (request,) = server.requests
+        assert names(request) == ["Accept", "Connection", "Host", "User-Agent", "X-Api-Key"]
+        assert header(request, "User-Agent") == ["me"]
+
+    serve(test)
+
+
 HEADERS = [
     pytest.param("3", ("Accept-Encoding", "gzip"), ["gzip"], id="encoding"),
     pytest.param("3", ("Accept-Encoding", "foo"), ["foo"], id="encoding-foo"),

@@ -104,9 +104,9 @@ def test_headers():
     assert request_headers(given, user_agent="k")[:2] == tuple(given)
 
 
-def ask(probe: dict[str, Any], runtime: Runtime) -> ProbeReply:
+def ask(probe: dict[str, Any], runtime: Runtime, **more: Any) -> ProbeReply:
     """Ask once, as the prober does."""
-    one = container()
+    one = container(**more)
     spec = msgspec.convert({"timeoutSeconds": 1, "periodSeconds": 1, **probe}, Probe)
     asker = Asker(runtime, version="1", pod_ips=lambda _: ["127.0.0.1"])  # type: ignore[arg-type]
 
@@ -142,8 +142,20 @@ EXEC = {"exec": {"command": ["$(A)", "b c", ""]}}
 def test_exec(result, expected):
     runtime = Runtime(result)
     assert ask(EXEC, runtime) == expected
-    # The very words: no shell, nothing expanded here.
+    # The very words: no shell; a variable that there is not stays as it is written.
     assert runtime.asked == [("c1", ("$(A)", "b c", ""), 1.0)]
+
+
+def test_exec_knows_the_variables_whose_values_are_written_down():
+    """The kubelet looks at `value` alone: what another variable or object gives is not looked up."""
+    env = [
+        {"name": "A", "value": "a"},
+        {"name": "B", "value": "$(A)b"},
+        {"name": "C", "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.name"}}},
+    ]
+    runtime = Runtime(ExecResult(exit_code=0))
+    ask({"exec": {"command": ["$(A)", "$(B)", "-$(C)-", "$(D)", "$$(A)"]}}, runtime, env=env)
+    assert runtime.asked == [("c1", ("a", "$(A)b", "--", "$(D)", "$(A)"), 1.0)]
 
 
 @pytest.mark.conformance("U-PRB-16")
