@@ -35,4 +35,7 @@ def execute(options: argparse.Namespace) -> int:
     session = Session(options, pod, "attach", container, stdin=options.stdin, tty=terminal)
     if terminal and not options.quiet:
         client.tell_once("Ctrl-P Ctrl-Q leaves the container running; if you see no prompt, press Enter")
-    return session.run(stdin=sys.stdin.fileno() if options.stdin else None)
+    code = session.run(stdin=sys.stdin.fileno() if options.stdin else None)
+    if session.was_left and not options.quiet:
+        print(f"\nminikubelet: left; {container} runs on", file=sys.stderr)
+    return code

@@ -106,6 +106,11 @@ class Session:
             self._socket.close()
         return self._exit_code()
 
+    @property
+    def was_left(self) -> bool:
+        """Tell whether the detach keys ended it, and not the container."""
+        return self._keys is not None and self._keys.pressed
+
     def _move(self, stdin: int | None, sinks: dict[int, Sink]) -> None:
         channel = self._socket
         while True:

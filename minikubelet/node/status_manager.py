@@ -98,6 +98,7 @@ class StatusManager:
     def publish(self, pod: Pod) -> None:
         """Publish one pod with its status; nothing is written when nothing changed."""
         key = (pod.metadata.namespace, pod.metadata.name)
+        pod = _with_creation(pod)
         if self._pods.get(key) == pod:
             return
         self._pods[key] = pod
@@ -200,3 +201,11 @@ def to_json(pod: Pod) -> dict[str, Any]:
     """Return the pod as the API would print it."""
     builtins: dict[str, Any] = msgspec.to_builtins(pod)
     return builtins
+
+
+def _with_creation(pod: Pod) -> Pod:
+    """Return the pod with the time since which it is known, as its mirror on an API server would have it."""
+    if pod.metadata.creation_timestamp or pod.status is None or not pod.status.start_time:
+        return pod
+    metadata = msgspec.structs.replace(pod.metadata, creation_timestamp=pod.status.start_time)
+    return msgspec.structs.replace(pod, metadata=metadata)

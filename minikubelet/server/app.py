@@ -21,6 +21,7 @@ from minikubelet.server.health import HealthEndpoint
 from minikubelet.server.logs import Logs
 from minikubelet.server.metrics import Metrics
 from minikubelet.server.objects import Objects
+from minikubelet.server.openapi import OpenApi
 from minikubelet.server.port_forward import PortForward
 from minikubelet.server.usage import Usage
 from minikubelet.server.writes import Writes
@@ -187,6 +188,9 @@ def add_node_routes(app: web.Application, context: Context, parts: Parts) -> Non
     get("/apis", discovery.apis)
     get("/api/v1", discovery.core)
     get("/apis/metrics.k8s.io", discovery.group)
+    openapi = OpenApi(context.version)
+    get("/openapi/v3", openapi.index)
+    get("/openapi/v3/api/v1", openapi.core)
     metrics = "/apis/metrics.k8s.io/v1beta1"
     get(metrics, discovery.metrics)
     usage = parts.usage

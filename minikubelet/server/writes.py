@@ -44,6 +44,9 @@ class Writes:
         """Answer 403 with the file to edit (405 where nothing could ever be written)."""
         resource = RESOURCES.get(request.match_info.get("resource", ""))
         verb = _WORDS.get(request.method)
+        if request.match_info.get("subresource") == "ephemeralcontainers":
+            shell = "'minikubelet debug POD' opens a host shell in a pod's namespaces"
+            raise ApiError(403, f"this node runs no ephemeral containers; {shell}")
         if resource is None or verb is None:
             raise ApiError(405, "the server does not allow this method on the requested resource")
         name = request.match_info.get("name", "")
@@ -55,6 +58,8 @@ class Writes:
 
 
 def _advice(kind: str, verb: str, name: str, origin: Origin | None, manifest_dir: str) -> str:
+    if kind == "Node":
+        return "the Node object is this node's own; 'minikubelet drain' ends its pods, 'uncordon' lets them run again"
     if kind not in ("Pod", "ConfigMap", "Secret"):
         return f"{kind} objects are made by this node and cannot be changed"
     if verb == "create" and not name:

@@ -163,7 +163,14 @@ async def test_writes_name_the_file_to_edit(api: Api) -> None:
     status, body = await api.ask(PODS, method="POST")
     assert (status, str(api.node.manifests) in body["message"]) == (403, True)
     status, body = await api.ask("/api/v1/nodes/n1", method="PATCH")
-    assert (status, body["message"].endswith("Node objects are made by this node and cannot be changed")) == (403, True)
+    assert (status, "'minikubelet drain' ends its pods" in body["message"]) == (403, True)
+    status, body = await api.ask("/api/v1/namespaces/default/pods/web-n1/ephemeralcontainers", method="PATCH")
+    assert (status, "'minikubelet debug POD'" in body["message"]) == (403, True)
+    index = await api.get("/openapi/v3")
+    document = await api.get(index["paths"]["api/v1"]["serverRelativeURL"])
+    assert "io.k8s.api.core.v1.Pod" in document["components"]["schemas"]
+    pod = await api.get("/api/v1/namespaces/default/pods/web-n1")
+    assert pod["metadata"]["creationTimestamp"] == pod["status"]["startTime"]
     status, body = await api.ask("/api/v1/bindings", method="POST")
     assert (status, body["reason"]) == (405, "MethodNotAllowed")
 
