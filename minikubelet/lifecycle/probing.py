@@ -106,6 +106,8 @@ def count(state: ProbeState, probe: Probe, outcome: ProbeOutcome | None) -> Prob
         # The container is to be killed: asking it further says nothing about the next instance.
         return replace(state, last=outcome, run=0, settled=outcome, on_hold=True)
     # No further than the threshold: a probe that runs for a year keeps small numbers, and an unchanged state.
+    if state.run == threshold and state.last is outcome and state.settled is outcome:
+        return state
     return replace(state, last=outcome, run=threshold, settled=outcome)
 
 

@@ -72,7 +72,10 @@ class Measures:
             history.add(run)
         self.probe_results[(run.kind, run.result, run.container, run.pod, run.namespace, run.uid)] += 1
         key = (run.kind, run.container, run.pod, run.namespace)
-        self.probe_duration.setdefault(key, Histogram()).add(run.duration)
+        durations = self.probe_duration.get(key)
+        if durations is None:
+            durations = self.probe_duration[key] = Histogram()
+        durations.add(run.duration)
         self.probe_lateness.add(max(0.0, run.lateness))
 
     def probe_histories_of(self, uid: str) -> list[ProbeHistory]:

@@ -1,6 +1,7 @@
 """Runs the probes of all pods and holds their settled results.
 
-All probes share one heap of times and one timer; a run is a task of its own, so that a slow one delays no other. A
+All probes share one heap of times and one timer. A run that has to wait is a task of its own, so that a slow one delays
+no other; one that is answered at once, as most are that connect to a pod, costs no task. A
 probe's times are multiples of its period from the moment its delay was over, so a slow run makes no drift; what an
 earlier daemon's containers need is spread over the period. What a probe decides is `lifecycle.probing`.
 Source: kubelet prober/worker.go, prober.go, prober_manager.go (v1.36).
@@ -22,9 +23,8 @@ from minikubelet.lifecycle.probing import ProbeKind, ProbeState, Seen, Step, cou
 from minikubelet.node.probe_history import ProbeRun
 from minikubelet.node.services import ProbeResults, Recorder
 from minikubelet.runtime.port import RuntimeFailure
-from minikubelet.runtime.probes.ask import Ask
 from minikubelet.runtime.probes.http import BodyError
-from minikubelet.runtime.probes.result import ProbeReply, Verdict
+from minikubelet.runtime.probes.result import Ask, ProbeReply, Verdict, Wait
 
 log = structlog.get_logger(__name__)
 
@@ -44,7 +44,7 @@ class _Kept(Protocol):
 class _Probe:
     """One probe of one container: its memory, its place in time, its current run."""
 
-    __slots__ = ("again", "ask", "container", "due", "init", "late", "probe", "seen", "state", "task")
+    __slots__ = ("again", "ask", "begun", "container", "due", "init", "late", "probe", "seen", "state", "task")
 
     def __init__(self, container: Container, kind: ProbeKind, probe: Probe, *, init: bool) -> None:
         self.container = container
@@ -56,6 +56,7 @@ class _Probe:
         self.due: float | None = None  # None while it has nothing to do
         self.task: asyncio.Task[None] | None = None
         self.again = False  # a beat fell into the current run
+        self.begun = 0.0
         self.late = 0.0  # seconds that the current run began after its beat
 
     def stop(self) -> None:
@@ -294,23 +295,37 @@ class NodeProber:
         if probe.task is not None:
             probe.again = True  # as a ticker that holds one tick
             return
+        assert probe.ask is not None
         probe.again = False
-        probe.task = asyncio.get_running_loop().create_task(self._run(uid, state, probe))
+        probe.begun = self._clock()
+        try:
+            answer = probe.ask()
+            outcome = self._judge(state.pod, probe, answer) if isinstance(answer, ProbeReply) else None
+        except Exception:
+            self._crashed(uid, probe)
+            return
+        if isinstance(answer, ProbeReply):
+            self._settle(uid, state, probe, outcome)
+        else:
+            probe.task = asyncio.get_running_loop().create_task(self._run(uid, state, probe, answer))
 
     # Running
 
-    async def _run(self, uid: PodUID, state: _PodProbes, probe: _Probe) -> None:
-        """Run once and settle what it says; once more if a beat fell into the run."""
+    async def _run(self, uid: PodUID, state: _PodProbes, probe: _Probe, wait: Wait) -> None:
+        """Wait for the answer and settle what it says; run once more if a beat fell into the run."""
+        outcome = None
         try:
-            outcome = await self._once(state.pod, probe)
+            outcome = await self._once(state.pod, probe, wait)
         except Exception:
-            # One probe's trouble is not another's; it counts for nothing, and the next beat comes.
-            log.exception("probe failed unexpectedly", uid=uid, container=probe.container.name)
-            outcome = None
+            self._crashed(uid, probe)
         probe.task = None
         self._settle(uid, state, probe, outcome)
         if probe.again and probe.due is not None:
             self._begin(uid, state, probe)
+
+    def _crashed(self, uid: PodUID, probe: _Probe) -> None:
+        """Tell what should not happen. One probe's trouble is not another's; it counts for nothing."""
+        log.exception("probe failed unexpectedly", uid=uid, container=probe.container.name)
 
     def _settle(self, uid: PodUID, state: _PodProbes, probe: _Probe, outcome: ProbeOutcome | None) -> None:
         before = probe.state
@@ -345,50 +360,49 @@ class NodeProber:
                     self._schedule(uid, probe, self._first_beat(probe, now))
         self._arm()
 
-    async def _once(self, pod: Pod, probe: _Probe) -> ProbeOutcome | None:
-        """Ask once; None when the asking itself failed three times, which counts for nothing."""
+    async def _once(self, pod: Pod, probe: _Probe, wait: Wait) -> ProbeOutcome | None:
+        """Take the answer; None when the asking itself failed three times, which counts for nothing."""
         assert probe.ask is not None
-        begun = self._clock()
         error, state = "", "unknown"
-        for _ in range(_TRIES):
+        for attempt in range(_TRIES):
             try:
-                reply = await probe.ask()
+                answer = wait if attempt == 0 else probe.ask()
+                return self._judge(pod, probe, answer if isinstance(answer, ProbeReply) else await answer())
             except (RuntimeFailure, OSError) as failure:
                 error = str(failure)
                 # The kubelet's word for it, though it counts as little as the other.
                 state = "failure" if isinstance(failure, BodyError) else "unknown"
-                continue
-            outcome = self._judge(pod, probe, reply)
-            result = "successful" if outcome is ProbeOutcome.SUCCESS else "failed"
-            self._observe(self._run_record(pod, probe, result, reply.output, begun))
-            return outcome
-        self._observe(self._run_record(pod, probe, "unknown", error, begun))
+        self._note(pod, probe, "unknown", error)
         self._event(pod, probe, "Unhealthy", f"errored and resulted in {state} state: {error}")
         return None
 
-    def _run_record(self, pod: Pod, probe: _Probe, result: str, output: str, begun: float) -> ProbeRun:
-        return ProbeRun(
-            uid=pod.metadata.uid,
-            namespace=pod.metadata.namespace,
-            pod=pod.metadata.name,
-            container=probe.container.name,
-            kind=probe.state.kind.value.capitalize(),
-            result=result,
-            output=output,
-            at=self._wall_clock(),
-            duration=self._clock() - begun,
-            lateness=probe.late,
-            container_id=probe.state.container_id or "",
-        )
-
     def _judge(self, pod: Pod, probe: _Probe, reply: ProbeReply) -> ProbeOutcome:
-        if reply.verdict is Verdict.SUCCESS:
-            return ProbeOutcome.SUCCESS
         if reply.verdict is Verdict.WARNING:
             self._event(pod, probe, "ProbeWarning", f"warning: {reply.output}")
-            return ProbeOutcome.SUCCESS
-        self._event(pod, probe, "Unhealthy", f"failed: {reply.output}")
-        return ProbeOutcome.FAILURE
+        elif reply.verdict is not Verdict.SUCCESS:
+            self._event(pod, probe, "Unhealthy", f"failed: {reply.output}")
+            self._note(pod, probe, "failed", reply.output)
+            return ProbeOutcome.FAILURE
+        self._note(pod, probe, "successful", reply.output)
+        return ProbeOutcome.SUCCESS
+
+    def _note(self, pod: Pod, probe: _Probe, result: str, output: str) -> None:
+        """Tell those who count runs of this one."""
+        self._observe(
+            ProbeRun(
+                uid=pod.metadata.uid,
+                namespace=pod.metadata.namespace,
+                pod=pod.metadata.name,
+                container=probe.container.name,
+                kind=probe.state.kind.value,
+                result=result,
+                output=output,
+                at=self._wall_clock(),
+                duration=self._clock() - probe.begun,
+                lateness=probe.late,
+                container_id=probe.state.container_id or "",
+            )
+        )
 
     def _event(self, pod: Pod, probe: _Probe, reason: str, text: str) -> None:
         message = f"{probe.state.kind.value} probe {text}"

@@ -6,21 +6,20 @@ Source: kubelet prober/prober.go `runProbe` (v1.36).
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Final
 
 from minikubelet.api.expansion import expand
 from minikubelet.api.types import Container, Pod, Probe
 from minikubelet.lifecycle.observed import ContainerID
 from minikubelet.runtime.port import Runtime, RuntimeFailure
-from minikubelet.runtime.probes.http import probe_http, request_headers
-from minikubelet.runtime.probes.result import ProbeReply, Verdict
+from minikubelet.runtime.probes.http import HttpProbe, request_headers
+from minikubelet.runtime.probes.result import Ask, ProbeReply, Verdict
 from minikubelet.runtime.probes.target import probe_url, resolve_port
-from minikubelet.runtime.probes.tcp import probe_tcp
+from minikubelet.runtime.probes.tcp import ask_tcp
 
 OUTPUT_LIMIT: Final = 10 * 1024
-
-Ask = Callable[[], Awaitable[ProbeReply]]
 
 
 class Asker:
@@ -39,30 +38,29 @@ class Asker:
         self._pod_ips = pod_ips
 
     def prepare(self, pod: Pod, container: Container, probe: Probe, container_id: ContainerID) -> Ask:
-        """Return what asks this instance once; it raises RuntimeFailure or OSError when the asking itself fails."""
+        """Return what asks this instance once; the wait raises RuntimeFailure or OSError when the asking fails."""
         timeout = float(probe.timeout_seconds)
         if probe.exec is not None:
             # Values that are written down alone: what comes from elsewhere is empty here, as in the kubelet.
             static = {one.name: one.value for one in container.env or ()}
             command = tuple(expand(word, static) for word in probe.exec.command or ())
-            return lambda: self._exec(pod, container_id, command, timeout)
+            return lambda: partial(self._exec, pod, container_id, command, timeout)
         ips = self._pod_ips(pod)
         own = ips[0] if ips else ""
         try:
             if probe.http_get is not None:
                 given = [(one.name, one.value) for one in probe.http_get.http_headers or ()]
                 headers = request_headers(given, user_agent=self._user_agent)
-                url = probe_url(probe.http_get, container, own)
-                return lambda: probe_http(url, headers, timeout_s=timeout)
+                return HttpProbe(probe_url(probe.http_get, container, own), headers, timeout_s=timeout)
             if probe.tcp_socket is not None:
                 port = resolve_port(probe.tcp_socket.port, container)
                 host = probe.tcp_socket.host or own
-                return lambda: probe_tcp(host, port, timeout_s=timeout)
+                return partial(ask_tcp, host, port, timeout)
         except RuntimeFailure as failure:
             return _fail(str(failure))
         if probe.grpc is not None:
             number, service = probe.grpc.port, probe.grpc.service or ""
-            return lambda: self._grpc(own, number, service, timeout)
+            return lambda: partial(self._grpc, own, number, service, timeout)
         return _fail(f"missing probe handler for {pod.metadata.name}_{pod.metadata.namespace}:{container.name}")
 
     async def _exec(self, pod: Pod, container_id: ContainerID, command: tuple[str, ...], limit_s: float) -> ProbeReply:
@@ -84,4 +82,4 @@ def _fail(why: str) -> Ask:
     async def ask() -> ProbeReply:
         raise RuntimeFailure(why)
 
-    return ask
+    return lambda: ask

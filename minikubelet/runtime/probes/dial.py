@@ -6,15 +6,18 @@ import asyncio
 import errno
 import os
 import socket
-from typing import Final
+from typing import Any, Final
+
+_LINGER_AT_ONCE: Final = b"\x01\x00\x00\x00\x00\x00\x00\x00"
+_ON_ITS_WAY: Final = (errno.EINPROGRESS, errno.EALREADY)
+
+
+# Host and port, for IPv6 also flow and scope.
+Address = tuple[Any, ...]
 
 
 class DialError(Exception):
     """The connection could not be made; the text is what a Go program would say."""
-
-
-# Go prints the C library's texts in lower case.
-_LINGER_AT_ONCE: Final = b"\x01\x00\x00\x00\x00\x00\x00\x00"
 
 
 def host_port(host: str, port: int) -> str:
@@ -22,41 +25,77 @@ def host_port(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-async def dial(host: str, port: int) -> socket.socket:
-    """Open a TCP connection; the caller closes the socket and limits the time.
+class Dialing:
+    """A TCP connection to an address, begun; its owner waits for it, or closes the socket.
 
     The socket is told to reset on close: thousands of probes would otherwise leave as many ports in TIME-WAIT.
+    """
+
+    __slots__ = ("_address", "_error", "_shown", "socket")
+
+    def __init__(self, family: int, address: Address, shown: str) -> None:
+        """Send the first packet. Raises OSError when there are no descriptors left."""
+        self._address = address
+        self._shown = shown
+        self.socket = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_AT_ONCE)
+        try:
+            self._error = self.socket.connect_ex(self._address)
+            if self._error == errno.EINPROGRESS:
+                # A pod answers while the packet is being sent, but the kernel takes that up on the way back.
+                self._error = self.socket.connect_ex(self._address)
+        except BaseException:
+            self.socket.close()
+            raise
+
+    def is_open(self) -> bool:
+        """Tell whether it is open already. Raises DialError when it has failed already, and closes it."""
+        if self._error in (0, *_ON_ITS_WAY):
+            return self._error == 0
+        raise self._failed(OSError(self._error, os.strerror(self._error)))
+
+    async def wait(self) -> socket.socket:
+        """Return the open socket. Raises DialError, and closes it."""
+        try:
+            if not self.is_open():
+                await asyncio.get_running_loop().sock_connect(self.socket, self._address)
+        except OSError as error:
+            raise self._failed(error) from error
+        except BaseException:
+            self.socket.close()
+            raise
+        return self.socket
+
+    def _failed(self, error: OSError) -> DialError:
+        self.socket.close()
+        return DialError(f"dial tcp {self._shown}: connect: {_text(error)}")
+
+
+def begin_dial(host: str, port: int) -> Dialing | None:
+    """Begin a connection to an address; None when the host is a name. Raises OSError."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        socket.inet_pton(family, host)
+    except OSError:
+        return None
+    return Dialing(family, (host, port), host_port(host, port))
+
+
+async def dial(host: str, port: int) -> socket.socket:
+    """Open a TCP connection; the caller closes the socket and limits the time.
 
     Raises:
         DialError: The name does not resolve or nobody answers.
     """
-    loop = asyncio.get_running_loop()
-    family, address = await _resolve(loop, host, port)
-    connection = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
-    try:
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_AT_ONCE)
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        await loop.sock_connect(connection, address)
-    except OSError as error:
-        connection.close()
-        raise DialError(f"dial tcp {host_port(host, port)}: connect: {_text(error)}") from error
-    except BaseException:
-        connection.close()
-        raise
-    return connection
-
-
-async def _resolve(loop: asyncio.AbstractEventLoop, host: str, port: int) -> tuple[int, tuple[str, int]]:
-    if ":" in host:
-        return socket.AF_INET6, (host, port)
-    if host.replace(".", "").isdigit():
-        return socket.AF_INET, (host, port)
-    try:
-        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except OSError as error:
-        raise DialError(f"dial tcp: lookup {host}: no such host") from error
-    family, _, _, _, address = found[0]
-    return family, (str(address[0]), int(address[1]))
+    begun = begin_dial(host, port)
+    if begun is None:
+        try:
+            found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        except OSError as error:
+            raise DialError(f"dial tcp: lookup {host}: no such host") from error
+        family, _, _, _, address = found[0]
+        begun = Dialing(family, address, host_port(host, port))
+    return await begun.wait()
 
 
 def timed_out(host: str, port: int) -> str:
@@ -69,4 +108,4 @@ def _text(error: OSError) -> str:
         return str(error).lower()
     if error.errno == errno.EHOSTUNREACH:
         return "no route to host"
-    return os.strerror(error.errno).lower()
+    return os.strerror(error.errno).lower()  # Go prints the C library's texts in lower case

@@ -1,7 +1,7 @@
 """HTTP GET as probes and hooks do it: one new connection, no proxy, no compression, certificates unchecked.
 
 The wire is asyncio's sockets, the protocol h11's; this module adds what the Go client does around them: redirects on
-the same host, the header rules, the body limit and the words of its errors.
+the same host, the header rules and the words of its errors.
 Source: kubernetes pkg/probe/http, pkg/probe/util.go; Go net/http client (redirects).
 """
 
@@ -11,21 +11,21 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from functools import cache
+from dataclasses import dataclass
+from functools import cache, cached_property, partial
 from typing import TYPE_CHECKING, Final, Protocol
-from urllib.parse import SplitResult, urljoin, urlsplit
+from urllib.parse import urljoin, urlsplit
 
 import h11
 
 from minikubelet.runtime.port import RuntimeFailure
-from minikubelet.runtime.probes.dial import DialError, dial, host_port
-from minikubelet.runtime.probes.result import ProbeReply, Verdict
+from minikubelet.runtime.probes.dial import DialError, Dialing, begin_dial, dial, host_port
+from minikubelet.runtime.probes.http_answer import AnswerReader, HttpReply
+from minikubelet.runtime.probes.result import ProbeReply, Verdict, Wait
 
 if TYPE_CHECKING:
     import ssl
 
-BODY_LIMIT: Final = 10 * 1024
 _MAX_REDIRECTS: Final = 10
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _DEFAULTED: Final = ("User-Agent", "Accept")
@@ -44,43 +44,32 @@ class BodyError(RuntimeFailure):
     """The answer began, but its body did not come whole in time: that says nothing about the server's health."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HttpReply:
-    """Status, headers and the first `BODY_LIMIT` bytes of the body."""
+class HttpProbe:
+    """A GET that is asked again and again: what does not change is made once."""
 
-    status: int
-    headers: tuple[tuple[bytes, bytes], ...]
-    body: bytes
+    def __init__(self, url: str, headers: Headers, *, timeout_s: float, follow_elsewhere: bool = False) -> None:
+        """Take what `http_get` takes."""
+        self._request = _first_request(url, headers)
+        self._timeout_s = timeout_s
+        self._follow_elsewhere = follow_elsewhere
 
-    def header(self, name: bytes) -> str | None:
-        """Return the first header of that (lower-case) name."""
-        return next((value.decode("latin-1") for key, value in self.headers if key == name), None)
+    def __call__(self) -> ProbeReply | Wait:
+        """Ask: what connects at once, as a pod does, has its request before this returns."""
+        try:
+            begun = _begin(self._request)
+        except HttpError as error:
+            return ProbeReply(Verdict.FAILURE, str(error))
+        return partial(self._wait, begun)
+
+    async def _wait(self, begun: _Begun | None) -> ProbeReply:
+        try:
+            return _judge(await _get(self._request, begun, self._timeout_s, self._follow_elsewhere))
+        except HttpError as error:
+            return ProbeReply(Verdict.FAILURE, str(error))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Request:
-    url: str
-    parts: SplitResult
-    host_header: str
-    headers: tuple[tuple[str, str], ...]
-
-
-async def probe_http(url: str, headers: Headers, *, timeout_s: float, follow_elsewhere: bool = False) -> ProbeReply:
-    """Ask once and judge the answer: 200 to 399 is success, a redirect that was not followed a warning.
-
-    Args:
-        url: Whole URL, path and query as written.
-        headers: What to send; a `Host` header sets the request's host (`request_headers` fills the defaults).
-        timeout_s: Limit of the whole exchange, redirects and body included.
-        follow_elsewhere: Follow redirects to other hosts too.
-
-    Raises:
-        BodyError: The asking itself failed, as the kubelet sees it: status and headers came, the body did not.
-    """
-    try:
-        reply = await http_get(url, headers, timeout_s=timeout_s, follow_elsewhere=follow_elsewhere)
-    except HttpError as error:
-        return ProbeReply(Verdict.FAILURE, str(error))
+def _judge(reply: HttpReply) -> ProbeReply:
+    """Say what an answer means: 200 to 399 is success, a redirect that was not followed a warning."""
     body = reply.body.decode("utf-8", "replace")
     if 300 <= reply.status < 400:
         return ProbeReply(Verdict.WARNING, f"Probe terminated redirects, Response body: {body}")
@@ -109,28 +98,35 @@ def _canonical(name: str) -> str:
 async def http_get(url: str, headers: Headers, *, timeout_s: float, follow_elsewhere: bool = False) -> HttpReply:
     """GET a URL with the redirects that stay on its host.
 
+    Args:
+        url: Whole URL, path and query as written.
+        headers: What to send; a `Host` header sets the request's host (`request_headers` fills the defaults).
+        timeout_s: Limit of the whole exchange, redirects and body included.
+        follow_elsewhere: Follow redirects to other hosts too.
+
     Raises:
         HttpError: Nothing answered in time, the answer is not HTTP, or there were ten redirects.
         BodyError: Status and headers came, the body did not.
     """
-    host = next((value for name, value in headers if name.lower() == "host"), "")
-    kept = tuple((name, value) for name, value in headers if name.lower() != "host")
-    request = _Request(url=url, parts=urlsplit(url), host_header=host, headers=kept)
+    return await _get(_first_request(url, headers), None, timeout_s, follow_elsewhere)
+
+
+async def _get(request: _Request, begun: _Begun | None, timeout_s: float, follow_elsewhere: bool) -> HttpReply:
     origin = request.parts.hostname
-    progress = _Progress()
+    reader = AnswerReader()
     try:
         async with asyncio.timeout(timeout_s):
             for _ in range(_MAX_REDIRECTS):
-                reply = await _exchange(request, progress)
-                location = reply.header(b"location")
-                if reply.status not in _REDIRECTS or not location:
+                reply = await _exchange(request, begun, reader)
+                location = reply.header(b"location") if reply.status in _REDIRECTS else None
+                if not location:
                     return reply
                 following = _follow(request, location)
                 if following.parts.hostname != origin and not follow_elsewhere:
                     return reply
-                request = following
+                request, begun, reader = following, None, AnswerReader()
     except TimeoutError:
-        if progress.answered:
+        if reader.has_head:
             what = "context deadline exceeded (Client.Timeout or context cancellation while reading body)"
             raise BodyError(what) from None
         raise HttpError(
@@ -139,34 +135,88 @@ async def http_get(url: str, headers: Headers, *, timeout_s: float, follow_elsew
     raise HttpError(f'Get "{request.url}": stopped after {_MAX_REDIRECTS} redirects')
 
 
+class _Request:
+    """One GET. Port and message are made when they are needed, as each may turn out to be none."""
+
+    def __init__(self, url: str, host_header: str, headers: tuple[tuple[str, str], ...]) -> None:
+        self.url = url
+        self.parts = urlsplit(url)
+        self.host = self.parts.hostname or ""
+        self.is_tls = self.parts.scheme == "https"
+        self.host_header = host_header
+        self.headers = headers
+
+    @cached_property
+    def port(self) -> int:
+        """Raises ValueError."""
+        return self.parts.port or (443 if self.is_tls else 80)
+
+    @cached_property
+    def message(self) -> bytes:
+        """The request as it is sent. Raises h11.LocalProtocolError."""
+        target = self.parts.path or "/"
+        if self.parts.query:
+            target += "?" + self.parts.query
+        host = self.host_header or (host_port(self.host, self.port) if self.parts.port else self.host)
+        lines = [("Host", host), *self.headers, ("Connection", "close")]
+        request = h11.Request(method="GET", target=target.encode("ascii", "replace"), headers=lines)
+        protocol = h11.Connection(our_role=h11.CLIENT)
+        return (protocol.send(request) or b"") + (protocol.send(h11.EndOfMessage()) or b"")
+
+
+def _first_request(url: str, headers: Headers) -> _Request:
+    host = next((value for name, value in headers if name.lower() == "host"), "")
+    return _Request(url, host, tuple((name, value) for name, value in headers if name.lower() != "host"))
+
+
 def _follow(request: _Request, location: str) -> _Request:
-    url = urljoin(request.url, location)
     # A Host of the caller's own stays through relative redirects only, as in Go.
     stays = not urlsplit(location).scheme
-    return replace(request, url=url, parts=urlsplit(url), host_header=request.host_header if stays else "")
+    return _Request(urljoin(request.url, location), request.host_header if stays else "", request.headers)
 
 
-class _Progress:
-    """How far the current exchange has come."""
+@dataclass(frozen=True, slots=True)
+class _Begun:
+    """An exchange as far as it goes without waiting."""
 
-    answered = False  # status and headers are there
+    dialing: Dialing
+    sent: bool
 
 
-async def _exchange(request: _Request, progress: _Progress) -> HttpReply:
-    progress.answered = False
-    host = request.parts.hostname or ""
+def _begin(request: _Request) -> _Begun | None:
+    """Connect and send the request as far as nothing has to be waited for. Raises HttpError."""
+    dialing = None
     try:
-        port = request.parts.port or (443 if request.parts.scheme == "https" else 80)
-        connection = await dial(host, port)
+        dialing = begin_dial(request.host, request.port)
+        if dialing is None or request.is_tls or not dialing.is_open():
+            return _Begun(dialing, sent=False) if dialing else None
+        if dialing.socket.send(request.message) == len(request.message):
+            return _Begun(dialing, sent=True)
+    except DialError as error:
+        raise HttpError(f'Get "{request.url}": {error}') from error
+    except (OSError, ValueError, h11.LocalProtocolError):
+        pass  # who waits begins anew, and tells
+    if dialing is not None:
+        dialing.socket.close()
+    return None
+
+
+async def _exchange(request: _Request, begun: _Begun | None, reader: AnswerReader) -> HttpReply:
+    try:
+        connection = await (begun.dialing.wait() if begun else dial(request.host, request.port))
     except (DialError, ValueError) as error:
         raise HttpError(f'Get "{request.url}": {error}') from error
     wire: _Wire = _PlainWire(connection)
     try:
-        if request.parts.scheme == "https":
-            wire = await _tls_wire(connection, host)
-        return await _talk(wire, request, host_port(host, port) if request.parts.port else host, progress)
+        if request.is_tls:
+            wire = await _tls_wire(connection, request.host)
+        if begun is None or not begun.sent:
+            await wire.send(request.message)
+        while (reply := reader.take(await wire.receive())) is None:
+            pass
+        return reply
     except (OSError, h11.RemoteProtocolError) as error:
-        if progress.answered:
+        if reader.has_head:
             raise BodyError("unexpected EOF") from error
         raise HttpError(f'Get "{request.url}": {_wire_error(error)}') from error
     except h11.LocalProtocolError as error:
@@ -184,32 +234,6 @@ def _wire_error(error: Exception) -> str:
     if "WRONG_VERSION_NUMBER" in text or "RECORD_LAYER" in text:
         return "http: server gave HTTP response to HTTPS client"
     return text
-
-
-async def _talk(wire: _Wire, request: _Request, default_host: str, progress: _Progress) -> HttpReply:
-    protocol = h11.Connection(our_role=h11.CLIENT)
-    target = request.parts.path or "/"
-    if request.parts.query:
-        target += "?" + request.parts.query
-    lines = [("Host", request.host_header or default_host), *request.headers, ("Connection", "close")]
-    message = protocol.send(h11.Request(method="GET", target=target.encode("ascii", "replace"), headers=lines))
-    ending = protocol.send(h11.EndOfMessage())
-    await wire.send((message or b"") + (ending or b""))
-    status, headers, body = 0, (), bytearray()
-    found: tuple[tuple[bytes, bytes], ...] = headers
-    while True:
-        event = protocol.next_event()
-        if event is h11.NEED_DATA:
-            protocol.receive_data(await wire.receive())
-        elif isinstance(event, h11.Response):
-            status, found = event.status_code, tuple(event.headers)
-            progress.answered = True
-        elif isinstance(event, h11.Data):
-            body += event.data
-        if status and (isinstance(event, h11.EndOfMessage | h11.ConnectionClosed) or len(body) > BODY_LIMIT):
-            return HttpReply(status=status, headers=found, body=bytes(body[:BODY_LIMIT]))
-        if isinstance(event, h11.ConnectionClosed):
-            raise h11.RemoteProtocolError("server closed the connection without sending an answer")
 
 
 class _Wire(Protocol):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from enum import Enum
 
@@ -20,3 +21,8 @@ class ProbeReply:
 
     verdict: Verdict
     output: str = ""
+
+
+# One question: the answer if it is there at once, or else what to call and wait for. Asking raises nothing itself.
+Wait = Callable[[], Awaitable[ProbeReply]]
+Ask = Callable[[], ProbeReply | Wait]

@@ -14,8 +14,7 @@ from minikubelet.lifecycle.observed import ContainerID, ObservedContainer, Probe
 from minikubelet.lifecycle.probing import ProbeKind
 from minikubelet.node.prober import NodeProber
 from minikubelet.runtime.port import ContainerFailure
-from minikubelet.runtime.probes.ask import Ask
-from minikubelet.runtime.probes.result import ProbeReply, Verdict
+from minikubelet.runtime.probes.result import Ask, ProbeReply, Verdict
 from tests.unit.node.test_pod_worker_laws import HOOK, UID, Recorder, World
 from tests.unit.node.virtual import run
 
@@ -167,7 +166,7 @@ class AlwaysSick:
             self.asked.append(asyncio.get_running_loop().time())
             return ProbeReply(Verdict.FAILURE, "sick")
 
-        return ask
+        return lambda: ask
 
     def load(self, uid: str) -> Mapping[tuple[ProbeKind, ContainerID], ProbeOutcome]:
         return {}

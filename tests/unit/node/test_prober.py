@@ -46,7 +46,9 @@ class _Loop(asyncio.SelectorEventLoop):
 class Rig:
     """A prober with one pod whose container answers as it is told; notes when it was asked and what was said."""
 
-    def __init__(self, probes: dict[str, Probe], *, started_at: float = 0.0, sidecar: bool = False) -> None:
+    def __init__(
+        self, probes: dict[str, Probe], *, started_at: float = 0.0, sidecar: bool = False, at_once: bool = False
+    ) -> None:
         container = Container(name="main", image="host", **probes)
         apps = [Container(name="app", image="host")] if sidecar else [container]
         inits = [msgspec.structs.replace(container, restart_policy="Always")] if sidecar else None
@@ -58,6 +60,7 @@ class Rig:
         )
         self.clock = asyncio.get_running_loop().time
         self.asked: list[tuple[float, str]] = []
+        self.at_once = at_once
         self.answer: Callable[[str], Awaitable[ProbeReply]] = lambda _: self.say(GOOD)
         self.events: list[tuple[str, str]] = []
         self.changes = 0
@@ -83,11 +86,11 @@ class Rig:
         assert probe.exec is not None
         kind = (probe.exec.command or [""])[0]
 
-        async def ask() -> ProbeReply:
+        async def wait() -> ProbeReply:
             self.asked.append((round(self.clock(), 3), kind))
             return await self.answer(kind)
 
-        return ask
+        return lambda: _to_its_end(wait()) if self.at_once else wait
 
     def event(self, pod: Pod, kind: str, reason: str, message: str, *, container: str = "", init: bool = False) -> None:
         self.events.append((reason, message))
@@ -111,6 +114,18 @@ class Rig:
 
     def result(self, kind: str, identity: str = "c1") -> ProbeOutcome | None:
         return getattr(self.prober.results(PodUID("u1")), kind).get(ContainerID(identity))
+
+
+def _to_its_end(answer: Coroutine[Any, Any, ProbeReply]) -> ProbeReply:
+    """Return an answer that only gives way to others, and waits for nothing."""
+    while True:
+        try:
+            answer.send(None)
+        except StopIteration as end:
+            return end.value  # type: ignore[no-any-return]  # of the coroutine
+
+
+both_ways = pytest.mark.parametrize("at_once", [False, True], ids=["waits", "at once"])
 
 
 def spec(kind: str, **over: int) -> Probe:
@@ -158,9 +173,13 @@ def test_slow_probe_delays_no_other():
     run(test)
 
 
-def test_startup_goes_first_and_the_others_follow_at_once():
+@both_ways
+def test_startup_goes_first_and_the_others_follow_at_once(at_once: bool):
     async def test() -> None:
-        rig = Rig({f"{kind}_probe": spec(kind, period_seconds=1) for kind in ("startup", "liveness", "readiness")})
+        rig = Rig(
+            {f"{kind}_probe": spec(kind, period_seconds=1) for kind in ("startup", "liveness", "readiness")},
+            at_once=at_once,
+        )
         rig.answer = lambda kind: rig.say(BAD if kind == "startup" and rig.clock() < 1001.5 else GOOD)
         rig.update()
         await asyncio.sleep(3.5)
@@ -172,9 +191,10 @@ def test_startup_goes_first_and_the_others_follow_at_once():
 
 
 @pytest.mark.conformance("U-WRK-13")
-def test_failed_liveness_is_on_hold_until_a_new_container():
+@both_ways
+def test_failed_liveness_is_on_hold_until_a_new_container(at_once: bool):
     async def test() -> None:
-        rig = Rig({"liveness_probe": spec("liveness", failure_threshold=2, period_seconds=1)})
+        rig = Rig({"liveness_probe": spec("liveness", failure_threshold=2, period_seconds=1)}, at_once=at_once)
         rig.answer = lambda _: rig.say(BAD)
         rig.update()
         await asyncio.sleep(5.5)
@@ -190,9 +210,10 @@ def test_failed_liveness_is_on_hold_until_a_new_container():
     run(test)
 
 
-def test_unready_container_is_asked_again_whenever_a_status_is_made():
+@both_ways
+def test_unready_container_is_asked_again_whenever_a_status_is_made(at_once: bool):
     async def test() -> None:
-        rig = Rig({"readiness_probe": spec("readiness", initial_delay_seconds=2)})
+        rig = Rig({"readiness_probe": spec("readiness", initial_delay_seconds=2)}, at_once=at_once)
         rig.answer = lambda _: rig.say(GOOD if rig.clock() >= 1004 else BAD)
         rig.update(refresh=True)
         start = rig.clock()
@@ -229,9 +250,10 @@ def test_errors_are_tried_three_times_told_and_not_counted():
 
 
 @pytest.mark.conformance("U-WRK-12")
-def test_crash_of_the_prober_changes_nothing_and_the_next_beat_comes():
+@both_ways
+def test_crash_of_the_prober_changes_nothing_and_the_next_beat_comes(at_once: bool):
     async def test() -> None:
-        rig = Rig({"liveness_probe": spec("liveness", failure_threshold=1, period_seconds=1)})
+        rig = Rig({"liveness_probe": spec("liveness", failure_threshold=1, period_seconds=1)}, at_once=at_once)
 
         async def crash(_: str) -> ProbeReply:
             raise ZeroDivisionError
@@ -245,9 +267,10 @@ def test_crash_of_the_prober_changes_nothing_and_the_next_beat_comes():
     run(test)
 
 
-def test_warning_is_success_with_an_event():
+@both_ways
+def test_warning_is_success_with_an_event(at_once: bool):
     async def test() -> None:
-        rig = Rig({"readiness_probe": spec("readiness")})
+        rig = Rig({"readiness_probe": spec("readiness")}, at_once=at_once)
         rig.answer = lambda _: rig.say(ProbeReply(Verdict.WARNING, "redirected"))
         rig.update()
         await asyncio.sleep(1)

@@ -9,7 +9,8 @@ from urllib.parse import unquote
 
 import pytest
 
-from minikubelet.runtime.probes.http import BODY_LIMIT, BodyError, probe_http, request_headers
+from minikubelet.runtime.probes.http import BodyError, HttpProbe, request_headers
+from minikubelet.runtime.probes.http_answer import BODY_LIMIT
 from minikubelet.runtime.probes.result import ProbeReply, Verdict
 
 AGENT = "kube-probe/1.0"
@@ -71,7 +72,8 @@ def serve(test: Callable[[Server], Awaitable[None]], servers: int = 1) -> None:
 
 async def ask(port: int, path: str, *headers: tuple[str, str], timeout: float = 10.0, **more: bool) -> ProbeReply:
     sent = request_headers(headers, user_agent=AGENT)
-    return await probe_http(f"http://127.0.0.1:{port}{path}", sent, timeout_s=timeout, **more)
+    answer = HttpProbe(f"http://127.0.0.1:{port}{path}", sent, timeout_s=timeout, **more)()
+    return answer if isinstance(answer, ProbeReply) else await answer()
 
 
 def names(request: list[str]) -> list[str]:

@@ -111,7 +111,8 @@ def ask(probe: dict[str, Any], runtime: Runtime, **more: Any) -> ProbeReply:
     asker = Asker(runtime, version="1", pod_ips=lambda _: ["127.0.0.1"])  # type: ignore[arg-type]
 
     async def run() -> ProbeReply:
-        return await asker.prepare(pod(one), one, spec, ID)()
+        answer = asker.prepare(pod(one), one, spec, ID)()
+        return answer if isinstance(answer, ProbeReply) else await answer()
 
     return asyncio.run(run())
 
