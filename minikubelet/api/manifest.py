@@ -209,8 +209,8 @@ def _read_one(kind: str, node: Node, into: Decoding, manifest: Manifest, options
     value = decode_object(node, types[kind], into)
     if into.failed:
         return "decode"
-    if not value.metadata.name:
-        into.error("metadata.name", into.place("metadata"), "name is needed for the pod")
+    if kind == "Pod" and not value.metadata.name:
+        into.add("metadata.name", "invalid pod: name is needed for the pod")
         return "name"
     if kind == "ConfigMap":
         old = _counterpart(value, options.before.config_maps if options.before is not None else ())
@@ -241,7 +241,7 @@ def _validate_pod(pod: Pod, into: Decoding, options: _Options) -> str:
     from minikubelet.api.validation.references import reference_error
 
     if options.strict_static and (text := reference_error(pod)) is not None:
-        into.error("spec", into.place("spec"), text)
+        into.add("spec", text)
         return "reference"
     return _add_errors(validate_pod(pod), into)
 

@@ -38,10 +38,11 @@ def test_validation(case: dict[str, Any]) -> None:
             want = case["noref"]
             strict = parse_manifest(text_of(case), file="f", node_name="node1", strict_static=True)
             assert strict.stages[-1] == case["stage"]
+            assert [one.message for one in strict.errors] == case["errors"]
         case _:
             want = case
     assert (not errors) is want["ok"]
-    if want["stage"] == "validation":
+    if want["stage"] in ("name", "validation"):
         assert (sorted(errors) if case.get("unordered") else errors) == want["errors"]
 
 

@@ -221,7 +221,7 @@ def test_references_to_api_objects_that_cannot_be_here_are_refused(change: dict[
     item = yaml.safe_load(TEXT)
     item["spec"].update(change)
     manifest = parse(json.dumps(item), strict=True)
-    assert errors(manifest) == f"spec: spec: static pods may not reference {what}"
+    assert errors(manifest) == f"spec: static pods may not reference {what}"
     assert manifest.pods == []
 
 
