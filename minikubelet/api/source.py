@@ -167,6 +167,7 @@ class _Reader:
 
     def _value(self, event: Any, depth: int, mark: Mark) -> Node:
         if isinstance(event, yaml.ScalarEvent):
+            self._check_escapes(event, mark)
             return _scalar(event, mark)
         if isinstance(event, yaml.SequenceStartEvent):
             items: list[Node] = []
@@ -174,6 +175,13 @@ class _Reader:
                 items.append(self._node(following, depth + 1))
             return Node(items, mark)
         return self._mapping(depth, mark)
+
+    def _check_escapes(self, event: Any, mark: Mark) -> None:
+        """Refuse the one escape that YAML 1.2 has and Kubernetes' reader of YAML 1.1 has not."""
+        if event.style == '"' and "/" in event.value:
+            written = self._text[event.start_mark.index : event.end_mark.index]
+            if _ESCAPED_SLASH.search(written):
+                raise SourceError("yaml: found unknown escape character", mark, "write / without a backslash")
 
     def _key(self, event: Any, depth: int) -> Node:
         """Return a key; a number with a fraction or exponent is text already, as Kubernetes' reader prints it."""
@@ -221,6 +229,7 @@ def _unreadable(text: str, error: yaml.reader.ReaderError) -> SourceError:
     return SourceError(f"yaml: {what}", Mark(line, column))
 
 
+_ESCAPED_SLASH: Final = re.compile(r"(?<!\\)(?:\\\\)*\\/")
 _CONTROL: Final = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 

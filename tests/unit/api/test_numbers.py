@@ -124,3 +124,14 @@ def test_a_key_beyond_64_bits() -> None:
 )
 def test_scalars(text: str, value: object) -> None:
     assert read_documents(f"a: {text}")[0][0].plain() == {"a": value}
+
+
+@pytest.mark.parametrize(
+    ("text", "is_read"), [(r'"a\/b"', False), (r'"a\\/b"', True), (r"'a\/b'", True), ("a/b", True)]
+)
+def test_an_escaped_slash_is_of_a_later_yaml(text: str, is_read: bool) -> None:
+    if is_read:
+        assert str(read_documents(f"é: {text}")[0][0].plain()["é"]).startswith("a")
+    else:
+        with pytest.raises(SourceError):
+            read_documents(f"é: {text}")
