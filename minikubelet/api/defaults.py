@@ -65,7 +65,7 @@ def set_defaults(pod: Pod) -> Pod:
         enable_service_links=True if spec.enable_service_links is None else spec.enable_service_links,
         scheduler_name=spec.scheduler_name or "default-scheduler",
         security_context=context,
-        service_account=spec.service_account or spec.service_account_name,
+        service_account=spec.service_account_name or spec.service_account,
         service_account_name=spec.service_account_name or spec.service_account,
     )
     return _set(pod, spec=_set(new, resources=_pod_resources(new)))

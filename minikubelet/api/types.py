@@ -125,7 +125,7 @@ class LocalObjectReference(Object, frozen=True, kw_only=True):
 
 
 class TypedLocalObjectReference(Object, frozen=True, kw_only=True):
-    api_group: str | None = None
+    api_group: str | None
     kind: str = ""
     name: str = ""
 
@@ -566,7 +566,7 @@ class CSIVolumeSource(Object, frozen=True, kw_only=True):
 
 
 class TypedObjectReference(Object, frozen=True, kw_only=True):
-    api_group: str | None = None
+    api_group: str | None
     kind: str = ""
     name: str = ""
     namespace: str | None = None
@@ -697,7 +697,7 @@ class RBDVolumeSource(Object, frozen=True, kw_only=True):
 class ScaleIOVolumeSource(Object, frozen=True, kw_only=True):
     gateway: str
     system: str
-    secret_ref: LocalObjectReference | None = None
+    secret_ref: LocalObjectReference | None
     ssl_enabled: bool = False
     protection_domain: str = ""
     storage_pool: str = ""

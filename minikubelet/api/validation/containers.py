@@ -534,8 +534,7 @@ def _validate_hook(handler: LifecycleHandler, spec: PodSpec, path: str) -> list[
         "tcpSocket": handler.tcp_socket,
         "sleep": handler.sleep,
     }
-    grace = spec.termination_grace_period_seconds or 0
-    return _validate_handler(actions, grace if grace >= 0 else 1, path)  # below nought, one second is what counts
+    return _validate_handler(actions, spec.termination_grace_period_seconds or 0, path)
 
 
 _SIGNALS: Final = (

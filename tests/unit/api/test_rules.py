@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from minikubelet.api.manifest import parse_manifest
@@ -323,3 +324,36 @@ def test_the_pull_policy_of_names_that_registries_know(image: str, policy: str) 
     text = f"apiVersion: v1\nkind: Pod\nmetadata: {{name: a}}\nspec: {{containers: [{{name: c, image: '{image}'}}]}}\n"
     (found,) = parse_manifest(text.encode(), file="f", node_name="n").pods
     assert found.pod.spec.containers[0].image_pull_policy == policy
+
+
+@pytest.mark.parametrize(
+    ("spec", "expected"),
+    [
+        # What the two conversions, to the internal Pod and back, make of a Pod.
+        ("terminationGracePeriodSeconds: -5", {"terminationGracePeriodSeconds": 1}),
+        ("serviceAccount: a, serviceAccountName: b", {"serviceAccount": "b", "serviceAccountName": "b"}),
+        # Fields without `omitempty`.
+        (
+            "volumes: [{name: v, scaleIO: {gateway: g, system: s, volumeName: w}}]",
+            {
+                "volumes": [
+                    {
+                        "name": "v",
+                        "scaleIO": {
+                            "gateway": "g",
+                            "system": "s",
+                            "secretRef": None,
+                            "storageMode": "ThinProvisioned",
+                            "volumeName": "w",
+                            "fsType": "xfs",
+                        },
+                    }
+                ]
+            },
+        ),
+    ],
+)
+def test_what_a_pod_becomes(spec: str, expected: dict[str, object]) -> None:
+    text = f"apiVersion: v1\nkind: Pod\nmetadata: {{name: a}}\nspec: {{containers: [{{name: c, image: x}}], {spec}}}\n"
+    (found,) = parse_manifest(text.encode(), file="f", node_name="n").pods
+    assert expected.items() <= msgspec.to_builtins(found.pod.spec).items()
