@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import fcntl
 import importlib.metadata
 import os
 import resource
-import shutil
 import signal
 import sys
 import time
@@ -29,10 +27,9 @@ from minikubelet.lifecycle import columns, preemption
 from minikubelet.lifecycle.observed import ObservedContainer, PodUID
 from minikubelet.lifecycle.resources import oom_score_adj, qos_class
 from minikubelet.lifecycle.status import PodEnd, rfc3339
-from minikubelet.linux import mounts
 from minikubelet.linux.features import can_lower_oom_score
 from minikubelet.linux.files import write_atomic
-from minikubelet.node import cordon, shutdown
+from minikubelet.node import cordon, left_behind, shutdown
 from minikubelet.node.admission import NodeAdmission, node_facts, resource_list
 from minikubelet.node.desired import DesiredState
 from minikubelet.node.events import EventRecorder
@@ -147,6 +144,8 @@ class Daemon:
         self._shutting_down = False
         self._objects_changed = asyncio.Event()
         self._refresher: asyncio.Task[None] | None = None
+        self._leftovers: set[PodUID] = set()  # what an earlier daemon left of pods that are not any more
+        self._removal: asyncio.Task[None] | None = None
         self.health = Health(on_change=self._on_problem)
         self.pressure = PressureWatch(
             self.health,
@@ -382,7 +381,8 @@ class Daemon:
         self.pods.adopt(list(adopted.values()))
         self._refresher = asyncio.create_task(self._keep_volumes_fresh(), name="volume refresh")
         await self.source.start()
-        await self._remove_leftovers(known)
+        self._leftovers = set(known) - self._alive()
+        self._removal = asyncio.create_task(self._remove_leftovers(), name="leftovers")
         self.status.remove_stale(self.pods.pods())
         self.pressure.start()
         self.shutdown.start()
@@ -423,23 +423,25 @@ class Daemon:
                 os.replace(path, f"{path}.bad")
             return None
 
-    async def _remove_leftovers(self, known: Sequence[PodUID]) -> None:
-        """Remove what belongs to no pod: state that neither its own record nor a manifest explains, stray groups."""
-        alive = {PodUID(one.metadata.uid) for one in self.pods.pods()}
-        for uid in known:
-            if uid in alive:
-                continue
+    def _alive(self) -> set[PodUID]:
+        return {PodUID(one.metadata.uid) for one in self.pods.pods()}
+
+    async def _remove_leftovers(self) -> None:
+        """Remove what belongs to no pod: state that neither its own record nor a manifest explains, stray groups.
+
+        Nobody waits for that, as it may be much; a pod that is written meanwhile and has the same UID waits.
+        """
+        for uid in sorted(self._leftovers):
             try:
-                await self.pauses.stop_sandbox(uid)
-                await self.network.detach(uid)
-                self.volumes.tear_down(uid)
-                remove_state(os.path.join(self.settings.state_dir, "pods", uid))
+                await self.runtime.remove_leftover(uid)
             except (OSError, RuntimeFailure, NetworkError) as error:
                 log.warning("leftover not removed, tried again at the next start", uid=uid, error=str(error))
-                continue
-            self.pauses.forget(uid)
-        for leftover in self.cgroups.known_pods() - alive:
-            await self.cgroups.remove_pod(leftover)
+            self._leftovers.discard(uid)
+            if any(one.pod.metadata.uid == uid for one in self.source.desired.pods):
+                self._on_desired(self.source.desired)
+        for leftover in self.cgroups.known_pods():
+            if leftover not in self._alive():
+                await self.cgroups.remove_pod(leftover)
 
     @property
     def is_cordoned(self) -> bool:
@@ -451,18 +453,26 @@ class Daemon:
         """Tell whether the daemon leaves and ends its pods first."""
         return self._draining
 
-    async def stop(self, *, remove_pods: bool) -> None:
-        """Leave. With `remove_pods` every pod is ended first and nothing of this daemon is left on the machine."""
+    async def stop(self, *, remove_pods: bool, hurried: asyncio.Event | None = None) -> tuple[str, ...]:
+        """Leave. With `remove_pods` every pod is ended first and nothing of this daemon is left on the machine.
+
+        Args:
+            remove_pods: Take the pods along.
+            hurried: Set when nobody waits for them to end any more: what then does not die at once is left.
+
+        Returns:
+            A line for each pod that could not be ended and is left behind.
+        """
         self._manager.stopping()
         await self.source.stop()
         self.pressure.stop()
         await self.shutdown.stop()
         self.node.stop()
-        if self._refresher is not None:
-            self._refresher.cancel()
-        if remove_pods:
-            self._draining = True
-            await self.pods.drain(grace_s=STANDALONE_GRACE_S)
+        for task in (self._refresher, self._removal):
+            if task is not None:
+                task.cancel()
+        left = await self._take_pods_along(hurried or asyncio.Event()) if remove_pods else ()
+        remove = remove_pods and not left
         await self.pods.stop()
         self.prober.stop()
         self.status.stop()
@@ -471,11 +481,34 @@ class Daemon:
         self.events.stop()
         self.pauses.close()
         self.hosts_files.close()
-        await self.network.stop(remove=remove_pods)
-        await self.cgroups.stop(remove=remove_pods)
+        await self.network.stop(remove=remove)
+        await self.cgroups.stop(remove=remove)
         self._manager.close()
         if self._lock >= 0:
             os.close(self._lock)
+        return left
+
+    async def _take_pods_along(self, hurried: asyncio.Event) -> tuple[str, ...]:
+        self._draining = True
+        drain = asyncio.create_task(
+            self.pods.drain(grace_s=STANDALONE_GRACE_S, patience_s=left_behind.PATIENCE_S), name="drain"
+        )
+        hurry = asyncio.create_task(hurried.wait(), name="hurry")
+        await asyncio.wait({drain, hurry}, return_when=asyncio.FIRST_COMPLETED)
+        if not drain.done():
+            self.pauses.kill_all()
+            await asyncio.wait({drain}, timeout=left_behind.HURRIED_PATIENCE_S)
+        drain.cancel()
+        hurry.cancel()
+        await asyncio.gather(drain, hurry, return_exceptions=True)
+        left = tuple(self._describe_left(pod) for pod in self.pods.pods())
+        for line in left:
+            log.error(line, advice=left_behind.ADVICE)
+        return left
+
+    def _describe_left(self, pod: Pod) -> str:
+        name = f"{pod.metadata.namespace}/{pod.metadata.name}"
+        return left_behind.describe_left(name, self.pauses.alive(PodUID(pod.metadata.uid)))
 
     # What happens
 
@@ -485,7 +518,7 @@ class Daemon:
             return
         changed = self.objects.set(desired.config_maps, desired.secrets)
         self.published.set(desired.config_maps, desired.secrets)
-        pods = [one.pod for one in desired.pods]
+        pods = [one.pod for one in desired.pods if one.pod.metadata.uid not in self._leftovers]
         cordoned, self._cordoned = self._cordoned, cordon.is_cordoned(self.settings.run_dir)
         if cordoned is not self._cordoned:
             self.node.publish()
@@ -637,15 +670,6 @@ class Daemon:
         await self.pods.end(pods, end, lambda pod: float(pod.spec.termination_grace_period_seconds or 0))
 
 
-def remove_state(directory: str) -> None:
-    """Remove a pod's state directory, but nothing that is mounted below it. Raises OSError."""
-    mounts.unmount_below(directory)
-    if mounts.mount_points_below(directory):
-        raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), directory)
-    with contextlib.suppress(FileNotFoundError):
-        shutil.rmtree(directory)
-
-
 def allow_descriptors() -> None:
     """Let this process open as many files as it may; the fork server keeps containers at what programs expect."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -708,19 +732,24 @@ def _follow_children_by_pidfd() -> None:
         asyncio.set_child_watcher(watcher)
 
 
-async def run(settings: Settings, *, remove_pods: bool, on_ready: Callable[[Daemon], None] | None = None) -> None:
-    """Run the daemon until SIGTERM or SIGINT.
+async def run(
+    settings: Settings, *, remove_pods: bool, on_ready: Callable[[Daemon], None] | None = None
+) -> tuple[str, ...]:
+    """Run the daemon until SIGTERM or SIGINT; a second one ends it without waiting for pods.
 
     Args:
         settings: The node's configuration.
         remove_pods: End all pods on the way down and leave nothing behind.
         on_ready: Called when the node is up.
+
+    Returns:
+        A line for each pod that was to be removed and could not be ended.
     """
-    stopped = asyncio.Event()
+    stopped, hurried = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
     _follow_children_by_pidfd()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopped.set)
+        loop.add_signal_handler(number, lambda: (hurried if stopped.is_set() else stopped).set())
     daemon = Daemon(settings)
     reloading: set[asyncio.Task[None]] = set()
 
@@ -740,7 +769,8 @@ async def run(settings: Settings, *, remove_pods: bool, on_ready: Callable[[Daem
         await stopped.wait()
     finally:
         await server.close()
-        await daemon.stop(remove_pods=remove_pods)
+        left = await daemon.stop(remove_pods=remove_pods, hurried=hurried)
+    return left
 
 
 async def end_all_pods(settings: Settings) -> None:

@@ -67,11 +67,15 @@ def execute(options: argparse.Namespace) -> int:
     remove = bool(options.remove_pods or options.standalone)
     try:
         if shows_table:
-            asyncio.run(_run_with_table(settings, notes, remove=remove))
+            left = asyncio.run(_run_with_table(settings, notes, remove=remove))
         else:
-            asyncio.run(run(settings, remove_pods=remove))
+            left = asyncio.run(run(settings, remove_pods=remove))
     except (StartupError, NetworkError, OSError) as error:
         raise CommandFailed(str(error)) from error
+    if left:
+        from minikubelet.node.left_behind import ADVICE
+
+        raise CommandFailed("\n".join((*left, ADVICE)))
     if options.standalone:
         _tidy(settings.run_dir)
     return 0
@@ -109,7 +113,7 @@ def _call(verb: str, settings: Settings) -> str:
     return f"{program} {verb} --run-dir {os.path.relpath(settings.run_dir)}"
 
 
-async def _run_with_table(settings: Settings, notes: _Notes | None, *, remove: bool) -> None:
+async def _run_with_table(settings: Settings, notes: _Notes | None, *, remove: bool) -> tuple[str, ...]:
     """Run the daemon and keep a table of its pods on the terminal."""
     from minikubelet.daemon import run
 
@@ -131,7 +135,7 @@ async def _run_with_table(settings: Settings, notes: _Notes | None, *, remove: b
         task = asyncio.create_task(_show(daemon, draw, notes))
 
     try:
-        await run(settings, remove_pods=remove, on_ready=on_ready)
+        left = await run(settings, remove_pods=remove, on_ready=on_ready)
     except BaseException:
         for line in notes.recent(everything=True) if notes else ():
             print(line, file=sys.stderr)
@@ -141,7 +145,9 @@ async def _run_with_table(settings: Settings, notes: _Notes | None, *, remove: b
             task.cancel()
     if isinstance(draw, _Screen):
         draw.show([], notes.recent() if notes else [], "")
-    print("stopped, nothing is left", flush=True)
+    if not left:
+        print("stopped, nothing is left", flush=True)
+    return left
 
 
 async def _show(daemon: Daemon, draw: _Screen | _Lines, notes: _Notes | None) -> None:

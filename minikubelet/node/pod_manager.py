@@ -56,6 +56,7 @@ class PodManager:
         self._adopted: tuple[Pod, ...] = ()
         self._idle = asyncio.Event()
         self._idle.set()
+        self._one_ended = asyncio.Event()
 
     def set_pods(self, pods: Sequence[Pod]) -> None:
         """Make these the wanted pods."""
@@ -114,6 +115,7 @@ class PodManager:
         self._workers.pop(worker.uid, None)
         self._tasks.pop(worker.uid, None)
         self._names = released(_key(worker.pod), worker.uid, self._names)
+        self._one_ended.set()
         if not task.cancelled():
             if (error := task.exception()) is not None:
                 log.error("pod worker ended unexpectedly", pod=_name(worker.pod), exc_info=error)
@@ -161,10 +163,16 @@ class PodManager:
         """Wait until nothing is left of any pod."""
         await self._idle.wait()
 
-    async def drain(self, *, grace_s: float | None = None) -> None:
-        """End every pod and wait until nothing is left of any."""
+    async def drain(self, *, grace_s: float | None = None, patience_s: float | None = None) -> None:
+        """End every pod and wait until nothing is left of any, or until none has ended for `patience_s` seconds."""
         self.terminate_all(grace_s=grace_s)
-        await self.wait_until_gone()
+        while self._workers:
+            self._one_ended.clear()
+            try:
+                async with asyncio.timeout(patience_s):
+                    await self._one_ended.wait()
+            except TimeoutError:
+                return
 
     async def stop(self) -> None:
         """Leave: stop the workers and touch no pod."""

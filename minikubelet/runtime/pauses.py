@@ -877,6 +877,22 @@ class Pauses:
             channel.close()
         self._lost(uid)
 
+    def kill_all(self) -> None:
+        """Kill all pauses and containers at once, without a word to them and without waiting."""
+        for pod in self._pods.values():
+            for record in (*pod.sandboxes.values(), *pod.containers.values()):
+                kill_alive(record)
+
+    def alive(self, uid: PodUID) -> dict[str, int]:
+        """Return the processes of a pod that exist, by what they are: its pauses and its containers' main processes.
+
+        Asked of the kernel, so that one is told that was killed and does not die.
+        """
+        pod = self._pods.get(uid, _Pod())
+        records = [("pause", one) for one in pod.sandboxes.values()]
+        records += [(f"container {one['name']}", one) for one in pod.containers.values()]
+        return {what: int(one["pid"]) for what, one in records if is_alive(one)}
+
     def forget(self, uid: PodUID) -> None:
         """Forget a pod whose sandbox has been stopped."""
         self._pods.pop(uid, None)

@@ -6,8 +6,8 @@ order of how it was made.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
+import errno
 import os
 import re
 import secrets
@@ -544,16 +544,45 @@ class PodRuntime:
     async def forget(self, pod: Pod) -> None:
         """Remove records and logs."""
         point("pod.forget")
-        for instances in self._pauses.view(PodUID(pod.metadata.uid)).containers.values():
-            for one in instances:
-                self._unlink_log(pod, one.name, one.id)
         self._pauses.forget(PodUID(pod.metadata.uid))
-        # The state goes last: while it is there, a daemon that comes later finishes this.
-        for directory in (self.log_dir(pod), self.pod_dir(pod)):
+        await run_apart(self._remove_files, (self.log_dir(pod),), self.pod_dir(pod))
+
+    async def remove_leftover(self, uid: PodUID) -> None:
+        """Remove all that is left of a pod of which nothing but its UID is known. Raises OSError, RuntimeFailure or
+        NetworkError: call again later."""
+        await self._pauses.stop_sandbox(uid)
+        await self._network.detach(uid)
+        await run_apart(self._volumes.tear_down, uid)
+        logs = os.path.join(self._settings.log_dir, "pods")
+        named = [os.path.join(logs, one) for one in os.listdir(logs) if one.endswith(f"_{uid}")]
+        await run_apart(self._remove_files, named, os.path.join(self._settings.state_dir, "pods", uid))
+        self._pauses.forget(uid)
+
+    def _remove_files(self, logs: Iterable[str], state: str) -> None:
+        """Remove a pod's logs with the links to them, then its state, but nothing that is mounted below it.
+
+        Any of it may be large, so this runs in a thread. The state goes last: while it is there, a daemon that comes
+        later finishes this. Links are found by where they lead: a daemon may have died before it knew its instance.
+        """
+        for directory in logs:
             point("pod.forget.directory")
+            self._unlink_logs_below(directory)
             with contextlib.suppress(FileNotFoundError):
                 shutil.rmtree(directory)
-        await asyncio.sleep(0)
+        mounts.unmount_below(state)
+        if mounts.mount_points_below(state):
+            raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), state)
+        point("pod.forget.directory")
+        with contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(state)
+
+    def _unlink_logs_below(self, directory: str) -> None:
+        links = os.path.join(self._settings.log_dir, "containers")
+        with contextlib.suppress(FileNotFoundError):
+            for name in os.listdir(links):
+                with contextlib.suppress(OSError):  # no link, or gone meanwhile
+                    if os.readlink(os.path.join(links, name)).startswith(directory + "/"):
+                        os.unlink(os.path.join(links, name))
 
 
 def _knows_other_pods(pod: Pod) -> bool:

@@ -55,7 +55,7 @@ class Chaos:
         self.done: Counter[str] = Counter()
         self._counts: dict[str, int] = {}
         self._ends: dict[str, str] = {}
-        self._hits: Counter[str] = Counter()  # kills of this round, by the pod that they hit
+        self._hits: Counter[str] = Counter()  # kills by the pod that they hit, since its last edit
         self._reused: set[str] = set()  # pods that were removed and written again: their events go on
         self._faulted: set[str] = set()  # pods that lived through injected faults
         self.rules = ""
@@ -75,7 +75,6 @@ class Chaos:
     def round(self) -> None:
         """Do a few things at random moments, then let the node settle and check every law."""
         actions, weights = zip(*self._actions, strict=True)
-        self._hits.clear()
         self.restart(random_rules(self.chance))
         with_faults = bool(self.rules)
         # Errors are tried again after seconds; where there are none, much can happen in a round.
@@ -155,12 +154,11 @@ class Chaos:
     def check(self, *, with_faults: bool) -> None:
         """Raise Violation when a law does not hold."""
         problems = laws.broken_logs(self.node, self.wanted)
-        counts = dict(self._counts)
         problems += laws.unexplained_restarts(self.node, self.wanted, self._counts)
         if with_faults:
             self._faulted |= {key.partition("/")[0] for key in self._counts}
         else:
-            problems += laws.causeless_restarts(self.node, self.wanted, counts, self._hits)
+            problems += laws.causeless_restarts(self.node, self.wanted, self._hits, self._faulted)
             problems += laws.too_many_starts(self.node, self.wanted, self._reused | self._faulted)
         problems += laws.changed_ends(self.node, self.wanted, self._ends)
         problems += laws.held_descriptors(self.node, self.wanted)
@@ -176,7 +174,9 @@ class Chaos:
 
     def edit(self) -> None:
         if self.wanted:
-            self._write(self.chance.choice(list(self.wanted.values())).edited())
+            pod = self.chance.choice(list(self.wanted.values())).edited()
+            self._hits[pod.name] = 0
+            self._write(pod)
 
     def _write(self, pod: ChaosPod) -> None:
         self.wanted[pod.name] = pod

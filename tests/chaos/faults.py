@@ -23,7 +23,7 @@ _ERRORS: Final = ("ENOSPC", "EIO", "EMFILE", "ENOMEM", "EAGAIN", "EPERM", "EINTR
 
 def random_rules(chance: random.Random) -> str:
     """Return rules for the next daemon and the pauses that it makes; often none at all."""
-    if chance.random() < 0.4:
+    if chance.random() < 0.5:
         return ""
     rules = []
     for name in chance.sample((*DAEMON, *SANDBOX), chance.randint(1, 4)):

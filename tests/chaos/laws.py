@@ -73,6 +73,7 @@ def leaks(node: Node, wanted: Mapping[str, ChaosPod]) -> list[str]:
     for name, number in titles.items():
         if name not in running.values() or number > 1:
             problems.append(f"{number} pause processes of {name}")
+    problems += [f"no pause process of {name}" for name in running.values() if not titles[name]]
     for top, directories, _ in os.walk("/sys/fs/cgroup"):  # passes over what other nodes remove meanwhile
         if f"/kubepods-{node.bridge}" in top:
             strange = [name for name in directories if name.startswith("pod") and name[3:] not in running]
@@ -250,26 +251,25 @@ def unexplained_restarts(node: Node, wanted: Mapping[str, ChaosPod], before: dic
 
 
 def causeless_restarts(
-    node: Node, wanted: Mapping[str, ChaosPod], before: Mapping[str, int], hits: Mapping[str, int]
+    node: Node, wanted: Mapping[str, ChaosPod], hits: Mapping[str, int], excused: Collection[str]
 ) -> list[str]:
-    """Return containers that nobody made end, and that were restarted more often than a kill hit their pod.
+    """Return containers that were restarted more often than a kill hit their pod.
 
     Args:
         node: The node.
         wanted: The pods; those that end by themselves are passed over.
-        before: Restart counts after the round before.
-        hits: How often each pod was hit since then.
+        hits: How often each pod was hit in its life, or more.
+        excused: UIDs of pods to which something else happened.
     """
     problems: list[str] = []
     for name, wish in wanted.items():
         pod = node.pod(name)
-        if pod is None or wish.kind in ("crashy", "retried"):
+        if pod is None or pod["metadata"]["uid"] in excused or wish.kind in ("crashy", "retried"):
             continue
         status = pod["status"]
         for one in [*status.get("initContainerStatuses", ()), *status.get("containerStatuses", ())]:
-            more = one["restartCount"] - before.get(f"{pod['metadata']['uid']}/{one['name']}", 0)
-            if more > hits.get(name, 0):
-                problems.append(f"{name}/{one['name']}: {more} restarts, {hits.get(name, 0)} kills")
+            if one["restartCount"] > hits.get(name, 0):
+                problems.append(f"{name}/{one['name']}: {one['restartCount']} restarts, {hits.get(name, 0)} kills")
     return problems
 
 

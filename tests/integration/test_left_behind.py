@@ -1,0 +1,161 @@
+"""A daemon that takes its pods along does not wait for ever for what cannot be ended: it says what it leaves."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.chaos import laws
+from tests.conftest import Node
+from tests.integration.test_crash import STEADY, is_ready, manifest, pauses
+from tests.integration.test_hostile_sockets import ask
+
+pytestmark = pytest.mark.root
+
+FREEZER = Path("/sys/fs/cgroup/freezer")
+
+
+@contextmanager
+def undying(process: int) -> Iterator[None]:
+    """Keep a process in an uninterruptible sleep, as a dead disk does: SIGKILL ends it only afterwards."""
+    group = FREEZER / f"minikubelet-test-{os.getpid()}"
+    try:
+        group.mkdir()
+    except OSError:
+        pytest.skip("no control group here that keeps a killed process from dying (version 1, freezer)")
+    try:
+        (group / "cgroup.procs").write_text(str(process))
+        (group / "freezer.state").write_text("FROZEN")
+        yield
+    finally:
+        (group / "freezer.state").write_text("THAWED")
+        for one in (group / "cgroup.procs").read_text().split():
+            (FREEZER / "cgroup.procs").write_text(one)
+        group.rmdir()
+
+
+def test_a_second_signal_ends_the_daemon_and_says_what_does_not_die(node: Node) -> None:
+    for name in ("dies", "stays"):
+        node.write(f"{name}.yaml", manifest(name, STEADY))
+        node.wait_pod(name, is_ready, "the pod to run")
+    (pause,) = pauses(node, "stays")
+    (container,) = [one for one in laws._processes() if laws._parent(one) == pause]
+    assert node.process is not None
+    with undying(container):
+        node.process.send_signal(signal.SIGINT)
+        node.wait(lambda: node.pod("dies") is None, "the other pod to be gone")
+        assert node.process.poll() is None
+        node.process.send_signal(signal.SIGINT)
+        assert node.process.wait(60) == 1
+        said = (node.base / "daemon.log").read_text()
+        assert f"pod default/stays-n1 is left behind: container main (process {container}, in uninterruptible" in said
+        assert "to clean up, start minikubelet with the same directories" in said
+        assert "dies-n1 is left behind" not in said
+    # When it has died after all, the next daemon cleans up.
+    node.remove("stays.yaml")
+    node.remove("dies.yaml")
+    node.start()
+    node.wait(lambda: not laws.leaks(node, {}), "nothing to be left")
+
+
+def test_standalone_keeps_its_directory_when_something_is_left(idle_node: Node, tmp_path: Path) -> None:
+    from tests.integration.cli.test_run import command
+
+    node = idle_node
+    node.write("stays.yaml", manifest("stays", STEADY))
+    base = tmp_path / ".run"
+    process = subprocess.Popen(command(node), cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line.startswith("default/stays-n1: Running, 1/1 ready"):
+                break
+        (pause,) = [
+            one
+            for one, text in laws._processes().items()
+            if text.startswith("minikubelet: pause default/stays-n1") and holds(one, str(base))
+        ]
+        (container,) = [one for one in laws._processes() if laws._parent(one) == pause]
+        with undying(container):
+            process.send_signal(signal.SIGINT)
+            process.send_signal(signal.SIGTERM)
+            output, errors = process.communicate(timeout=60)
+        assert process.returncode == 1
+        assert "nothing is left" not in output
+        assert f"minikubelet: pod default/stays-n1 is left behind: container main (process {container}, " in errors
+        assert (base / "state").is_dir()
+        # The same command cleans up.
+        node.remove("stays.yaml")
+        process = subprocess.Popen(command(node), cwd=tmp_path, stdout=subprocess.PIPE, text=True)
+        assert process.stdout is not None
+        assert "Ctrl-C" in process.stdout.readline()
+    finally:
+        process.send_signal(signal.SIGINT)
+        output, _ = process.communicate(timeout=60)
+    assert output.endswith("stopped, nothing is left\n")
+    assert not base.exists()
+    assert node.leftovers() == []
+
+
+def holds(process: int, path: str) -> bool:
+    """Tell whether a process has a file below a path open."""
+    try:
+        return any(
+            os.readlink(f"/proc/{process}/fd/{one}").startswith(path) for one in os.listdir(f"/proc/{process}/fd")
+        )
+    except OSError:
+        return False
+
+
+MANY_FILES = 20_000
+
+
+def fill_volume(node: Node, name: str) -> Path:
+    """Run a pod and put very many files into its volume; return the volume's directory."""
+    volume = "  volumes: [{name: much, emptyDir: {}}]"
+    node.write(f"{name}.yaml", manifest(name, STEADY, pod=volume))
+    uid = node.wait_pod(name, is_ready, "the pod to run")["metadata"]["uid"]
+    directory = node.state_dir / "pods" / uid / "volumes" / "kubernetes.io~empty-dir" / "much"
+    for number in range(MANY_FILES):
+        os.close(os.open(directory / str(number), os.O_CREAT | os.O_WRONLY))
+    return directory
+
+
+def answers_while_it_is_removed(node: Node, directory: Path) -> bool:
+    """Wait until files begin to go, ask the daemon something, and tell whether files were still there afterwards."""
+
+    def count() -> int:
+        try:
+            return len(os.listdir(directory))
+        except FileNotFoundError:
+            return 0
+
+    node.wait(lambda: count() < MANY_FILES, "the removal to begin", 60)
+    assert ask(node).startswith(b"HTTP/1.1 200")
+    return count() > 0
+
+
+def test_the_daemon_answers_while_it_removes_very_many_files(node: Node) -> None:
+    directory = fill_volume(node, "many")
+    node.remove("many.yaml")
+    assert answers_while_it_is_removed(node, directory)
+    node.wait(lambda: not laws.leaks(node, {}), "all to be gone", 60)
+    # What an earlier daemon left does not hold up the start either, and the same pod may come back meanwhile.
+    directory = fill_volume(node, "many")
+    node.kill()
+    (directory.parents[2] / "pod.json").unlink()
+    text = (node.manifests / "many.yaml").read_text()
+    node.remove("many.yaml")
+    node.start()
+    assert answers_while_it_is_removed(node, directory)
+    node.write("many.yaml", text)
+    node.wait_pod("many", is_ready, "the pod to run anew", 60)
+    assert not (directory / "0").exists()
+    node.remove("many.yaml")
+    node.wait(lambda: not laws.leaks(node, {}), "all to be gone", 60)
