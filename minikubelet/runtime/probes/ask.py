@@ -39,6 +39,12 @@ class Asker:
 
     def prepare(self, pod: Pod, container: Container, probe: Probe, container_id: ContainerID) -> Ask:
         """Return what asks this instance once; the wait raises RuntimeFailure or OSError when the asking fails."""
+        if pod.spec.host_network and probe.exec is None:
+            # The node's address may become another one while the container runs.
+            return lambda: self._prepare(pod, container, probe, container_id)()
+        return self._prepare(pod, container, probe, container_id)
+
+    def _prepare(self, pod: Pod, container: Container, probe: Probe, container_id: ContainerID) -> Ask:
         timeout = float(probe.timeout_seconds)
         if probe.exec is not None:
             # Values that are written down alone: what comes from elsewhere is empty here, as in the kubelet.

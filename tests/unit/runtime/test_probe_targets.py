@@ -186,6 +186,25 @@ def test_tcp():
     assert ask({"tcpSocket": {"port": port}}, runtime) == refused
 
 
+def test_a_pod_on_the_hosts_network_is_asked_where_the_node_is_now():
+    one = container()
+    spec = msgspec.convert({"timeoutSeconds": 1, "periodSeconds": 1, "tcpSocket": {"port": 9}}, Probe)
+    addresses: list[str] = []
+    asker = Asker(Runtime(RuntimeFailure("")), version="1", pod_ips=lambda _: addresses)  # type: ignore[arg-type]
+    placed = msgspec.structs.replace(pod(one).spec, host_network=True)
+    asked = asker.prepare(msgspec.structs.replace(pod(one), spec=placed), one, spec, ID)
+
+    async def run() -> list[str]:
+        found = []
+        for one in ("127.0.0.2", "127.0.0.3"):
+            addresses[:] = [one]
+            answer = asked()
+            found.append((answer if isinstance(answer, ProbeReply) else await answer()).output)
+        return found
+
+    assert asyncio.run(run()) == [f"dial tcp 127.0.0.{n}:9: connect: connection refused" for n in (2, 3)]
+
+
 def hook(handler: dict[str, Any], runtime: Runtime) -> str:
     """Run a postStart hook; return its failure's text, "" for success."""
     one = container(lifecycle={"postStart": handler})
