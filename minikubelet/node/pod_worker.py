@@ -514,7 +514,7 @@ class PodWorker:
             now, running, starts = self._services.boot_clock(), self._running(), self._is_start_under_way()
             limit = min(limit, now + self._remaining_grace_s())
             if not running and not (starts and now < limit):
-                return
+                break
             patience = begun + _START_PATIENCE_S if starts else now
             if now >= patience:
                 self._begin_endings(running, endings)
@@ -527,6 +527,8 @@ class PodWorker:
             for ended in [one for one in endings if one.done()]:
                 endings.discard(ended)
                 ended.result()
+        self._killer.prune({})
+        await asyncio.gather(*endings)  # they have only to see that all is over
 
     def _begin_endings(self, running: dict[str, ObservedContainer], endings: set[asyncio.Task[None]]) -> None:
         """Begin to end what is not being ended yet; shorten the grace of the others to what is left."""
