@@ -53,10 +53,14 @@ class KillContainer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RemoveContainer:
-    """Forget an instance that has ended and that nobody asks for any more."""
+    """Forget an instance that has ended and that nobody asks for any more.
+
+    `back_off` is the container's entry from now on, for one that restarts the whole pod in place.
+    """
 
     name: str
     id: ContainerID
+    back_off: BackOff | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,7 +117,7 @@ def compute_actions(pod: Pod, seen: ObservedPod, now: float, *, max_back_off_s: 
         max_back_off_s: Longest delay between an exit and the restart.
     """
     if restart.is_restarting_all(pod, seen):
-        return _restart_all(pod, seen, now)
+        return _restart_all(pod, seen, now, max_back_off_s)
     changes = _compute_changes(pod, seen)
     actions: list[Action] = [*_strangers(pod, seen)]
     if changes.kill_pod:
@@ -131,16 +135,18 @@ def compute_actions(pod: Pod, seen: ObservedPod, now: float, *, max_back_off_s: 
     return Plan(actions=tuple(actions), waiting=tuple(waiting), wake_at=min(due, default=None))
 
 
-def _restart_all(pod: Pod, seen: ObservedPod, now: float) -> Plan:
+def _restart_all(pod: Pod, seen: ObservedPod, now: float, maximum: float) -> Plan:
     """Plan to restart the whole pod in its sandbox: end what runs, then forget all instances, the trigger's last.
 
     So a daemon that comes back half-way sees the trigger and goes on, and one that finds nothing starts from the first
-    init container, as for a new pod.
+    init container, as for a new pod. All is ended at once; how soon it begins anew is up to the trigger's back-off.
     """
     every = (*(pod.spec.init_containers or ()), *pod.spec.containers)
     kills: list[Action] = []
     first: list[Action] = []
     last: list[Action] = []
+    waiting: list[Waiting] = []
+    due: list[float] = []
     for container in every:
         instances = seen.containers.get(container.name, ())
         for one in instances[:1]:
@@ -149,9 +155,23 @@ def _restart_all(pod: Pod, seen: ObservedPod, now: float) -> Plan:
                 kills.append(
                     KillContainer(name=container.name, id=one.id, message=message, grace_s=0, run_pre_stop=False)
                 )
-        removals = last if restart.triggers_restart_all(container, seen.latest(container.name)) else first
-        removals.extend(RemoveContainer(name=container.name, id=one.id) for one in instances[::-1])
+        latest = seen.latest(container.name)
+        if latest is None or latest.exit is None or not restart.triggers_restart_all(container, latest):
+            first.extend(RemoveContainer(name=container.name, id=one.id) for one in instances[::-1])
+            continue
+        entry, finished = seen.back_off.get(container.name), latest.exit.finished_mono
+        if entry is not None and restart.is_in_back_off(entry, finished, now):
+            waiting.append(_wait(pod, container.name, entry))
+            due.append(finished + entry.delay)
+        entry = restart.next_back_off(entry, finished, now, maximum=maximum)
+        last.extend(RemoveContainer(name=container.name, id=one.id, back_off=entry) for one in instances[::-1])
+    if due:
+        return Plan(actions=(*kills, *first), waiting=tuple(waiting), wake_at=max(due))
     return Plan(actions=(*kills, *first, *last), wake_at=now)
+
+
+def _wait(pod: Pod, name: str, entry: BackOff) -> Waiting:
+    return Waiting(name=name, message=restart.back_off_message(entry.delay, name, full_name(pod)))
 
 
 def _strangers(pod: Pod, seen: ObservedPod) -> list[KillContainer]:
@@ -185,8 +205,7 @@ def _start(
     if ended is not None:
         # The kubelet counts from the exit, not from the start.
         if entry is not None and restart.is_in_back_off(entry, ended.finished_mono, now):
-            message = restart.back_off_message(entry.delay, container.name, full_name(pod))
-            waiting.append(Waiting(name=container.name, message=message))
+            waiting.append(_wait(pod, container.name, entry))
             due.append(ended.finished_mono + entry.delay)
             return
         entry = restart.next_back_off(entry, ended.finished_mono, now, maximum=maximum)

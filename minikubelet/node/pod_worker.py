@@ -318,6 +318,8 @@ class PodWorker:
                     await asyncio.gather(*(self._kill_container(one) for one in kills))
                     kills = []
                 case act.RemoveContainer():
+                    if action.back_off is not None:
+                        self._back_off[action.name] = action.back_off
                     await self._runtime.remove_container(self.pod, action.id)
                 case act.StartContainer():
                     if not await self._prepare():

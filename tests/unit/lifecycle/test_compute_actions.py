@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import msgspec
 import pytest
@@ -20,6 +20,7 @@ from minikubelet.api.types import (
 )
 from minikubelet.lifecycle import actions as act
 from minikubelet.lifecycle.observed import (
+    BackOff,
     ContainerID,
     Exit,
     ObservedContainer,
@@ -326,10 +327,6 @@ def test_texts_of_kills() -> None:
 
 
 def test_plan_waits_for_the_back_off_and_then_acts() -> None:
-    from dataclasses import replace
-
-    from minikubelet.lifecycle.observed import BackOff
-
     pod, seen = build(Row(0, apps={0: 1, 1: None, 2: None}))
     seen = replace(seen, back_off={"app0": BackOff(delay=10, updated_mono=49)})
     plan = act.compute_actions(pod, seen, now=55)
@@ -361,6 +358,28 @@ def test_the_trigger_of_a_restart_in_place_is_removed_last() -> None:
     assert removals == ["init0", "init1", "init2", "app1", "app2", "app0"]
     assert plan.actions == (*kills, *[one for one in plan.actions if isinstance(one, act.RemoveContainer)])
     assert plan.wake_at == 7
+
+
+def test_a_pod_that_restarts_in_place_again_and_again_waits() -> None:
+    """Everything is ended at once; what began it is forgotten, and all begins anew, when its back-off is over."""
+    pod, seen = build(Row(0, "Never", apps={0: 42, 1: None, 2: 0}))
+    rules = exits_with([42], "RestartAllContainers")
+    trigger = msgspec.structs.replace(pod.spec.containers[0], restart_policy="Never", restart_policy_rules=rules)
+    spec = msgspec.structs.replace(pod.spec, containers=[trigger, *pod.spec.containers[1:]])
+    pod = msgspec.structs.replace(pod, spec=spec)
+    removals = [one for one in act.compute_actions(pod, seen, now=50).actions if isinstance(one, act.RemoveContainer)]
+    assert [one.back_off for one in removals] == [None, None, BackOff(delay=10, updated_mono=50)]
+    seen = replace(seen, back_off={"app0": BackOff(delay=20, updated_mono=45)})
+    plan = act.compute_actions(pod, seen, now=69)  # its exit came at 50
+    assert [one.name for one in plan.actions if isinstance(one, act.KillContainer)] == ["app1"]
+    assert [one.name for one in plan.actions if isinstance(one, act.RemoveContainer)] == ["app1", "app2"]
+    assert (plan.waiting[0].name, plan.wake_at) == ("app0", 70)
+    assert plan.waiting[0].message.startswith("back-off 20s restarting failed container=app0")
+    left = replace(seen, containers={"app0": seen.containers["app0"]})
+    assert act.compute_actions(pod, left, now=69.9).actions == ()
+    (removal,) = act.compute_actions(pod, left, now=70).actions
+    assert isinstance(removal, act.RemoveContainer)
+    assert (removal.name, removal.back_off) == ("app0", BackOff(delay=40, updated_mono=70))
 
 
 def test_another_exit_of_a_rule_holder_restarts_nothing_else() -> None:
