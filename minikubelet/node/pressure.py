@@ -7,6 +7,7 @@ the words of the kubelet's node conditions where it has them, and that it is ove
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import resource
 from collections.abc import Mapping
@@ -14,12 +15,14 @@ from dataclasses import dataclass
 from typing import Final
 
 from minikubelet.node.health import Health
+from minikubelet.runtime.cgroups import find_trees
 
 PERIOD_S: Final = 5.0
 # Below these, writes of a few records may fail at any moment. Far below the kubelet's 10 % (it would evict).
 _MIN_FREE_BYTES: Final = 1024 * 1024
 _MIN_FREE_INODES: Final = 16
 _FULL: Final = 0.95
+_FEW_PROCESSES: Final = 4  # a pod's start takes as many at once
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,11 +61,20 @@ def descriptor_problem(usage: Usage) -> str:
     return f"{usage.used} of {usage.limit} file descriptors are open: raise LimitNOFILE of the unit"
 
 
-def process_problem(machine: Usage) -> str:
-    """Say that processes run out."""
-    if machine.used < _FULL * machine.limit:
-        return ""
-    return f"{machine.used} of {machine.limit} processes and threads exist: raise kernel.pid_max or end some"
+def process_problem(machine: Usage, groups: Mapping[str, Usage]) -> str:
+    """Say that processes run out.
+
+    Args:
+        machine: All processes and threads.
+        groups: Those of the control groups that the daemon is in and that have a limit, by path.
+    """
+    if machine.used >= _FULL * machine.limit:
+        return f"{machine.used} of {machine.limit} processes and threads exist: raise kernel.pid_max or end some"
+    for path, usage in groups.items():
+        if usage.used >= _FULL * usage.limit or usage.limit - usage.used < _FEW_PROCESSES:
+            text = f"{usage.used} of {usage.limit} processes and threads of {path} exist"
+            return f"{text}: raise its pids.max (TasksMax of the unit)"
+    return ""
 
 
 class PressureWatch:
@@ -93,7 +105,7 @@ class PressureWatch:
         for what, path in self._directories.items():
             self._health.set(f"{what} directory", _disk_problem_of(path))
         self._health.set("descriptors", descriptor_problem(descriptors()))
-        self._health.set("processes", process_problem(processes()))
+        self._health.set("processes", process_problem(processes(), group_processes()))
 
 
 def _disk_problem_of(path: str) -> str:
@@ -133,6 +145,23 @@ def processes() -> Usage:
     except (OSError, ValueError, IndexError):
         return Usage(used=0, limit=1)
     return Usage(used=used, limit=limit)
+
+
+def group_processes() -> dict[str, Usage]:
+    """Return processes and limits of the control groups around this process that have a limit, innermost first."""
+    try:
+        with open("/proc/self/mountinfo") as mountinfo, open("/proc/self/cgroup") as own:
+            trees = find_trees(mountinfo.read(), own.read())
+    except (OSError, ValueError):
+        return {}
+    found: dict[str, Usage] = {}
+    path = next((one.base for one in trees if "pids" in one.controllers), "")
+    while path and os.path.isfile(os.path.join(path, "cgroup.procs")):
+        with contextlib.suppress(OSError, ValueError):  # the root has none, and "max" is no number
+            limit = _number(os.path.join(path, "pids.max"))
+            found[path] = Usage(used=_number(os.path.join(path, "pids.current")), limit=limit)
+        path = os.path.dirname(path)
+    return found
 
 
 def _number(path: str) -> int:

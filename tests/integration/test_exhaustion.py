@@ -7,6 +7,7 @@ import re
 import resource
 import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ import pytest
 
 from tests.chaos import laws
 from tests.conftest import Node, running_node
-from tests.integration.test_crash import STEADY, is_ready, main_of, manifest, numbered_lines
+from tests.integration.test_crash import STEADY, is_ready, main_of, manifest, numbered_lines, pauses
+from tests.integration.test_hostile_sockets import connect
 
 pytestmark = pytest.mark.root
 
@@ -176,6 +178,73 @@ def test_no_more_descriptors_or_processes_for_a_pause(cluster: Node) -> None:
     assert found["metadata"]["uid"] == before["metadata"]["uid"]
     assert Path(f"/proc/{pause}").exists()
     cluster.remove("tight.yaml")
+
+
+@contextmanager
+def pids_limit(processes: list[int]) -> Iterator[Path]:
+    """Put processes into a control group of their own that can be given a limit; put them back at the end."""
+    lines = [line.split(":", 2) for line in Path("/proc/self/cgroup").read_text().splitlines()]
+    home = next((Path("/sys/fs/cgroup/pids" + path) for _, names, path in lines if names == "pids"), None)
+    if home is None or not home.is_dir():
+        pytest.skip("no pids controller of version 1 here")
+    group = home / f"minikubelet-test-{os.getpid()}"
+    group.mkdir()
+    try:
+        for one in processes:
+            (group / "cgroup.procs").write_text(str(one))
+        yield group
+    finally:
+        (group / "pids.max").write_text("max")
+        for one in (group / "cgroup.procs").read_text().split():
+            (home / "cgroup.procs").write_text(one)
+        group.rmdir()
+
+
+def test_no_more_processes_for_the_daemon_and_the_fork_server(cluster: Node) -> None:
+    """Pods run on, it is said why others cannot start, and they start when there is room, all by itself."""
+    cluster.write("runs.yaml", manifest("runs", STEADY))
+    before = cluster.wait_pod("runs", is_ready, "the pod to run")
+    (pause,) = pauses(cluster, "runs")
+    assert cluster.process is not None
+    with pids_limit([cluster.process.pid, *laws.children_of(cluster)["forkserver"]]) as group:
+        (group / "pids.max").write_text((group / "pids.current").read_text())
+        cluster.write("waits.yaml", manifest("waits", STEADY))
+        volume = "  volumes: [{name: cache, emptyDir: {}}]"
+        cluster.write("stores.yaml", manifest("stores", STEADY, pod=volume))
+        for name in ("waits", "stores"):
+            cluster.wait(lambda name=name: "temporarily unavailable" in told(cluster, name), "the cause", 30)
+        assert [
+            text for name in ("waits", "stores") for text in ("Error:", "Errno") if text in told(cluster, name)
+        ] == []
+        cluster.wait(lambda: "NodeHasInsufficientPID" in cluster.cli("get", "events", "-A").stdout, "the event", 30)
+        assert "pids.max" in cluster.cli("status").stdout
+        assert b"processes" in get(cluster, "/healthz?verbose")
+        # What runs is in groups of its own: it is even restarted.
+        (container,) = [one for one in laws._processes() if laws._parent(one) == pause]
+        os.kill(container, 9)
+        cluster.wait_pod("runs", lambda one: is_ready(one) and main_of(one)["restartCount"] == 1, "the restart", 30)
+        assert cluster.process.poll() is None
+        (group / "pids.max").write_text("max")
+        for name in ("waits", "stores"):
+            cluster.wait_pod(name, is_ready, "the pod to run by itself", 60)
+        cluster.wait(lambda: "pids.max" not in cluster.cli("status").stdout, "the problem to be over", 30)
+    assert cluster.wait_pod("runs", is_ready, "the pod")["metadata"]["uid"] == before["metadata"]["uid"]
+    for name in ("runs", "waits", "stores"):
+        cluster.remove(f"{name}.yaml")
+    for name in ("runs", "waits", "stores"):
+        cluster.wait(lambda name=name: cluster.pod(name) is None, f"{name} to be gone")
+
+
+def told(node: Node, name: str) -> str:
+    """Return the events of a pod."""
+    return node.cli("events", "--for", f"pod/{name}-n1").stdout
+
+
+def get(node: Node, path: str) -> bytes:
+    """Return what the API answers."""
+    with connect(node) as client:
+        client.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+        return b"".join(iter(lambda: client.recv(65536), b""))
 
 
 def test_links_planted_where_logs_are_written_are_not_followed(cluster: Node) -> None:

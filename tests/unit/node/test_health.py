@@ -65,8 +65,16 @@ def test_disks(disk: Disk, said: str) -> None:
 def test_descriptors_and_processes() -> None:
     assert descriptor_problem(Usage(used=949, limit=1000)) == ""
     assert "LimitNOFILE" in descriptor_problem(Usage(used=950, limit=1000))
-    assert process_problem(Usage(used=10, limit=1000)) == ""
-    assert "pid_max" in process_problem(Usage(used=1000, limit=1000))
+    assert process_problem(Usage(used=10, limit=1000), {}) == ""
+    assert "pid_max" in process_problem(Usage(used=1000, limit=1000), {})
+    room = Usage(used=10, limit=1000)
+    assert process_problem(room, {"/unit": Usage(used=10, limit=100), "/": Usage(used=500, limit=1000)}) == ""
+    for used, limit in ((95, 100), (7, 10)):
+        found = process_problem(room, {"/unit": Usage(used=used, limit=limit)})
+        assert (
+            found
+            == f"{used} of {limit} processes and threads of /unit exist: raise its pids.max (TasksMax of the unit)"
+        )
 
 
 def test_a_directory_that_is_gone_is_a_problem() -> None:
