@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
-import importlib.metadata
 import os
 import resource
 import signal
@@ -67,6 +66,7 @@ from minikubelet.runtime.variables import Variables
 from minikubelet.runtime.volumes.apart import run_apart
 from minikubelet.runtime.volumes.manager import Volumes
 from minikubelet.sandbox.pause import boot_time
+from minikubelet.version import VERSION
 
 if TYPE_CHECKING:
     from minikubelet.server.app import Server
@@ -92,11 +92,6 @@ _PROBLEM_REASONS = {
 
 class StartupError(Exception):
     """The daemon cannot run here; the text is one clear line."""
-
-
-def version() -> str:
-    """Return the version of the installed package."""
-    return importlib.metadata.version("minikubelet")
 
 
 class NodeObjects:
@@ -325,7 +320,7 @@ class Daemon:
         self.node = NodePublisher(
             Machine(
                 node=self.admission.node,
-                version=version(),
+                version=VERSION,
                 pod_cidrs=tuple(settings.pod_cidr.split(",")),
                 started=rfc3339(time.time()),
             ),
@@ -342,8 +337,11 @@ class Daemon:
 
     # Up and down
 
-    async def start(self) -> None:
+    async def start(self, *, meanwhile: Callable[[], None] = lambda: None) -> None:
         """Bring the node up: first what pods stand on, then the pods that run, then the wanted ones.
+
+        Args:
+            meanwhile: Done while the fork server starts.
 
         Raises:
             StartupError: Another daemon uses these directories.
@@ -369,7 +367,10 @@ class Daemon:
         self._expire_events()
         self.status.start()
         self.verdicts.start()
-        await self.pauses.start()
+        forking = asyncio.create_task(self.pauses.start(), name="fork server")
+        await asyncio.sleep(0)
+        meanwhile()  # the fork server has begun, and takes as long
+        await forking
         known = await self.pauses.adopt()
         await self.network.start(known)
         adopted = {uid: pod for uid in known if (pod := self._stored_pod(uid)) is not None}
@@ -691,8 +692,17 @@ def render_pods(pods: Sequence[Pod]) -> str:
     return columns.render_table([columns.HEADERS, *(columns.pod_row(to_json(pod), now) for pod in pods)])
 
 
+def _load_server() -> None:
+    """Import the API with its libraries, which take a third of all imports' time."""
+    import minikubelet.server.app
+    import minikubelet.server.control
+    import minikubelet.server.metrics
+    import minikubelet.server.usage
+    import minikubelet.server.writes  # noqa: F401
+
+
 def _make_server(daemon: Daemon) -> Server:
-    """Build the API; its libraries are imported here and not before."""
+    """Build the API, which is imported as late as here."""
     from minikubelet.server.app import Parts, make_server
     from minikubelet.server.context import Context
     from minikubelet.server.control import Control
@@ -701,7 +711,7 @@ def _make_server(daemon: Daemon) -> Server:
     from minikubelet.server.writes import Origin, Writes
 
     settings, store = daemon.settings, daemon.store
-    context = Context(settings=settings, store=store, pauses=daemon.pauses, bells=daemon.bells, version=version())
+    context = Context(settings=settings, store=store, pauses=daemon.pauses, bells=daemon.bells, version=VERSION)
     usage = Usage(stats=daemon.stats, pods=daemon.status.pods, node_name=settings.node_name)
 
     def origin(kind: str, namespace: str, name: str) -> Origin | None:
@@ -716,7 +726,7 @@ def _make_server(daemon: Daemon) -> Server:
             measures=daemon.measures,
             usage=usage,
             store=store,
-            version=version(),
+            version=VERSION,
             problems=lambda: len(daemon.health.problems()),
         ),
         health=lambda: {name.replace(" ", "-"): text for name, text in daemon.node_problems().items()},
@@ -759,7 +769,7 @@ async def run(
         task.add_done_callback(reloading.discard)
 
     loop.add_signal_handler(signal.SIGHUP, reload)
-    await daemon.start()
+    await daemon.start(meanwhile=_load_server)
     server = _make_server(daemon)
     await server.listen()
     try:

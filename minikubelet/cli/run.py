@@ -48,6 +48,8 @@ def execute(options: argparse.Namespace) -> int:
     """Run until SIGTERM or SIGINT."""
     if os.geteuid() != 0:
         raise CommandFailed("the daemon makes namespaces and mounts, which only root may: try sudo", 2)
+    # structlog would draw with rich where it finds it: 4 MB and a tenth of the start for lines that are plain.
+    sys.modules.setdefault("rich", None)  # type: ignore[arg-type]  # such a module cannot be imported
     from minikubelet.daemon import StartupError, run
     from minikubelet.node.settings import SettingsError, load_settings
     from minikubelet.runtime.network.errors import NetworkError

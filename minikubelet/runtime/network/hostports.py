@@ -14,7 +14,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-import psutil
 import structlog
 
 from minikubelet.lifecycle.observed import PodUID
@@ -271,6 +270,8 @@ async def find_holder(listener: Listener) -> str:
 def _find_holder(listener: Listener) -> str | None:
     if listener.protocol not in ("tcp", "udp"):
         return None
+    import psutil  # needed on conflict only
+
     with contextlib.suppress(psutil.Error, OSError):
         for connection in psutil.net_connections(listener.protocol):
             local: tuple[str, int] | tuple[()] = connection.laddr
