@@ -164,13 +164,26 @@ def support_of(kind: type[msgspec.Struct], name: str) -> Entry:
     return HONOURED
 
 
+NO_COMMAND: Final = "every image's name stands for the machine's own root, so a container says what it runs"
+
+
 def unhonoured_fields(pod: Pod) -> list[tuple[str, str]]:
-    """Return the fields that a Pod sets and this node does not honour: their paths, and a sentence on each."""
-    return [
+    """Return what a Pod asks for and this node does not honour: the fields' paths, and a sentence on each."""
+    found = [
         (path, f"{path}: not honoured on this node: {entry.sentence}")
         for path, entry in _set_fields(pod, "")
         if entry.support is Support.UNHONOURED
     ]
+    return [*found, *_missing_commands(pod)]
+
+
+def _missing_commands(pod: Pod) -> Iterator[tuple[str, str]]:
+    """Yield containers that leave their command to their image, which is correct but runs nothing here."""
+    for group, containers in (("initContainers", pod.spec.init_containers), ("containers", pod.spec.containers)):
+        for index, one in enumerate(containers or ()):
+            if not one.command and not one.args:
+                path = f"spec.{group}[{index}].command"
+                yield path, f"{path}: not honoured on this node: an image's own command; {NO_COMMAND}"
 
 
 def _set_fields(value: msgspec.Struct, path: str) -> Iterator[tuple[str, Entry]]:

@@ -86,7 +86,8 @@ def how_it_ended(case: Case, spec: Json, ended: Json) -> str:
     if reason == "OOMKilled":
         return f"was killed by the kernel for want of memory ({_memory(case, spec, ended)})"
     if reason in ("StartError", "ContainerCannotRun"):
-        return f"could not be started: {sentence(message)}{remedy(message)}"
+        advice = remedy(message)
+        return f"could not be started: {sentence(message)}{f'.{advice}'.removesuffix('.') if advice else ''}"
     if reason == "ContainerStatusUnknown":
         return "was lost: its process was gone without a trace, as after a reboot or a kill from outside"
     text = f"ended with exit code {code}{_meaning(code)}"
@@ -199,13 +200,15 @@ def times(case: Case, event: Json) -> str:
 
 
 def remedy(message: str) -> str:
-    """Return what to do about a message, where that is known."""
+    """Return a sentence on what to do about a message, with a space before it, where that is known."""
     found = re.search(r'(configmap|secret) "?([^"\s]+)"? not found', message, re.IGNORECASE)
     if found:
         kind = {"configmap": "ConfigMap", "secret": "Secret"}[found[1].lower()]
         return f" Put a {kind} named {found[2]} into a file of the manifest directory."
     if "executable file not found" in message:
-        return ". Name the program by its path, or install it"
+        return " Name the program by its path, or install it."
+    if "no command specified" in message:
+        return " Give the container a command: every image's name stands for this machine's own root."
     if "hostPath type check failed" in message:
         return " Make that path on the machine, or change the volume's type."
     return ""

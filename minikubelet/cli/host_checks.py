@@ -17,6 +17,7 @@ from typing import Final, Protocol
 from minikubelet.api.manifest import Manifest, PodDocument, parse_manifest
 from minikubelet.api.problems import Problem, Severity
 from minikubelet.api.quantity import parse_quantity
+from minikubelet.api.support import NO_COMMAND
 from minikubelet.api.types import Container, HTTPGetAction, Pod, Probe, TCPSocketAction
 
 DEFAULT_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -76,7 +77,7 @@ def _containers(pod: Pod) -> Iterator[tuple[str, Container]]:
 def _command(pod: Pod, container: Container, path: str, machine: Machine) -> Iterator[Finding]:
     words = [*(container.command or ()), *(container.args or ())]
     if not words:
-        text = "no command specified: an image's name stands for this machine's root, which has no default command"
+        text = f"no command specified: {NO_COMMAND}"
         yield Finding(f"{path}.command", text, fails=True)
         return
     commands = [(f"{path}.{'command' if container.command else 'args'}[0]", words[0], True)]
@@ -323,6 +324,9 @@ def add_host_problems(manifests: Sequence[Manifest], config_dir: str) -> None:
     for manifest in manifests:
         for document in manifest.pods:
             found = [*find_problems(document.pod, machine), *missing_objects(document.pod, config_maps, secrets)]
+            # What will fail is not told a second time as something that this node does not honour.
+            failing = {(document.document, one.field) for one in found if one.fails}
+            manifest.problems[:] = [one for one in manifest.problems if (one.document, one.field) not in failing]
             manifest.problems.extend(_problem(one, document) for one in found)
 
 

@@ -152,6 +152,8 @@ def _module(verb: str) -> ModuleType:
 def parse(arguments: Sequence[str]) -> tuple[ModuleType, argparse.Namespace]:
     """Return the verb's module and its options; what stands after `--` is `options.command`."""
     early, rest = split_early(arguments)
+    if early and not rest:
+        raise CommandFailed(f"the verb is missing behind {early[-1]}\nsee 'minikubelet --help' for the verbs", 2)
     if not rest or rest[0] in ("-h", "--help", "help"):
         if len(rest) > 1 and rest[1] in verbs():
             verb_parser(rest[1]).parse_args(["--help"])

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Final
 
-from minikubelet.cli import client, terminal
+from minikubelet.cli import client, journals, terminal
 from minikubelet.cli.facts import Facts, verdict_of
 from minikubelet.cli.refusals import refusal_line, verdicts
 from minikubelet.lifecycle import columns
@@ -33,15 +33,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def execute(options: argparse.Namespace) -> int:
     """Print the page."""
     down: client.DaemonDown | None = None
+    settings: Json = {}
     try:
-        lines = [("Daemon", _daemon(options)), *_node(options)]
+        daemon, settings = _daemon(options), _settings(options)
+        lines = [("Daemon", daemon), *_places(options, settings), *_node(options)]
     except client.DaemonDown as failure:
         down = failure
-        lines = [("Daemon", terminal.paint(str(failure), terminal.RED))]
+        lines = [("Daemon", terminal.paint(str(failure), terminal.RED)), *_places(options, {})]
     pods = _pods(options, down)
     now = time.time()
     problems = [*_refused(options), *_unwell(options, pods, now)]
-    lines += [("Manifests", _manifests(options)), ("Pods", _count(pods, now))]
+    lines += [("Manifests", _manifests(options, settings)), ("Pods", _count(pods, now))]
     for title, text in lines:
         print(f"{title:<11}{text}")
     if problems:
@@ -51,6 +53,24 @@ def execute(options: argparse.Namespace) -> int:
     elif down is None:
         print(f"{'Problems':<11}none")
     return 1 if problems or down is not None else 0
+
+
+def _settings(options: argparse.Namespace) -> Json:
+    try:
+        found: Json = client.fetch(options, "/configz")["kubeletconfig"]
+    except client.ServerError:
+        return {}
+    return found
+
+
+def _places(options: argparse.Namespace, settings: Json) -> list[tuple[str, str]]:
+    """Say where things lie; what the daemon does not tell is where it would look for it."""
+    config = os.path.join(options.config_dir, "config.yaml")
+    return [
+        ("Socket", client.socket_path(options)),
+        ("Config", config if os.path.exists(config) else f"{config} (not there: defaults)"),
+        ("Logs", os.path.join(str(settings.get("podLogsDir") or options.log_dir), "pods")),
+    ]
 
 
 def _width() -> int:
@@ -119,10 +139,11 @@ def _pods(options: argparse.Namespace, down: client.DaemonDown | None) -> list[J
         return []
 
 
-def _manifests(options: argparse.Namespace) -> str:
+def _manifests(options: argparse.Namespace, settings: Json) -> str:
+    directory = str(settings.get("staticPodPath") or os.path.join(options.config_dir, "manifests"))
     heads = [text.split("\n", 1)[0] for _, text in verdicts(options.run_dir)]
     counts = Counter(one.rsplit(": ", 1)[-1] for one in heads)
-    return f"{len(heads)} files" + (f": {_counted(counts)}" if heads else "")
+    return f"{directory}: {len(heads)} files" + (f", {_counted(counts)}" if heads else "")
 
 
 def _count(pods: Sequence[Json], now: float) -> str:
@@ -148,7 +169,8 @@ def _unwell(options: argparse.Namespace, pods: Sequence[Json], now: float) -> li
     for one in bad:
         uid = one["metadata"]["uid"]
         about = [event for event in events if event.get("involvedObject", {}).get("uid") == uid]
-        facts = Facts(pod=one, events=about, verdict=verdict_of(options.run_dir, uid))
+        instances = journals.instances(options.state_dir, uid)
+        facts = Facts(pod=one, events=about, verdict=verdict_of(options.run_dir, uid), instances=instances)
         texts.append(f"{columns.status_column(one)}: {explain(facts, now)}")
     return texts
 

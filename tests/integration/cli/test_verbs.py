@@ -342,6 +342,9 @@ def test_status_is_one_page(node):
     text = run(node, "status", code=1).stdout
     assert re.search(r"^Daemon +running, .*pid \d+, up ", text, re.MULTILINE)
     assert re.search(r"^Pods +6: ", text, re.MULTILINE)
+    assert re.search(rf"^Manifests +{node.manifests}: \d+ files, ", text, re.MULTILINE)
+    assert re.search(rf"^Socket +{node.run_dir}/minikubelet.sock$", text, re.MULTILINE)
+    assert re.search(rf"^Logs +{node.log_dir}/pods$", text, re.MULTILINE)
     assert "CrashLoopBackOff: crash-n1 is not well" in text
 
 

@@ -64,11 +64,12 @@ spec:
   - {name: v, nfs: {server: s, path: /p}}
   - {name: p, projected: {sources: [{clusterTrustBundle: {name: x, path: p}}]}}
   initContainers:
-  - {name: i, image: x, resources: {limits: {example.com/gpu: 1}}}
+  - {name: i, image: x, command: [a], resources: {limits: {example.com/gpu: 1}}}
   containers:
   - {name: c, image: x, securityContext: {seLinuxOptions: {level: s0}}, resources: {limits: {cpu: 1}}}
 """
 ALWAYS = [
+    "spec.containers[0].command",  # an image would have one
     "spec.volumes[0].nfs",
     "spec.volumes[1].projected.sources[0].clusterTrustBundle",
     "spec.initContainers[0].resources.limits",
@@ -117,7 +118,7 @@ def test_paths_are_found_as_kubectl_spells_them(path: str) -> None:
 
 def test_size_limit_of_a_volume_on_disk_is_not_honoured() -> None:
     text = (
-        "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec:\n  containers: [{name: c, image: x}]\n  volumes:\n"
+        "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec:\n  containers: [{name: c, image: x, command: [a]}]\n  volumes:\n"
         "  - {name: disk, emptyDir: {sizeLimit: 1Gi}}\n"
         "  - {name: memory, emptyDir: {sizeLimit: 1Gi, medium: Memory}}\n"
         "  - {name: plain, emptyDir: {}}\n"

@@ -360,6 +360,21 @@ CASES = {
         ),
         "its init container one (1 of 1) keeps ending (2 times so far): after 28s it ended with exit code 1.",
     ),
+    "no command": (
+        Facts(
+            pod(
+                status={
+                    "phase": "Pending",
+                    "conditions": INITIALIZED,
+                    "containerStatuses": [
+                        waiting("CreateContainerError", "failed to generate container spec: no command specified")
+                    ],
+                }
+            )
+        ),
+        "(CreateContainerError). Give the container a command: every image's name stands for this machine's own root. "
+        "It is tried again until it works.",
+    ),
     "terminating": (
         Facts(
             pod(
