@@ -194,10 +194,21 @@ def _type_meta(entries: Mapping[str, tuple[Mark, Node]], name: str) -> Node | No
 
 def _sample(node: Node) -> str:
     """Return the beginning of a document for a message, without what may be secret."""
-    plain: Any = node.plain()
-    if isinstance(node.value, dict):
-        plain = {**plain, **{name: "..." for name in ("data", "stringData", "binaryData") if name in node.value}}
-    return json.dumps(plain, separators=(",", ":"), ensure_ascii=False)[:80]
+    return json.dumps(_without_secrets(node.plain()), separators=(",", ":"), ensure_ascii=False)[:80]
+
+
+def _without_secrets(plain: Any) -> Any:
+    """Return a value without what stands where Secrets have theirs, however deep and in whatever case."""
+    if isinstance(plain, list):
+        items: list[Any] = plain
+        return [_without_secrets(one) for one in items]
+    if isinstance(plain, dict):
+        entries: dict[str, Any] = plain
+        return {
+            name: "..." if name.lower() in ("data", "stringdata", "binarydata") else _without_secrets(one)
+            for name, one in entries.items()
+        }
+    return plain
 
 
 def _read_one(kind: str, node: Node, into: Decoding, manifest: Manifest, options: _Options) -> str:

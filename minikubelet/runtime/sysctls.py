@@ -11,6 +11,11 @@ from typing import Final
 from minikubelet.api.types import Pod
 from minikubelet.runtime.port import SandboxFailure
 
+# What containerd sets in a pod's network of its own (since 2.0): low ports and ping need no capability there. Groups
+# that a user namespace does not have cannot be named.
+_DEFAULTS: Final = {"net/ipv4/ip_unprivileged_port_start": "0"}
+_PING_GROUPS: Final = {"net/ipv4/ping_group_range": "0 2147483647"}
+
 _IPC: Final = frozenset("msgmax msgmnb msgmni sem shmall shmmax shmmni shm_rmid_forced".split())
 
 
@@ -21,13 +26,13 @@ def sysctl_path(name: str) -> str:
 
 
 def pod_sysctls(pod: Pod) -> dict[str, str]:
-    """Return the parameters that a Pod sets, by path below /proc/sys.
+    """Return the parameters that a Pod sets, and those that every pod has, by path below /proc/sys.
 
     Raises:
         SandboxFailure: One is not of the pod's own namespaces.
     """
     context = pod.spec.security_context
-    found: dict[str, str] = {}
+    found = {} if pod.spec.host_network else _DEFAULTS | (_PING_GROUPS if pod.spec.host_users is not False else {})
     for one in (context.sysctls if context else None) or ():
         path = sysctl_path(one.name)
         group, _, rest = path.partition("/")

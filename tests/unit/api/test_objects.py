@@ -103,3 +103,17 @@ def test_no_message_shows_a_secret(text: str) -> None:
         assert PASSWORD not in one.message + one.hint
         assert "31337" not in one.message + one.hint
         assert ENCODED not in one.message + one.hint
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "items: [{kind: Secret, stringData: {pw: hunter2}}]",
+        "[{kind: Secret, data: {pw: hunter2}}]",
+        "{apiVersion: v1, StringData: {pw: hunter2}}\n",
+    ],
+)
+def test_a_document_of_no_kind_is_shown_without_its_secrets(text: str) -> None:
+    found = parse_manifest(f"# not JSON\n{text}".encode(), file="f", node_name="n")
+    assert found.errors
+    assert not any("hunter2" in one.message for one in found.problems)

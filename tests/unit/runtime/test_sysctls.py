@@ -10,6 +10,8 @@ from minikubelet.api.types import ObjectMeta, Pod, PodSecurityContext, PodSpec, 
 from minikubelet.runtime.port import SandboxFailure
 from minikubelet.runtime.sysctls import pod_sysctls, sysctl_path
 
+DEFAULTS = {"net/ipv4/ip_unprivileged_port_start": "0", "net/ipv4/ping_group_range": "0 2147483647"}
+
 
 def pod(*names: str, **spec: Any) -> Pod:
     context = PodSecurityContext(sysctls=[Sysctl(name=name, value="1") for name in names])
@@ -36,8 +38,15 @@ def test_separators(name: str, path: str) -> None:
 
 def test_parameters_of_namespaces() -> None:
     found = pod_sysctls(pod("kernel.msgmax", "fs.mqueue.msg_max", "net.core.somaxconn"))
-    assert found == {"kernel/msgmax": "1", "fs/mqueue/msg_max": "1", "net/core/somaxconn": "1"}
-    assert pod_sysctls(Pod(api_version="v1", kind="Pod", metadata=ObjectMeta(), spec=PodSpec(containers=[]))) == {}
+    assert found == DEFAULTS | {"kernel/msgmax": "1", "fs/mqueue/msg_max": "1", "net/core/somaxconn": "1"}
+
+
+def test_what_containerd_sets_in_a_network_of_the_pods_own() -> None:
+    plain = Pod(api_version="v1", kind="Pod", metadata=ObjectMeta(), spec=PodSpec(containers=[]))
+    assert pod_sysctls(plain) == DEFAULTS
+    assert pod_sysctls(pod(host_network=True)) == {}
+    assert pod_sysctls(pod(host_users=False)) == {"net/ipv4/ip_unprivileged_port_start": "0"}
+    assert pod_sysctls(pod("net.ipv4.ip_unprivileged_port_start"))["net/ipv4/ip_unprivileged_port_start"] == "1"
 
 
 @pytest.mark.parametrize(
