@@ -1008,6 +1008,8 @@ class PodStatus(Object, frozen=True, kw_only=True):
     qos_class: str = ""
     ephemeral_container_statuses: list[ContainerStatus] | None = None
     resize: str = ""
+    allocated_resources: ResourceList | None = None
+    resources: ResourceRequirements | None = None
 
 
 class Pod(Object, frozen=True, kw_only=True):

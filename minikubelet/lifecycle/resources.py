@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from minikubelet.api.quantity import parse_quantity
+from minikubelet.api.quantity import Quantity, parse_quantity
 from minikubelet.api.types import Container, Pod, ResourceRequirements
 
 PERIOD_US: Final = 100_000
@@ -115,6 +115,27 @@ def pod_total(pod: Pod, name: str, *, limits: bool = False) -> int:
     if own and name in own:
         return parse_quantity(own[name]).nanos + overhead
     return _aggregate(pod, name, limits=limits) + overhead
+
+
+def pod_list(pod: Pod, *, limits: bool = False) -> dict[str, str] | None:
+    """Return a pod's requests (or limits) of all resources, as its status shows them; None for none.
+
+    Each is written as the first of those that it is the sum of. Source: component-helpers `PodRequests`, `PodLimits`.
+    """
+    level = pod.spec.resources
+    every = (*pod.spec.containers, *(pod.spec.init_containers or ()))
+    parts = [*([level] if level is not None else []), *(one.resources for one in every)]
+    lists = [one.limits if limits else one.requests for one in parts]
+    if not limits:
+        lists.append(pod.spec.overhead)
+    first: dict[str, str] = {}
+    for entries in lists:
+        for name, text in (entries or {}).items():
+            first.setdefault(name, text)
+    return {
+        name: Quantity(pod_total(pod, name, limits=limits), parse_quantity(text).format).canonical()
+        for name, text in first.items()
+    } or None
 
 
 def _aggregate(pod: Pod, name: str, *, limits: bool = False) -> int:

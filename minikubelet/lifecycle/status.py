@@ -10,12 +10,13 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
-from minikubelet.api.types import Container, ContainerStatus, HostIP, Pod, PodIP, PodStatus
+from minikubelet.api.types import Container, ContainerStatus, HostIP, Pod, PodIP, PodStatus, ResourceRequirements
 from minikubelet.lifecycle.actions import sandbox_changed
 from minikubelet.lifecycle.conditions import ConditionFacts, is_true, pod_conditions
 from minikubelet.lifecycle.container_status import ContainerFacts, app_exists, at_end, container_statuses, rfc3339
 from minikubelet.lifecycle.observed import ObservedContainer, ObservedPod, RunState
 from minikubelet.lifecycle.phase import compute_phase
+from minikubelet.lifecycle.resources import pod_list
 from minikubelet.lifecycle.restart import is_restarting_all
 
 TERMINAL: Final = ("Succeeded", "Failed")
@@ -108,6 +109,8 @@ def pod_status(pod: Pod, seen: ObservedPod, previous: PodStatus | None, facts: N
         init_container_statuses=[statuses[one.name] for one in pod.spec.init_containers or ()] or None,
         container_statuses=sorted((statuses[one.name] for one in pod.spec.containers), key=lambda one: one.name),
         qos_class=facts.qos_class,
+        allocated_resources=pod_list(pod),
+        resources=ResourceRequirements(limits=pod_list(pod, limits=True), requests=pod_list(pod)),
     )
 
 

@@ -313,7 +313,20 @@ def test_what_is_said_of_a_container_that_was_not_made_yet() -> None:
     assert shown["started"] is False
 
 
-def to_json(status: ContainerStatus) -> dict[str, object]:
+def test_a_pod_shows_the_resources_of_its_containers_together() -> None:
+    requests = ResourceRequirements(requests={"cpu": "250m"}, limits={"memory": "1Gi"})
+    status = pod_status(
+        pod(container("a", resources=requests), container("b", resources=requests)), seen(), None, FACTS
+    )
+    shown = to_json(status)
+    assert shown["resources"] == {"limits": {"memory": "2Gi"}, "requests": {"cpu": "500m"}}
+    assert shown["allocatedResources"] == {"cpu": "500m"}
+    shown = to_json(pod_status(pod(container("a")), seen(), None, FACTS))
+    assert shown["resources"] == {}
+    assert "allocatedResources" not in shown
+
+
+def to_json(status: ContainerStatus | PodStatus) -> dict[str, object]:
     made: dict[str, object] = msgspec.to_builtins(status)
     return made
 

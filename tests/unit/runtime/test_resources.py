@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from minikubelet.api.types import Container, ObjectMeta, Pod, PodSpec, ResourceRequirements
@@ -16,6 +17,7 @@ from minikubelet.lifecycle.resources import (
     cpu_shares,
     oom_score_adj,
     pod_limits,
+    pod_list,
     pod_weight,
     qos_class,
 )
@@ -141,6 +143,22 @@ GROUPS: list[tuple[int, Pod, GroupLimits]] = [
 @pytest.mark.parametrize(("number", "pod", "expected"), GROUPS, ids=[f"U-CPU-{row[0]}" for row in GROUPS])
 def test_pod_group(number: int, pod: Pod, expected: GroupLimits) -> None:
     assert pod_limits(pod) == expected
+
+
+def test_what_a_pods_status_says_of_its_resources() -> None:
+    """The sum of what runs at one time, written as its first part; a limit of one container is one of the pod."""
+    assert pod_list(pod_of("", "")) is None
+    pod = pod_of("c250m m64Mi / c500m", "c1 m1G /", inits=(container("c3 m1Mi / c4 m2Mi", "i"),))
+    assert pod_list(pod) == {"cpu": "3", "memory": "1067108864"}
+    assert pod_list(pod, limits=True) == {"cpu": "4", "memory": "2Mi"}
+    assert pod_list(pod_of("c250m m64Mi /", "c250m m64Mi /")) == {"cpu": "500m", "memory": "128Mi"}
+    level = pod_of("c100m m100Mi /", level="c300m m1Gi / c1 m2Gi")
+    assert (pod_list(level), pod_list(level, limits=True)) == (
+        {"cpu": "300m", "memory": "1Gi"},
+        {"cpu": "1", "memory": "2Gi"},
+    )
+    overhead = msgspec.structs.replace(level, spec=msgspec.structs.replace(level.spec, overhead={"memory": "1Mi"}))
+    assert pod_list(overhead) == {"cpu": "300m", "memory": "1025Mi"}
 
 
 def test_shares_and_weights() -> None:
