@@ -118,7 +118,8 @@ def test_paths_are_found_as_kubectl_spells_them(path: str) -> None:
 
 def test_size_limit_of_a_volume_on_disk_is_not_honoured() -> None:
     text = (
-        "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec:\n  containers: [{name: c, image: x, command: [a]}]\n  volumes:\n"
+        "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec:\n  containers: [{name: c, image: x, command: [a]}]\n"
+        "  volumes:\n"
         "  - {name: disk, emptyDir: {sizeLimit: 1Gi}}\n"
         "  - {name: memory, emptyDir: {sizeLimit: 1Gi, medium: Memory}}\n"
         "  - {name: plain, emptyDir: {}}\n"
