@@ -461,10 +461,17 @@ class PodRuntime:
         )
 
     def _link_log(self, pod: Pod, container: str, identity: str, log_path: str) -> None:
-        """Make the link under which log collectors look; a failure is no reason not to run."""
+        """Make the link under which log collectors look; a failure is no reason not to run.
+
+        A daemon may have died between such a link and its instance: those that lead nowhere go.
+        """
         path = self._log_link(pod, container, identity)
+        directory, name = os.path.split(path)
         try:
-            os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
+            os.makedirs(directory, mode=0o755, exist_ok=True)
+            for one in os.listdir(directory):
+                if one.startswith(name.partition(identity)[0]) and not os.path.exists(os.path.join(directory, one)):
+                    os.unlink(os.path.join(directory, one))
             os.symlink(log_path, path)
         except OSError as error:
             log.warning("cannot link log", path=path, error=str(error))

@@ -93,15 +93,15 @@ def build(spec: ContainerSpec, *, scratch: str, shm_dir: str, mapping: Mapping |
     if spec.rootfs_read_only and spec.rootfs == "overlay":
         step("make root read-only")
         libc.set_read_only(root, recursive=False)
+    if not spec.privileged:
+        step("mask paths")
+        _mask(root_fd, spec.masked_paths, spec.read_only_paths)
     step("enter root")
     os.fchdir(root_fd)
     libc.pivot_root(".", ".")
     libc.umount(".", libc.MNT_DETACH)
     os.chdir("/")
     os.close(root_fd)
-    if not spec.privileged:
-        step("mask paths")
-        _mask(spec.masked_paths, spec.read_only_paths)
     step("create working directory")
     _make_working_directory(spec.cwd, mapping.first if mapping is not None else 0)
 
@@ -421,14 +421,31 @@ def _make_working_directory(path: str, owner: int) -> None:
         os.chown(one, owner, owner)
 
 
-def _mask(masked: list[str], read_only: list[str]) -> None:
+def _mask(root: int, masked: list[str], read_only: list[str]) -> None:
+    """Cover paths, or make them read-only, where they are there. The host's /dev/null covers, whatever /dev is here."""
     for path in masked:
-        with suppress(FileNotFoundError, NotADirectoryError):
-            if os.path.isdir(path):
-                libc.mount("tmpfs", path, "tmpfs", libc.MS_RDONLY, "size=0")
-            else:
-                libc.mount("/dev/null", path, None, libc.MS_BIND)
+        target = _find(root, path)
+        if target < 0:
+            continue
+        if stat.S_ISDIR(os.fstat(target).st_mode):
+            libc.mount("tmpfs", f"/proc/self/fd/{target}", "tmpfs", libc.MS_RDONLY, "size=0")
+        else:
+            libc.mount("/dev/null", f"/proc/self/fd/{target}", None, libc.MS_BIND)
+        os.close(target)
     for path in read_only:
-        with suppress(FileNotFoundError):
-            libc.mount(path, path, None, libc.MS_BIND | libc.MS_REC)
-            libc.set_read_only(path, recursive=False)
+        target = _find(root, path)
+        if target < 0:
+            continue
+        tree = libc.clone_tree(target, recursive=True)
+        libc.set_tree_attributes(tree, read_only=True, propagation=libc.MS_PRIVATE, recursive=False)
+        libc.move_tree(tree, target)
+        os.close(tree)
+        os.close(target)
+
+
+def _find(root: int, path: str) -> int:
+    """Return a descriptor of a path below a root, -1 when it is not there. Raises OSError."""
+    try:
+        return libc.openat2(root, path, os.O_PATH, libc.RESOLVE_IN_ROOT)
+    except (FileNotFoundError, NotADirectoryError):
+        return -1

@@ -56,6 +56,12 @@ OBJECTS: list[Json] = [
     {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"}, "stringData": {"password": PASSWORD}},
 ]
 FROM_SECRET = {"valueFrom": {"secretKeyRef": {"name": "s", "key": "password"}}}
+# A path that is masked gives nothing, and one that is read-only is a mount of its own. Shell builtins only.
+MASKED = (
+    "for f in kcore keys timer_list latency_stats; do [ -e /proc/$f ] || continue; "
+    "if read -r text < /proc/$f; then echo $f is open; else echo $f is masked; fi; done; "
+    "echo 1 > /proc/sys/kernel/hostname; grep -c ' /proc/sys ro' /proc/self/mountinfo; echo seen"
+)
 LIVE = "; while :; do sleep 0.05; done"
 SEE = "until [ -e /v/host/file ]; do sleep 0.05; done; cat /v/host/file; mkdir -p /v/own; mount -t tmpfs own /v/own"
 DNS = {"nameservers": ["192.0.2.53"], "searches": ["a.example"], "options": [{"name": "ndots", "value": "2"}]}
@@ -91,6 +97,8 @@ def pods(base: Path) -> list[Json]:
         pod("message", "echo -n 'the reason' > /v/message; exit 1", EMPTY, [at("/v")],
             container={"terminationMessagePath": "/v/message"}),
         pod("own-hosts", "cat /etc/hosts", FROM_MAP, [at("/etc/hosts", subPath="k")]),
+        pod("over-dev", MASKED, EMPTY, [at("/dev")]),
+        pod("over-null", MASKED, FROM_MAP, [at("/dev/null", subPath="k")]),
         pod("dns", "cat /etc/resolv.conf", {}, [], dnsPolicy="None", dnsConfig=DNS),
         pod("hidden", "stat -f -c %T /v; test -n \"$PASSWORD\"; echo read" + LIVE, {"v": {"secret": {"secretName": "s",
             "defaultMode": 0o400}}}, [at("/v")], container={"env": [{"name": "PASSWORD", **FROM_SECRET}]}),
@@ -225,6 +233,14 @@ def test_propagation_that_the_host_does_not_have(cluster):
     plain = cluster.base / "plain"
     text = f'path "{plain}" is mounted on "{plain}" but it is not a shared mount'
     assert waiting(found)["message"] == f"failed to generate container spec: {text}"
+
+
+def test_a_volume_over_devices_unmasks_nothing(cluster):
+    for name in ("over-dev", "over-null"):
+        text = ended(cluster, name)
+        assert "seen" in text
+        assert ("is masked" in text, "is open" in text) == (True, False), text
+        assert "Read-only file system" in text
 
 
 # Read-only
