@@ -131,7 +131,7 @@ def asks_local_resolver(node_file: str) -> bool:
 
 
 def parse_resolv_conf(text: str) -> tuple[list[str], list[str], list[str]]:
-    """Return name servers, search list and options; the last `search` and `options` line counts, as in the resolver."""
+    """Return name servers, search list and options; the last `search` line counts, and of an option its last value."""
     servers: list[str] = []
     searches: list[str] = []
     options: list[str] = []
@@ -144,7 +144,7 @@ def parse_resolv_conf(text: str) -> tuple[list[str], list[str], list[str]]:
         elif words[0] in ("search", "domain"):
             searches = [word if word == "." else word.rstrip(".") for word in words[1:]]
         elif words[0] == "options":
-            options = words[1:]
+            options = list({one.partition(":")[0]: one for one in (*options, *words[1:])}.values())
     return servers, searches, options
 
 

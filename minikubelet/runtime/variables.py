@@ -5,7 +5,6 @@ Source: kubelet kubelet_pods.go `makeEnvironmentVariables`, pkg/fieldpath, pkg/a
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import stat
@@ -13,6 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from minikubelet.api.expansion import expand
+from minikubelet.api.field_errors import quote
 from minikubelet.api.quantity import parse_quantity
 from minikubelet.api.types import (
     Container,
@@ -158,6 +158,7 @@ class Variables:
             "metadata.labels": lambda: format_map(meta.labels or {}),
             "metadata.annotations": lambda: format_map(meta.annotations or {}),
             "spec.nodeName": lambda: pod.spec.node_name,
+            "spec.host": lambda: pod.spec.node_name,  # its name in the first version of the API
             "spec.serviceAccountName": lambda: pod.spec.service_account_name,
             "status.hostIP": lambda: ",".join(self._host_ips()[:1]),
             "status.hostIPs": lambda: ",".join(self._host_ips()),
@@ -175,10 +176,12 @@ class Variables:
         which, _, name = selector.resource.partition(".")
         resources = container.resources
         if which == "limits":
-            # A container without a limit may use what its pod may, and without that what the node has.
+            # A container without a limit, or with one of nought, may use what its pod may, and without that what the
+            # node has.
             level = (pod.spec.resources.limits if pod.spec.resources is not None else None) or {}
             node = self._allocatable.get(name, "0") if name in _NODE_RESOURCES else "0"
-            text = (resources.limits or {}).get(name) or level.get(name) or node
+            every = ((resources.limits or {}).get(name), level.get(name), node)
+            text = next((one for one in every if one and parse_quantity(one).nanos), "0")
         else:
             text = (resources.requests or {}).get(name, "0")
         divisor = parse_quantity(selector.divisor or "0").nanos or 10**9
@@ -194,8 +197,8 @@ def _named(pod: Pod, name: str) -> Container:
 
 
 def format_map(entries: Mapping[str, str]) -> str:
-    """Return labels or annotations as the downward API prints them: sorted, quoted, one a line."""
-    return "\n".join(f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in sorted(entries.items()))
+    """Return labels or annotations as the downward API prints them: sorted, quoted as in Go, one a line."""
+    return "\n".join(f"{key}={quote(value)}" for key, value in sorted(entries.items()))
 
 
 def _text(key: str, data: bytes) -> str:

@@ -10,6 +10,7 @@ from minikubelet.runtime.etc_files import (
     dns_config,
     host_network_hosts_file,
     hosts_file,
+    parse_resolv_conf,
     pod_hostname,
 )
 
@@ -186,3 +187,8 @@ def test_no_resolv_conf_on_the_node_means_no_lookups() -> None:
 )
 def test_stub_of_the_local_resolver_is_known(text: str, expected: bool) -> None:
     assert asks_local_resolver(text) is expected
+
+
+def test_options_of_several_lines_are_put_together() -> None:
+    text = "options timeout:1 edns0\noptions attempts:3\noptions timeout:9\n"
+    assert parse_resolv_conf(text)[2] == ["timeout:9", "edns0", "attempts:3"]

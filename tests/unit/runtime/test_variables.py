@@ -319,3 +319,20 @@ def test_resources_of_a_container_that_is_not_there() -> None:
     item = DownwardAPIVolumeFile(path="p", resource_field_ref=selector)
     with pytest.raises(PayloadError, match="container other not found"):
         variables_of().downward(pod_of(container), item)
+
+
+def test_maps_are_quoted_as_go_quotes_them() -> None:
+    assert (
+        format_map({"a": "bell\a nul\0 hard\u00a0blank \u200b é <&>"})
+        == r'a="bell\a nul\x00 hard\u00a0blank \u200b é <&>"'
+    )
+
+
+def test_the_nodes_name_by_its_first_name() -> None:
+    assert variables_of().field(pod_of(Container(name="main")), "spec.host") == "n1"
+
+
+def test_a_limit_of_nought_is_none() -> None:
+    container = Container(name="main", resources=ResourceRequirements(limits={"cpu": "0"}))
+    selector = ResourceFieldSelector(resource="limits.cpu", divisor="0")
+    assert variables_of().resource(pod_of(container), selector, container) == "4"
