@@ -56,6 +56,7 @@ class Chaos:
         self._counts: dict[str, int] = {}
         self._ends: dict[str, str] = {}
         self._hits: Counter[str] = Counter()  # kills by the pod that they hit, since its last edit
+        self._uids: dict[str, set[str]] = {}  # that a name's pods have had since it was last removed or edited
         self._reused: set[str] = set()  # pods that were removed and written again: their events go on
         self._faulted: set[str] = set()  # pods that lived through injected faults
         self.rules = ""
@@ -153,6 +154,8 @@ class Chaos:
 
     def check(self, *, with_faults: bool) -> None:
         """Raise Violation when a law does not hold."""
+        for name in self.wanted:
+            self._note_uid(name)
         problems = laws.broken_logs(self.node, self.wanted)
         problems += laws.unexplained_restarts(self.node, self.wanted, self._counts)
         if with_faults:
@@ -176,6 +179,7 @@ class Chaos:
         if self.wanted:
             pod = self.chance.choice(list(self.wanted.values())).edited()
             self._hits[pod.name] = 0
+            self._part_with(pod.name)
             self._write(pod)
 
     def _write(self, pod: ChaosPod) -> None:
@@ -189,13 +193,21 @@ class Chaos:
         if self.wanted:
             name = self.chance.choice(list(self.wanted))
             del self.wanted[name]
-            # Written again, the same manifest is a new pod of the same UID.
-            pod = self.node.pod(name)
-            uid = pod["metadata"]["uid"] if pod is not None else ""
-            self._counts = {key: count for key, count in self._counts.items() if not key.startswith(uid)}
-            self._ends.pop(uid, None)
-            self._reused.add(uid)
+            self._part_with(name)
             (self.node.manifests / f"{name}.yaml").unlink()
+
+    def _part_with(self, name: str) -> None:
+        """Expect nothing of a pod any more: written again, the same manifest is a new pod of the same UID."""
+        self._note_uid(name)
+        uids = self._uids.pop(name, set())
+        self._counts = {key: count for key, count in self._counts.items() if key.partition("/")[0] not in uids}
+        self._ends = {uid: phase for uid, phase in self._ends.items() if uid not in uids}
+        self._reused |= uids
+
+    def _note_uid(self, name: str) -> None:
+        pod = self.node.pod(name)
+        if pod is not None:
+            self._uids.setdefault(name, set()).add(pod["metadata"]["uid"])
 
     def break_and_mend(self) -> None:
         if self.wanted:
