@@ -11,6 +11,7 @@ import ctypes
 import errno
 import os
 import platform
+import struct
 import tempfile
 from collections.abc import Collection, Iterable, Mapping
 from ctypes.util import find_library
@@ -202,31 +203,62 @@ def compile_profile(profile: JsonObject) -> bytes:
             code = library.seccomp_arch_add(context, _ARCHITECTURES.get(name, 0)) if name in _ARCHITECTURES else 0
             if code not in (0, -errno.EEXIST):
                 raise SeccompError(f"cannot add seccomp architecture {name}: {os.strerror(-code)}")
-        for rule in profile.get("syscalls") or ():
-            _add_rule(library, context, rule, default)
+        newest = max((_add_rule(library, context, rule, default) for rule in profile.get("syscalls") or ()), default=-1)
         with tempfile.TemporaryFile() as file:
             code = library.seccomp_export_bpf(context, file.fileno())
             if code:
                 raise SeccompError(f"cannot compile seccomp profile: {os.strerror(-code)}")
             file.seek(0)
-            return file.read()
+            return (_stub(newest) if _hides_new_calls(default) else b"") + file.read()
     finally:
         library.seccomp_release(context)
 
 
-def _add_rule(library: ctypes.CDLL, context: int, rule: JsonObject, default: int) -> None:
+def _hides_new_calls(default: int) -> bool:
+    """Tell whether a profile's default keeps a program from learning that the kernel lacks a call."""
+    return default not in (_ALLOW, _ACTIONS["SCMP_ACT_LOG"], _ACTIONS["SCMP_ACT_ERRNO"] | errno.ENOSYS)
+
+
+def _stub(newest: int) -> bytes:
+    """Return the beginning of a filter that answers "not there" to calls of the machine's own newer than a number.
+
+    A C library tries a new call and falls back to an old one only on ENOSYS; a profile, or a libseccomp, that does not
+    know the call yet would answer with its default. Source: runc libcontainer/seccomp/patchbpf.
+    """
+    machine = _ARCHITECTURES.get(next(iter(_native_architectures()), ""), 0)
+    if newest < 0 or not machine:
+        return b""
+    instructions = (
+        (0x20, 0, 0, 4),  # load the architecture
+        (0x15, 0, 4, machine),  # another one: on to the profile
+        (0x20, 0, 0, 0),  # load the number
+        (0x35, 2, 0, _X32_CALLS),  # those of x32 have numbers of their own
+        (0x25, 0, 1, newest),
+        (0x06, 0, 0, _ACTIONS["SCMP_ACT_ERRNO"] | errno.ENOSYS),
+    )
+    return b"".join(struct.pack("=HBBI", *one) for one in instructions)
+
+
+_X32_CALLS: Final = 0x40000000
+
+
+def _add_rule(library: ctypes.CDLL, context: int, rule: JsonObject, default: int) -> int:
+    """Add a rule; return the highest number of its calls, -1 when none of them is known."""
     action = _action(rule.get("action", ""), rule.get("errnoRet"))
-    if action == default:
-        return  # libseccomp refuses a rule that says what happens anyway
+    newest = -1
     args = [_comparison(arg) for arg in rule.get("args") or ()]
     array = (_Comparison * len(args))(*args)
     for name in rule.get("names") or ():
         number = library.seccomp_syscall_resolve_name(str(name).encode())
         if number == _UNKNOWN_SYSCALL:
             continue  # newer or other machines' calls: as runc does, nothing to filter here
+        newest = max(newest, number)
+        if action == default:
+            continue  # libseccomp refuses a rule that says what happens anyway
         code = library.seccomp_rule_add_array(context, action, number, len(args), array)
         if code not in (0, -errno.EEXIST):
             raise SeccompError(f"cannot add seccomp rule for {name}: {os.strerror(-code)}")
+    return newest
 
 
 def _action(name: str, errno_value: int | None) -> int:

@@ -22,9 +22,9 @@ CLONE_NEWUSER = 0x10000000
 SIGCHLD = 17
 
 
-def run_filter(program: bytes, call: str, *arguments: int, arch: int = X86_64) -> int:
+def run_filter(program: bytes, call: str | int, *arguments: int, arch: int = X86_64) -> int:
     """Return what a filter says to a call; see linux/filter.h and seccomp(2) for the language."""
-    number = _library().seccomp_syscall_resolve_name(call.encode())
+    number = call if isinstance(call, int) else _library().seccomp_syscall_resolve_name(call.encode())
     assert number >= 0, call
     data = struct.pack("iIQ6Q", number, arch, 0, *(*arguments, 0, 0, 0, 0, 0, 0)[:6])
     at = accumulator = index = 0
@@ -165,3 +165,21 @@ def test_default_errno_of_a_local_profile() -> None:
 def test_malformed_profiles_say_what_is_wrong(profile: dict[str, Any], text: str) -> None:
     with pytest.raises(SeccompError, match=text):
         compile_profile(profile)
+
+
+def test_calls_newer_than_the_profile_are_not_there() -> None:
+    program = compile_profile(runtime_default(NONE))
+    assert run_filter(program, 5000) == 0x00050000 | errno.ENOSYS
+    assert run_filter(program, 5000, arch=I386) == EPERM
+    assert run_filter(program, 0x40000000 + 5000) == EPERM  # of x32
+    narrow = compile_profile(
+        {
+            "defaultAction": "SCMP_ACT_KILL_PROCESS",
+            "architectures": ["SCMP_ARCH_X86_64"],
+            "syscalls": [{"names": ["read", "mkdir"], "action": "SCMP_ACT_ALLOW"}],
+        }
+    )
+    assert run_filter(narrow, "read") == ALLOW
+    assert run_filter(narrow, "open") == 0x80000000
+    assert run_filter(narrow, "rmdir") == 0x00050000 | errno.ENOSYS  # one beyond mkdir
+    assert run_filter(compile_profile(local(syscalls=[{"names": ["read"], "action": "SCMP_ACT_KILL"}])), 5000) == ALLOW
