@@ -9,11 +9,15 @@ import signal
 import socket
 import struct
 import time
-from typing import Final
+from collections.abc import Sequence
+from typing import Any, Final
 
 from minikubelet.cli import client
 from minikubelet.cli.arguments import duration
+from minikubelet.cli.findings import seconds, span
 from minikubelet.cli.main import CommandFailed
+from minikubelet.cli.progress import Progress
+from minikubelet.lifecycle import columns
 
 EXAMPLES = """examples:
   minikubelet drain                      end all pods, each with its own grace period, and wait
@@ -21,6 +25,9 @@ EXAMPLES = """examples:
   minikubelet uncordon                   start the pods again
 """
 _LOOK_S: Final = 0.05
+_GONE: Final = client.DaemonDown("the daemon's files are gone")
+
+Json = dict[str, Any]
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -52,19 +59,44 @@ def execute(options: argparse.Namespace) -> int:
     seen = set(_pods(options))
     for name in sorted(seen):
         print(f"evicting pod {name}", flush=True)
+    with Progress() as progress:
+        _wait(options, seen, deadline, progress)
+    print("node drained")
+    return 0
+
+
+def _wait(options: argparse.Namespace, seen: set[str], deadline: float | None, progress: Progress) -> None:
+    """Tell of each pod that goes, until none is left. Raises CommandFailed."""
+    looked = 0.0
     while left := set(_pods(options)):
-        for name in sorted(seen - left):
-            print(f"pod {name} evicted", flush=True)
+        _tell_gone(seen - left, progress)
         seen = left
+        if progress.is_due and time.monotonic() - looked >= 1:
+            looked = time.monotonic()
+            progress.show(waiting_for(client.read_status_files(options, _GONE), time.time()))
         if deadline is not None and time.monotonic() > deadline:
             raise CommandFailed(f"not drained in time, still there: {', '.join(sorted(left))}; the node stays cordoned")
         if daemon_process(options) is None:
             raise CommandFailed("the daemon ended meanwhile; run drain again")
         time.sleep(_LOOK_S)  # files tell nobody when they go
-    for name in sorted(seen):
+    _tell_gone(seen, progress)
+
+
+def _tell_gone(names: set[str], progress: Progress) -> None:
+    for name in sorted(names):
+        progress.clear()
         print(f"pod {name} evicted", flush=True)
-    print("node drained")
-    return 0
+
+
+def waiting_for(pods: Sequence[Json], now: float) -> str:
+    """Return which pods are still there, and how long each may take at most."""
+    texts: list[str] = []
+    for one in pods:
+        meta = one["metadata"]
+        left = seconds(meta.get("deletionTimestamp")) - now
+        grace = f", killed in {span(left)}" if meta.get("deletionTimestamp") and left > 0 else ""
+        texts.append(f"{meta['name']} ({columns.status_column(one)}{grace})")
+    return f"waiting for {', '.join(texts)}" if texts else ""
 
 
 def daemon_process(options: argparse.Namespace) -> int | None:

@@ -24,6 +24,7 @@ from minikubelet.cli.log_files import (
     restart_counts,
 )
 from minikubelet.cli.main import CommandFailed
+from minikubelet.cli.progress import Progress
 
 Json = dict[str, Any]
 
@@ -196,6 +197,7 @@ class Printer:
         self._prefix = options.prefix if options.prefix is not None else several
         self._left = options.limit_bytes or None
         self._stream = options.stream.lower().encode()
+        self.has_printed = False
 
     def print(self, source: Source, line: LogLine) -> None:
         """Print one line. Raises SystemExit when the limit is reached."""
@@ -209,6 +211,7 @@ class Printer:
         if self._left is not None:
             data = data[: self._left]
             self._left -= len(data)
+        self.has_printed = True
         sys.stdout.buffer.write(data)
         if self._left == 0:
             sys.stdout.flush()
@@ -225,7 +228,7 @@ def _follow(options: argparse.Namespace, sources: Iterable[Source], printer: Pri
     """Print what is there and then what comes, until all pods have ended."""
     from minikubelet.linux.inotify import Bell
 
-    bell = Bell()
+    bell, progress = Bell(), Progress()
     try:
         following = Following(options, bell)
         histories = [following.add(one) for one in sources]
@@ -234,15 +237,27 @@ def _follow(options: argparse.Namespace, sources: Iterable[Source], printer: Pri
         while True:
             pods = following.look()
             for source, line in following.pump():
+                progress.clear()
                 printer.print(source, line)
             sys.stdout.flush()
+            if progress.is_due:
+                progress.show(_silence(pods) if not printer.has_printed else "")
             if following.behind:
                 continue
             if following.is_over(pods):
                 return
             bell.wait(_LOOK_S)
     finally:
+        progress.clear()
         bell.close()
+
+
+def _silence(pods: Sequence[Json]) -> str:
+    """Say what the pods do that have printed nothing yet."""
+    from minikubelet.lifecycle.columns import status_column
+
+    texts = [f"{one['metadata']['name']} ({status_column(one)})" for one in pods]
+    return f"waiting for the first line of {', '.join(texts)}" if texts else "waiting for a pod"
 
 
 class Following:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from minikubelet.cli.live_table import Row, changes, fit, pod_rows
 from minikubelet.cli.main import CommandFailed
 from minikubelet.cli.refusals import refusal_line
-from minikubelet.cli.terminal import printable, wrap
+from minikubelet.cli.terminal import cut, printable, wrap
 
 if TYPE_CHECKING:
     from minikubelet.daemon import Daemon
@@ -208,10 +208,10 @@ class _Screen:
         """Draw the rows, or what is said in place of none, and the notes below."""
         size = os.get_terminal_size(sys.stdout.fileno())
         width, height = size.columns or 80, size.lines or 24
-        below = [line[:width] for one in notes for line in wrap(printable(one), width).splitlines()]
+        below = [cut(line, width) for one in notes for line in wrap(printable(one), width).splitlines()]
         room = max(3, height - len(self._head) - len(below) - 2)
         table = fit(rows, width=width, height=room) if rows else [instead]
-        lines = [*(one[:width] for one in self._head), "", *table, *below]
+        lines = [*(cut(one, width) for one in self._head), "", *table, *below]
         begin = "\x1b[H" if (width, height) == self._size else "\x1b[H\x1b[2J"
         self._size = (width, height)
         print(begin + "".join(f"{line}\x1b[K\n" for line in lines) + "\x1b[J", end="", flush=True)

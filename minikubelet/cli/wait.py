@@ -9,9 +9,10 @@ import sys
 import time
 from typing import Any, Final, NamedTuple
 
-from minikubelet.cli import client, facts, lookup, terminal
+from minikubelet.cli import client, facts, lookup
 from minikubelet.cli.arguments import add_namespace, duration, namespace_of, split_kind
 from minikubelet.cli.main import CommandFailed
+from minikubelet.cli.progress import Progress
 from minikubelet.lifecycle import columns
 
 Json = dict[str, Any]
@@ -105,7 +106,8 @@ def execute(options: argparse.Namespace) -> int:
         raise CommandFailed("say which pods: by name, or with -l by label", 2)
     timeout = options.timeout if options.timeout >= 0 else _WEEK_S
     waiting = _Waiting(options, names, time.monotonic() + timeout)
-    return waiting.run(once=timeout == 0)
+    with waiting.progress:
+        return waiting.run(once=timeout == 0)
 
 
 class _Waiting:
@@ -118,7 +120,7 @@ class _Waiting:
         self._namespace = namespace_of(options)
         self._met: set[str] = set()
         self._seen: dict[str, str] = {}  # name asked for -> uid
-        self._shown = ""
+        self.progress = Progress(after_s=0.0)
 
     def run(self, *, once: bool) -> int:
         """Return the exit code."""
@@ -181,24 +183,18 @@ class _Waiting:
             if is_met(goal, pod):
                 if name not in self._met:
                     self._met.add(name)
-                    self._show("")
+                    self.progress.clear()
                     print(f"pod/{pod['metadata']['name'] if pod else name} condition met", flush=True)
             elif is_hopeless(goal, pod):
-                self._show("")
+                self.progress.clear()
                 raise CommandFailed(f"pod {name} has ended and will not be ready; 'minikubelet why {name}' says how")
             elif pod is None and goal.kind != "delete":
                 self._tell_missing(name)
         done = bool(targets) and all(name in self._met for name in targets)
         if not done:
-            self._show(", ".join(_progress(name, pod) for name, pod in targets.items() if name not in self._met))
+            left = ", ".join(_progress(name, pod) for name, pod in targets.items() if name not in self._met)
+            self.progress.show(f"waiting for {left}" if left else "")
         return done
-
-    def _show(self, text: str) -> None:
-        """Keep one line on a terminal that says how far it is."""
-        if sys.stderr.isatty() and text != self._shown:
-            line = f"waiting for {text}"[: terminal.width(sys.stderr) - 1] if text else ""
-            print(f"\r\x1b[K{line}", end="", file=sys.stderr, flush=True)
-            self._shown = text
 
     def _tell_missing(self, name: str) -> None:
         refused = facts.refused_without_pod(self._options.run_dir, name)
@@ -209,7 +205,7 @@ class _Waiting:
         client.tell_once(f'there is no pod "{name}" yet; waiting for it')
 
     def _time_is_over(self, pods: dict[str, Json]) -> int:
-        self._show("")
+        self.progress.clear()
         left = [name for name, pod in self._targets(pods).items() if name not in self._met]
         for name in left:
             print(f"error: timed out waiting for the condition on pods/{name}", file=sys.stderr)
