@@ -134,6 +134,11 @@ class _Builder:
     def status(self, container: Container, old: ContainerStatus | None, *, is_init: bool) -> ContainerStatus:
         """Return the status of one container."""
         latest = self._seen.latest(container.name)
+        if latest is not None and latest.state is RunState.RUNNING and container.name in self._facts.starting:
+            # Nothing is told of an instance before its postStart hook is done: the kubelet's worker is busy with it.
+            if old is not None:
+                return old
+            latest = None
         if latest is None:
             return self._without_instance(container, old, is_init=is_init)
         state, last = self._states(container, latest, old, is_init=is_init)
@@ -150,8 +155,6 @@ class _Builder:
         else:
             kept = old is not None and old.last_state.terminated is not None
             last = old.last_state if old is not None and kept else ContainerState()
-        if container.name in self._facts.starting and latest.state is RunState.RUNNING:
-            return self._waiting, last
         failure = self._seen.start_failures.get(container.name)
         if failure is not None and self._is_to_start(container, latest, is_init=is_init):
             if state.terminated is not None:

@@ -283,6 +283,24 @@ def test_a_pod_of_which_nothing_can_be_known() -> None:
     assert (back.phase, back.reason, conditions(back)["Ready"]) == ("Running", "", "True")
 
 
+def test_nothing_is_said_of_an_instance_whose_post_start_hook_still_runs() -> None:
+    one = pod(container("a"), inits=(container("i"),))
+    hooked = replace(FACTS, starting=frozenset("a"))
+    first = pod_status(one, seen(exited("i", 0), running("a")), None, hooked)
+    shown = of(first, "a")
+    assert shown.state.waiting is not None
+    assert (shown.state.waiting.reason, shown.container_id, shown.restart_count) == ("PodInitializing", "", 0)
+    assert first.phase == "Pending"
+    # A restart: it stays as it was shown before, whatever that was.
+    before = pod_status(one, seen(exited("i", 0), exited("a", 1)), first, FACTS)
+    during = pod_status(one, seen(exited("i", 0), running("a", 1), exited("a", 1)), before, hooked)
+    assert of(during, "a") == of(before, "a")
+    after = of(pod_status(one, seen(exited("i", 0), running("a", 1), exited("a", 1)), during, FACTS), "a")
+    assert after.state.running is not None
+    assert after.restart_count == 1
+    assert after.last_state.terminated is not None
+
+
 def test_what_is_said_of_a_container_that_was_not_made_yet() -> None:
     """Resources, image and user are an instance's; what is mounted is known before."""
     mounts = [VolumeMount(name="v", mount_path="/v", read_only=True)]
