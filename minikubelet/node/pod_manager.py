@@ -24,6 +24,8 @@ log = structlog.get_logger(__name__)
 
 # Pods that run but are no longer in the directory when the daemon starts: the kubelet grants them 1 s (2 s after TERM).
 ORPHAN_GRACE_S: Final = 1.0
+# When a worker that could not even be made is tried again.
+_RETRY_S: Final = 10.0
 
 
 class PodManager:
@@ -54,6 +56,7 @@ class PodManager:
         self._tasks: dict[PodUID, asyncio.Task[None]] = {}
         self._names = Names()
         self._adopted: tuple[Pod, ...] = ()
+        self._retries: dict[PodUID, asyncio.TimerHandle] = {}  # of workers that could not be made
         self._idle = asyncio.Event()
         self._idle.set()
         self._one_ended = asyncio.Event()
@@ -61,34 +64,53 @@ class PodManager:
     def set_pods(self, pods: Sequence[Pod]) -> None:
         """Make these the wanted pods."""
         self._wanted = {PodUID(pod.metadata.uid): pod for pod in pods}
-        for uid, worker in self._workers.items():
-            if uid not in self._wanted and not worker.is_unwanted:
-                log.info("pod no longer wanted", pod=_name(worker.pod))
-                worker.terminate()
+        for worker in self._workers.values():
+            self._guarded(self._end_unwanted, worker.pod)
         for pod in self._adopted:
             # Before any other pod starts, so that a successor waits for its predecessor here too.
-            self._take_up(pod)
+            self._guarded(self._take_up, pod)
         self._adopted = ()
         for pod in pods:
-            own = self._workers.get(PodUID(pod.metadata.uid))
-            if own is None or own.is_unwanted:
-                self._try_start(pod)
-            elif _key(own.pod) != _key(pod):
-                own.terminate()  # the uid goes to a pod of another name
-                self._try_start(pod)
-            elif own.update(pod):
-                self._on_update(pod)
+            self._guarded(self._take, pod)
 
     def adopt(self, pods: Sequence[Pod]) -> None:
         """Note what an earlier daemon started; the first `set_pods` ends those that no manifest describes any more."""
         self._adopted = tuple(pods)
+
+    def _guarded(self, step: Callable[[Pod], None], pod: Pod) -> None:
+        """Do something for one pod: its failure is no other's."""
+        try:
+            step(pod)
+        except Exception as error:
+            log.exception("pod not taken care of", pod=_name(pod))
+            self._services.recorder.event(pod, "Warning", "FailedSync", f"error syncing pod, skipping: {error}")
+
+    def _end_unwanted(self, pod: Pod) -> None:
+        """Tell a worker to end whose pod is no longer wanted."""
+        worker = self._workers[PodUID(pod.metadata.uid)]
+        if worker.uid not in self._wanted and not worker.is_unwanted:
+            log.info("pod no longer wanted", pod=_name(pod))
+            worker.terminate()
 
     def _take_up(self, pod: Pod) -> None:
         """Go on ending what an earlier daemon had begun to end, and end what is no longer wanted."""
         if pod.metadata.deletion_timestamp is not None:
             self._start(pod)
         elif PodUID(pod.metadata.uid) not in self._wanted:
-            self._start(pod).terminate(grace_s=ORPHAN_GRACE_S)
+            worker = self._start(pod)
+            if worker is not None:
+                worker.terminate(grace_s=ORPHAN_GRACE_S)
+
+    def _take(self, pod: Pod) -> None:
+        """Start a wanted pod, or give its worker the edit."""
+        own = self._workers.get(PodUID(pod.metadata.uid))
+        if own is None or own.is_unwanted:
+            self._try_start(pod)
+        elif _key(own.pod) != _key(pod):
+            own.terminate()  # the uid goes to a pod of another name
+            self._try_start(pod)
+        elif own.update(pod):
+            self._on_update(pod)
 
     def _try_start(self, pod: Pod) -> None:
         """Start a worker, or let the pod wait until the one that has its name is gone."""
@@ -100,16 +122,33 @@ class PodManager:
     def _is_wanted(self, uid: str) -> bool:
         return uid in self._wanted
 
-    def _start(self, pod: Pod) -> PodWorker:
+    def _start(self, pod: Pod) -> PodWorker | None:
+        """Start a pod's worker; None when it could not even be made: the pod keeps its name then, and it is retried."""
         uid = PodUID(pod.metadata.uid)
-        worker = PodWorker(pod, self._services)
-        self._workers[uid] = worker
         self._names = Names({**self._names.started, _key(pod): uid}, self._names.waiting)
+        retry = self._retries.pop(uid, None)
+        if retry is not None:
+            retry.cancel()
+        try:
+            worker = PodWorker(pod, self._services)
+        except Exception as error:
+            log.exception("pod worker not made", pod=_name(pod))
+            self._services.recorder.event(pod, "Warning", "FailedSync", f"error syncing pod, skipping: {error}")
+            self._retries[uid] = asyncio.get_running_loop().call_later(_RETRY_S, self._retry, pod)
+            return None
+        self._workers[uid] = worker
         self._idle.clear()
         task = asyncio.create_task(worker.run(), name=f"pod {_name(pod)}")
         self._tasks[uid] = task
         task.add_done_callback(lambda done: self._ended(worker, done))
         return worker
+
+    def _retry(self, pod: Pod) -> None:
+        """Make the worker of a pod for which that failed; if the pod is no longer wanted, one that ends it."""
+        wanted = self._wanted.get(PodUID(pod.metadata.uid))
+        worker = self._start(wanted if wanted is not None else pod)
+        if worker is not None and wanted is None:
+            worker.terminate()
 
     def _ended(self, worker: PodWorker, task: asyncio.Task[None]) -> None:
         self._workers.pop(worker.uid, None)
@@ -177,6 +216,8 @@ class PodManager:
     async def stop(self) -> None:
         """Leave: stop the workers and touch no pod."""
         self._wanted.clear()  # a worker that ends at this very moment must not be followed by another
+        for retry in self._retries.values():
+            retry.cancel()
         tasks = list(self._tasks.values())
         for task in tasks:
             task.cancel()

@@ -145,11 +145,11 @@ class PodWorker:
             self._deletion = Deletion.begun(self._services.wall_clock(), now, self._pod_grace_s(grace_s))
         elif grace_s is not None:
             self._deletion = self._deletion.shortened(now, max(1.0, grace_s))
-        if self._is_remembered:
-            self._services.remember(with_deletion(self.pod, self._deletion))
         self._unwanted.set()
         self._ending.set()
         self._woken.set()
+        if self._is_remembered:
+            self._services.remember(with_deletion(self.pod, self._deletion))
 
     async def end(self, end: PodEnd, *, grace_s: float) -> None:
         """End the pod for a cause of the node's; it stays listed. Returns when nothing of it runs any more."""

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import Mapping
 from typing import NoReturn
 
 import msgspec
 import pytest
 
-from minikubelet.api.types import Container, ExecAction, Lifecycle, ObjectMeta, Pod, PodSpec, Probe
-from minikubelet.lifecycle.observed import ContainerID, ObservedContainer, ProbeOutcome
+from minikubelet.api.types import Container, ExecAction, Lifecycle, ObjectMeta, Pod, PodSpec, PodStatus, Probe
+from minikubelet.lifecycle.observed import ContainerID, ObservedContainer, PodUID, ProbeOutcome
 from minikubelet.lifecycle.probing import ProbeKind
+from minikubelet.node.pod_manager import PodManager
 from minikubelet.node.prober import NodeProber
 from minikubelet.runtime.port import ContainerFailure
 from minikubelet.runtime.probes.result import Ask, ProbeReply, Verdict
@@ -370,5 +372,51 @@ def test_a_start_that_an_earlier_daemon_asked_for_is_waited_for() -> None:
         assert [one.restart_count for one in world.runtime.running(UID)] == [0]
         assert world.broken_laws == []
         await world.manager.drain()
+
+    run(live())
+
+
+def test_a_pod_for_which_no_worker_can_be_made_stops_no_other_and_is_tried_again() -> None:
+    async def live() -> None:
+        world = World(crashing("v1"))
+        meta = msgspec.structs.replace(world.pod.metadata, name="bad", uid="bad")
+        bad = msgspec.structs.replace(world.pod, metadata=meta)
+        sick = True
+
+        def previous(pod: Pod) -> PodStatus | None:
+            if sick and pod.metadata.uid == "bad":
+                raise ValueError("a status that nobody understands")
+            return None
+
+        manager = PodManager(
+            dataclasses.replace(world.services(), previous_status=previous),
+            on_update=lambda pod: None,
+            on_gone=lambda pod: None,
+        )
+        world.runtime.on_change = manager.wake
+        manager.set_pods([bad, world.pod])
+        await asyncio.sleep(1)
+        assert len(world.runtime.running(UID)) == 1
+        assert ("FailedSync", "error syncing pod, skipping: a status that nobody understands") in world.recorder.told
+        manager.set_pods([bad, world.pod])
+        assert world.runtime.running(PodUID("bad")) == []
+        sick = False
+        await asyncio.sleep(12)
+        assert len(world.runtime.running(PodUID("bad"))) == 1
+        # One that is no longer wanted when it can be made at last is ended.
+        sick = True
+        await manager.stop()
+        manager = PodManager(
+            dataclasses.replace(world.services(), previous_status=previous),
+            on_update=lambda pod: None,
+            on_gone=lambda pod: None,
+        )
+        world.runtime.on_change = manager.wake
+        manager.set_pods([bad, world.pod])
+        manager.set_pods([world.pod])
+        sick = False
+        await asyncio.sleep(20)
+        assert PodUID("bad") not in world.runtime.pods
+        await manager.drain()
 
     run(live())

@@ -99,9 +99,9 @@ class World:
         self.runtime.on_signal = self.on_signal
         self.manager = self.make_manager()
 
-    def make_manager(self) -> PodManager:
+    def services(self) -> WorkerServices:
         loop = asyncio.get_running_loop()
-        services = WorkerServices(
+        return WorkerServices(
             runtime=self.runtime,
             recorder=self.recorder,
             hooks=self.hooks,
@@ -117,6 +117,9 @@ class World:
             boot_clock=loop.time,
             worked=lambda operation, seconds: self.worked.append((operation, seconds)),
         )
+
+    def make_manager(self) -> PodManager:
+        services = self.services()
         manager = PodManager(services, on_update=lambda pod: None, on_gone=self.on_gone, on_restarted=self.on_restarted)
         self.runtime.on_change = manager.wake
         return manager
