@@ -6,7 +6,6 @@ Nothing in here decides: it carries requests and tells `on_change` which pod has
 
 from __future__ import annotations
 
-import array
 import asyncio
 import contextlib
 import os
@@ -36,7 +35,7 @@ from minikubelet.runtime.wording import words
 from minikubelet.sandbox.family import kill_tree
 from minikubelet.sandbox.journal import Journal, read_journal
 from minikubelet.sandbox.pause import boot_id, boot_time, start_ticks, unpin
-from minikubelet.sandbox.protocol import VERSION, Decoder, Message, ProtocolError, encode
+from minikubelet.sandbox.protocol import VERSION, Decoder, Message, Outbox, ProtocolError
 from minikubelet.sandbox.spec import ContainerSpec, SandboxSpec, to_json
 
 log = structlog.get_logger(__name__)
@@ -53,6 +52,8 @@ _DEATH_LIMIT_S: Final = 10.0
 _QUIET_LIMIT_S: Final = 3.0
 # How long the fork server may take to end when its connection is closed; it may hang.
 _END_LIMIT_S: Final = 1.0
+# More than this is not sent to one that does not read.
+_MAX_BACKLOG: Final = 1024 * 1024
 # Room that the fork server and its pauses write their titles into.
 _TITLE_ROOM: Final = "-" * 200
 # The fork server does without `site`, the environment and the directory that the daemon was started in.
@@ -85,34 +86,28 @@ class Channel:
         self._decoder = Decoder()
         self._answers: dict[int, Answer] = {}
         self._number = 0
-        self._backlog = bytearray()
+        self._outbox = Outbox()
         self.closed = asyncio.Event()
         sock.setblocking(False)
         self._loop.add_reader(sock.fileno(), self._read)
 
     def send(self, message: Message, descriptors: tuple[int, ...] = ()) -> None:
-        """Send a message; descriptors go with its first byte, and only with an empty backlog.
+        """Send a message, later if the socket is full; never blocks. Descriptors stay the caller's.
 
         Raises:
             PauseGone: The connection is closed.
+            PauseHangs: What was sent before has not been read for long.
+            RuntimeFailure: There are no descriptors left.
         """
         if self.closed.is_set():
             raise PauseGone("the pause process is gone")
-        data = encode(message)
+        if len(self._outbox) > _MAX_BACKLOG:
+            raise PauseHangs("the pause process does not answer")
         try:
-            if descriptors:
-                rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))]
-                self._sock.setblocking(True)
-                try:
-                    if self._backlog:
-                        self._sock.sendall(self._backlog)
-                        self._backlog.clear()
-                    sent = self._sock.sendmsg([data], rights)
-                    self._sock.sendall(data[sent:])
-                finally:
-                    self._sock.setblocking(False)
-                return
-            self._backlog += data
+            self._outbox.put(message, descriptors)
+        except OSError as error:
+            raise RuntimeFailure(f"cannot pass on descriptors: {error.strerror}") from error
+        try:
             self._write()
         except OSError as error:
             self.close()
@@ -120,8 +115,7 @@ class Channel:
 
     def _write(self) -> None:
         try:
-            while self._backlog:
-                del self._backlog[: self._sock.send(self._backlog)]
+            self._outbox.send(self._sock)
         except BlockingIOError:
             self._loop.add_writer(self._sock.fileno(), self._on_writable)
 
@@ -150,7 +144,7 @@ class Channel:
             raise PauseHangs("the pause process does not answer") from None
 
     def begin(self, message: Message, descriptors: tuple[int, ...] = ()) -> tuple[int, Answer]:
-        """Send a request; return its number and where its answer will be. Raises PauseGone."""
+        """Send a request; return its number and where its answer will be. Raises RuntimeFailure."""
         self._number += 1
         number = self._number
         answer: Answer = self._loop.create_future()
@@ -199,6 +193,7 @@ class Channel:
         self._loop.remove_writer(self._sock.fileno())
         self._sock.close()
         self._decoder.close()
+        self._outbox.close()
         for answer in self._answers.values():
             if not answer.done():
                 answer.set_exception(PauseGone("the pause process is gone"))
@@ -222,7 +217,7 @@ class Execution:
     def kill(self) -> None:
         """Kill it with all that it started, if it still runs."""
         if not self._answer.done():
-            with contextlib.suppress(PauseGone):
+            with contextlib.suppress(RuntimeFailure):
                 _, answer = self._channel.begin({"do": "cancel", "exec": self._number})
                 answer.add_done_callback(lambda done: done.cancelled() or done.exception())
 
@@ -238,6 +233,7 @@ class _Pod:
     netns: int = -1
     ready: asyncio.Future[None] | None = None
     responsive: bool = True
+    unreached: bool = False  # the pause lives, but its queue of clients is full: there is no connection
     foreign: str = ""  # why this daemon cannot talk to the pause
     trouble: str = ""  # what was told last
     version: int = 1
@@ -308,6 +304,8 @@ class Pauses:
                 with contextlib.suppress(SandboxFailure):  # it has never started: until it does, that is a problem
                     await self._ensure_forkserver()
             for uid, pod in self._pods.items():
+                if pod.unreached and uid not in self._asked:
+                    self._asked[uid] = asyncio.create_task(self._reach(uid), name=f"reach pause {uid}")
                 if (
                     uid in self._asked
                     or pod.channel is None
@@ -324,6 +322,15 @@ class Pauses:
             await self._request(uid, {"do": "ping"})
         except RuntimeFailure:
             pass  # noted by the request
+        finally:
+            self._asked.pop(uid, None)
+
+    async def _reach(self, uid: PodUID) -> None:
+        """Try again to connect to a pause whose queue of clients was full."""
+        try:
+            await self._reconnect(uid)
+            if uid in self._pods and not self._pods[uid].unreached:
+                self._on_change(uid)
         finally:
             self._asked.pop(uid, None)
 
@@ -429,10 +436,10 @@ class Pauses:
                 log.warning("journal did not know the pause, written anew", uid=uid)
                 with contextlib.suppress(RuntimeFailure):
                     await self._channel(uid).request({"do": "rewrite"}, limit_s=RESPONSE_LIMIT_S)
-            else:
+            elif not pod.unreached:
                 self._lost(uid)
         elif not await self._connect(uid):
-            if pod.channel is None:
+            if pod.channel is None and not pod.unreached:
                 log.error("pause cannot be reached, ended", uid=uid, pid=newest["pid"])
                 kill_alive(newest)
                 self._lost(uid)
@@ -443,13 +450,24 @@ class Pauses:
             self._end_lost(uid, [one for one in earlier if one["state"] != "exited"])
 
     async def _connect(self, uid: PodUID) -> bool:
-        """Connect to a pod's pause; False when there is none, or when it did not answer (the connection stays)."""
+        """Connect to a pod's pause.
+
+        Returns:
+            False when there is none, when it did not answer (the connection stays), or when it has not even taken up
+            those who came before (it is `unreached`, which is no reason to end it).
+        """
         pod = self._pods[uid]
+        pod.unreached = False
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         directory = os.open(self._run_dir, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             sock.setblocking(False)
             sock.connect(f"/proc/self/fd/{directory}/{uid}.sock")
+        except BlockingIOError:
+            sock.close()
+            pod.unreached = True
+            self._set_responsive(uid, False)
+            return False
         except OSError:
             sock.close()
             return False
@@ -496,10 +514,12 @@ class Pauses:
 
     def _lost(self, uid: PodUID) -> None:
         """Note that a pause is gone: whatever it held is dead or is killed now."""
-        pod = self._pods[uid]
+        pod = self._pods.get(uid)
+        if pod is None:
+            return  # forgotten meanwhile
         pod.channel = None
         pod.view = None
-        pod.responsive, pod.foreign = True, ""
+        pod.responsive, pod.unreached, pod.foreign = True, False, ""
         self._tell(uid, "")
         if pod.netns >= 0:
             os.close(pod.netns)
@@ -939,6 +959,8 @@ class Pauses:
 
     def _channel(self, uid: PodUID) -> Channel:
         pod = self._pods.get(uid)
+        if pod is not None and pod.unreached:
+            raise PauseHangs("the pause process does not answer")
         if pod is None or pod.channel is None:
             raise PauseGone("the pause process is gone")
         if pod.foreign:
@@ -970,7 +992,7 @@ def _view(pod: _Pod) -> RuntimeView:
             id=record["id"],
             attempt=record["attempt"],
             created_at=record["created_at"],
-            ready=index == 0 and pod.channel is not None,
+            ready=index == 0 and (pod.channel is not None or pod.unreached),
             host_network=record["host_network"],
             ips=pod.ips if index == 0 else (),
         )

@@ -29,7 +29,7 @@ from minikubelet.sandbox.attach import Tee
 from minikubelet.sandbox.family import kill_family, kill_group, kill_tree
 from minikubelet.sandbox.journal import Journal, Record
 from minikubelet.sandbox.logs import READ_SIZE, LineStream, LogFile, compress_rotated
-from minikubelet.sandbox.protocol import VERSION, Decoder, Message, ProtocolError, encode, from_line
+from minikubelet.sandbox.protocol import VERSION, Decoder, Message, Outbox, ProtocolError, encode, from_line
 from minikubelet.sandbox.spec import ContainerSpec, SandboxSpec, container_from_json, sandbox_from_json
 from minikubelet.sandbox.terminal import receive_terminal
 
@@ -45,6 +45,7 @@ _LOCK_LIMIT_S: Final = 10.0
 # After a handler's failure the loop rests, so that one that fails again and again cannot take a whole processor.
 _FAILURE_PAUSE_S: Final = 0.05
 _RETRY_S: Final = 1.0
+_FAREWELL_S: Final = 2.0
 
 
 def boot_time() -> float:
@@ -119,8 +120,12 @@ class Connection:
     def __init__(self, sock: socket.SocketType) -> None:
         self.sock = sock
         self.decoder = Decoder()
-        self.backlog = bytearray()
-        self.descriptors: list[tuple[int, tuple[int, ...]]] = []
+        self.outbox = Outbox()
+
+
+def has_news(connection: Connection) -> bool:
+    """Tell whether a client has not been sent everything yet."""
+    return len(connection.outbox) > 0
 
 
 class Pause:
@@ -144,7 +149,7 @@ class Pause:
         self.netns = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
         self.user_namespace = -1
         self.first = first
-        self.stopping = False
+        self.stop_by: float | None = None  # told to stop: who has not read the answers by then misses them
         self.mend_at = 0.0
         self.astray = False  # whether children still go to the PID namespace of the last fork
         self.troubles: dict[str, str] = {}
@@ -207,7 +212,7 @@ class Pause:
 
     def loop(self) -> None:
         """Work until told to stop."""
-        while not self.stopping or any(one.backlog for one in self.connections.values()):
+        while self.stop_by is None or (boot_time() < self.stop_by and any(map(has_news, self.connections.values()))):
             for descriptor, events in self.epoll.poll(self.timeout()):
                 self.guard(self.handle, descriptor, events)
             self.guard(self.check_deadlines)
@@ -260,6 +265,8 @@ class Pause:
         due += [max(0.0, one.start.deadline - boot_time()) for one in self.running.values() if one.start is not None]
         if self.journal.is_behind or self.troubles:
             due.append(_RETRY_S)
+        if self.stop_by is not None:
+            due.append(max(0.0, self.stop_by - boot_time()))
         return min(due, default=-1)
 
     def mend_journal(self) -> None:
@@ -319,44 +326,25 @@ class Pause:
             self.unwatch(number)
             connection.sock.close()
             connection.decoder.close()
-            for _, rights in connection.descriptors:
-                for one in rights:
-                    os.close(one)
-            connection.descriptors.clear()
+            connection.outbox.close()
 
     def send(self, connection: Connection, message: Message, descriptors: tuple[int, ...] = ()) -> None:
         """Queue a message and send what the socket takes now."""
         if connection.sock.fileno() < 0:
             return
-        if len(connection.backlog) > _MAX_BACKLOG:
+        if len(connection.outbox) > _MAX_BACKLOG:
             self.drop(connection)
             return
-        if descriptors:
-            connection.descriptors.append((len(connection.backlog), tuple(os.dup(one) for one in descriptors)))
-        connection.backlog += encode(message)
+        connection.outbox.put(message, descriptors)
         self.flush(connection)
 
     def flush(self, connection: Connection) -> None:
-        """Send as much of the backlog as the socket takes."""
+        """Send as much of what waits as the socket takes."""
+        events = select.EPOLLIN
         try:
-            while connection.backlog:
-                if connection.descriptors and connection.descriptors[0][0] == 0:
-                    _, rights = connection.descriptors[0]
-                    payload = struct.pack(f"{len(rights)}i", *rights)
-                    sent = connection.sock.sendmsg(
-                        [bytes(connection.backlog[:1])], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, payload)]
-                    )
-                    del connection.descriptors[0]  # not before: a full socket has taken nothing
-                    for one in rights:
-                        os.close(one)
-                else:
-                    end = connection.descriptors[0][0] if connection.descriptors else len(connection.backlog)
-                    sent = connection.sock.send(bytes(connection.backlog[:end]))
-                del connection.backlog[:sent]
-                connection.descriptors = [(at - sent, rights) for at, rights in connection.descriptors]
-            events = select.EPOLLIN
+            connection.outbox.send(connection.sock)
         except BlockingIOError:
-            events = select.EPOLLIN | select.EPOLLOUT
+            events |= select.EPOLLOUT
         except OSError:
             self.drop(connection)
             return
@@ -507,7 +495,7 @@ class Pause:
                 select.select([], [], [], 0.002)  # the kernel is tearing the namespaces down
         self.withdraw()
         self.journal.sync()
-        self.stopping = True
+        self.stop_by = boot_time() + _FAREWELL_S
         return {}
 
     def withdraw(self) -> None:
@@ -569,10 +557,9 @@ class Pause:
                 kept.add(start.console)
                 ours.add(far)
             shares = self.spec.share_pid or self.spec.host_pid
-            own = os.getpid() if shares else 0
             running.pid = self.fork_into(None if shares else -1)
             if running.pid == 0:
-                self.become_container(spec, writing, streams, own, far)
+                self.become_container(spec, writing, streams, far)
         except OSError:
             for descriptor in kept:
                 os.close(descriptor)
@@ -714,7 +701,7 @@ class Pause:
             running.stdin = -1
 
     def become_container(
-        self, spec: ContainerSpec, status: int, streams: tuple[int, int, int], parent: int, console: int
+        self, spec: ContainerSpec, status: int, streams: tuple[int, int, int], console: int
     ) -> NoReturn:
         """Run in the child: connect the streams, then go through the steps to exec."""
         try:
@@ -728,7 +715,7 @@ class Pause:
                 reporter,
                 scratch=self.scratch,
                 shm_dir=self.spec.shm_dir,
-                pause_pid=parent,
+                pause_pid=self.sandbox["pid"],
                 user_namespace=self.user_namespace,
                 id_map=self.spec.user_namespace,
                 console=console,
@@ -778,6 +765,7 @@ class Pause:
         if path in self.compressing.values():
             self.compress_again.add(path)
             return
+        own = os.getpid()
         try:
             pid = os.fork()
         except OSError:
@@ -788,6 +776,8 @@ class Pause:
         try:
             # It holds copies of what we hold, so it may not outlive us, nor keep a container's streams from ending.
             libc.prctl(libc.PR_SET_PDEATHSIG, signal.SIGKILL)
+            if os.getppid() != own:
+                os._exit(0)
             for running in self.running.values():
                 self.close_input(running)
                 for tee in (tee for stream in running.streams for tee in stream.tees):
@@ -1009,6 +999,7 @@ class Pause:
                 command,
                 reporter,
                 pidfd=pidfd,
+                pause_pid=self.sandbox["pid"],
                 user_namespace=self.user_namespace,
                 id_map=self.spec.user_namespace,
                 console=console,

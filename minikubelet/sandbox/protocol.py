@@ -56,6 +56,59 @@ def send(connection: socket.SocketType, message: Message, descriptors: tuple[int
     connection.sendall(data[sent:])
 
 
+class Outbox:
+    """Messages on their way into a non-blocking socket, descriptors with their message's first byte."""
+
+    def __init__(self) -> None:
+        self._bytes = bytearray()
+        self._rights: list[tuple[int, list[int]]] = []  # where in the bytes they go
+
+    def __len__(self) -> int:
+        return len(self._bytes)
+
+    def put(self, message: Message, descriptors: tuple[int, ...] = ()) -> None:
+        """Queue a message. Descriptors are duplicated, so they stay the caller's. Raises OSError for want of some."""
+        data = encode(message)
+        if descriptors:
+            own: list[int] = []
+            self._rights.append((len(self._bytes), own))
+            try:
+                for one in descriptors:
+                    own.append(os.dup(one))
+            except OSError:
+                self._rights.pop()
+                _close_all(own)
+                raise
+        self._bytes += data
+
+    def send(self, connection: socket.SocketType) -> None:
+        """Send what waits. Raises BlockingIOError when the socket takes no more for now, OSError when it is broken."""
+        while self._bytes:
+            end = self._rights[0][0] if self._rights else len(self._bytes)
+            if end:
+                sent = connection.send(bytes(self._bytes[:end]))
+            else:
+                own = self._rights[0][1]
+                rights = struct.pack(f"{len(own)}i", *own)
+                sent = connection.sendmsg([bytes(self._bytes[:1])], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])
+                del self._rights[0]  # not before: a full socket has taken nothing
+                _close_all(own)
+            del self._bytes[:sent]
+            self._rights = [(at - sent, one) for at, one in self._rights]
+
+    def close(self) -> None:
+        """Give up what waits."""
+        self._bytes.clear()
+        for _, own in self._rights:
+            _close_all(own)
+        self._rights.clear()
+
+
+def _close_all(descriptors: list[int]) -> None:
+    while descriptors:
+        os.close(descriptors.pop())
+
+
 class Decoder:
     """Turns what a socket gives into messages; descriptors go to the message that they arrived with."""
 
@@ -65,8 +118,7 @@ class Decoder:
 
     def close(self) -> None:
         """Close descriptors that no message took: the connection is over."""
-        while self._descriptors:
-            os.close(self._descriptors.pop())
+        _close_all(self._descriptors)
 
     def read(self, connection: socket.SocketType) -> list[tuple[Message, list[int]]] | None:
         """Read once from a non-blocking socket.

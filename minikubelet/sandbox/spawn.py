@@ -93,13 +93,13 @@ def run_container(
         reporter: Where failures go.
         scratch: An empty host directory to mount the root on.
         shm_dir: The pod's shared memory directory on the host.
-        pause_pid: Who the parent must still be, as seen from here (0 from inside a new PID namespace).
+        pause_pid: Who the parent must still be, as the host's /proc numbers it.
         user_namespace: A descriptor of the pod's user namespace, -1 without one.
         id_map: What it maps.
         console: Where the terminal's controlling side is sent, -1 without a terminal.
     """
     try:
-        shield(reporter)
+        status = shield(reporter)
         reporter.step("session")
         os.setsid()
         reset_signals()
@@ -121,9 +121,7 @@ def run_container(
             libc.unshare(libc.CLONE_NEWNS)
         become(spec, reporter)
         reporter.step("set death signal")
-        libc.prctl(libc.PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != pause_pid:
-            os._exit(128)  # the pause died before the death signal was set
+        die_with_parent(pause_pid, status)
         reporter.step("change directory")
         os.chdir(spec.cwd)
         reporter.step("exec")
@@ -138,6 +136,7 @@ def run_exec(
     reporter: Reporter,
     *,
     pidfd: int,
+    pause_pid: int,
     user_namespace: int,
     id_map: IdMap | None,
     console: int = -1,
@@ -150,13 +149,14 @@ def run_exec(
         argv: The command.
         reporter: Where failures go.
         pidfd: The container's main process, whose mount and control group namespaces it joins.
+        pause_pid: Who the parent must still be, as the host's /proc numbers it.
         user_namespace: The pod's, -1 without one.
         id_map: Of that namespace.
         console: A socket that its terminal is sent to, -1 for no terminal.
         adopts: Orphans of the command become its children, not the container's, so that they can be found and ended.
     """
     try:
-        shield(reporter)
+        status = shield(reporter)
         reporter.step("session")
         os.setsid()
         reset_signals()
@@ -173,7 +173,8 @@ def run_exec(
             libc.setns(user_namespace, libc.CLONE_NEWUSER)
             own_capabilities.cache_clear()  # all of them, over what belongs to that namespace
         become(spec, reporter)
-        libc.prctl(libc.PR_SET_PDEATHSIG, signal.SIGKILL)
+        reporter.step("set death signal")
+        die_with_parent(pause_pid, status)
         if adopts:
             libc.prctl(libc.PR_SET_CHILD_SUBREAPER, 1)
         reporter.step("change directory")
@@ -184,11 +185,30 @@ def run_exec(
         reporter.fail(error)
 
 
-def shield(reporter: Reporter) -> None:
-    """Keep what the pause holds from the container: others in its PID namespace can look at this process already."""
+def shield(reporter: Reporter) -> int:
+    """Keep what the pause holds from the container: others in its PID namespace can look at this process already.
+
+    Returns:
+        This process' status in the host's /proc, which it will no longer see: for `die_with_parent`.
+    """
     reporter.step("shield")
     libc.close_on_exec_from(3)
     libc.prctl(libc.PR_SET_DUMPABLE, 0)
+    return os.open("/proc/self/status", os.O_RDONLY | os.O_CLOEXEC)
+
+
+def die_with_parent(parent: int, status: int) -> None:
+    """Have this process killed when its parent dies, and end it now if that has happened already.
+
+    Args:
+        parent: The parent as the host's /proc numbers it. `getppid` says 0 in a PID namespace of one's own, whoever
+            the parent is.
+        status: As `shield` has opened it.
+    """
+    libc.prctl(libc.PR_SET_PDEATHSIG, signal.SIGKILL)
+    # In this order: the kernel gives a process its new parent before it looks for whom to signal.
+    if b"\nPPid:\t%d\n" % parent not in os.read(status, 4096):
+        os._exit(128)
 
 
 def look_up() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import select
+import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,6 +15,7 @@ import pytest
 
 from minikubelet.linux import faults
 from tests.conftest import Node, running_node
+from tests.integration.test_crash import pauses
 
 pytestmark = pytest.mark.root
 
@@ -155,6 +158,27 @@ def test_one_that_hangs_stops_neither_logs_nor_probes_nor_commands_of_its_pod(
     found = gated.wait_pod("slow", lambda one: state(one, "second") == "running", "the second to run")
     assert [status(found, name)["restartCount"] for name in ("first", "second")] == [0, 0]
     (gated.base / "marks" / "ready").unlink()
+
+
+def test_one_whose_pause_dies_meanwhile_never_runs(gated: Node, gate: Gate, pod: Callable[..., None]) -> None:
+    """Its parent is in another PID namespace, where `getppid` would not show the death."""
+    gate.close()
+    pod("orphan", {"main": GRACEFUL}, grace=1)
+    gate.wait_for_start()
+    # A process on its way to its program still has the title of its pause.
+    families = {one: Path(f"/proc/{one}/task/{one}/children").read_text().split() for one in pauses(gated, "orphan")}
+    ((pause, (child,)),) = [(one, [int(each) for each in found]) for one, found in families.items() if found]
+    held = os.pidfd_open(child)
+    os.kill(pause, signal.SIGKILL)
+    gated.wait(lambda: not Path(f"/proc/{pause}").exists(), "the pause to be gone")
+    gate.let_pass()
+    assert select.select([held], [], [], 20)[0], "it to end"
+    os.close(held)
+    assert marks(gated) == []
+    gate.open()
+    gated.wait_pod("orphan", lambda one: state(one, "main") == "running", "a new one to run")
+    for name in marks(gated):
+        (gated.base / "marks" / name).unlink()
 
 
 def status(pod: Json, container: str) -> Json:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import array
 import asyncio
+import contextlib
 import errno
 import json
 import os
@@ -23,7 +24,7 @@ from minikubelet.runtime import pauses
 from minikubelet.runtime.pauses import ForeignPause, PauseHangs, Pauses, to_this_boot
 from minikubelet.runtime.port import RuntimeFailure, SandboxFailure
 from minikubelet.sandbox.pause import boot_id, start_ticks
-from minikubelet.sandbox.protocol import VERSION, encode
+from minikubelet.sandbox.protocol import VERSION, Decoder, encode
 from minikubelet.sandbox.spec import SandboxSpec, container_from_json
 
 pytestmark = pytest.mark.anyio
@@ -45,12 +46,21 @@ class Peer:
         directory = os.open(run_dir / "pauses", os.O_PATH)
         self._listener.bind(f"/proc/self/fd/{directory}/{uid}.sock")  # the path itself may be too long for a socket
         os.close(directory)
-        self._listener.listen(1)
+        self._listener.listen(0)
         self._listener.setblocking(False)
         self.connection: socket.socket | None = None
 
     def start(self) -> None:
         self._tasks.append(asyncio.create_task(self._serve()))
+
+    def serve_all(self) -> None:
+        """Serve the last of those who wait, and whoever comes."""
+        self._tasks.append(asyncio.create_task(self._serve_all()))
+
+    async def _serve_all(self) -> None:
+        while True:
+            with contextlib.suppress(OSError):  # who has gone
+                await self._serve()
 
     async def _serve(self) -> None:
         loop = asyncio.get_running_loop()
@@ -415,3 +425,72 @@ async def test_a_fork_server_that_cannot_start_is_a_problem_until_it_can(
     await node._ensure_forkserver()
     assert problems[-1] == ""
     node.close()
+
+
+async def test_descriptors_for_a_peer_that_does_not_read_wait_and_block_nobody() -> None:
+    ours, theirs = socket.socketpair()
+    channel = pauses.Channel(ours, on_event=lambda message, descriptors: None)
+    requests = [channel.begin({"do": "x" * 60_000}) for _ in range(10)]  # more than the socket takes
+    reading, writing = os.pipe()
+    requests.append(channel.begin({"do": "last"}, (writing,)))
+    os.close(writing)  # the caller's matter: it has been duplicated
+    theirs.setblocking(False)
+    decoder, found = Decoder(), []
+
+    def read() -> bool:
+        with contextlib.suppress(BlockingIOError):
+            found.extend(decoder.read(theirs) or [])
+        return len(found) == len(requests)
+
+    await until(read)
+    assert [len(descriptors) for _, descriptors in found] == [0] * 10 + [1]
+    (passed,) = found[-1][1]
+    os.write(passed, b"heard")
+    assert os.read(reading, 16) == b"heard"
+    for one in (passed, reading):
+        os.close(one)
+    with pytest.raises(PauseHangs):
+        for _ in range(100):
+            requests.append(channel.begin({"do": "x" * 60_000}))
+    channel.close()
+    theirs.close()
+    for _, answer in requests:
+        assert answer.exception()
+
+
+async def test_a_pause_whose_queue_of_clients_is_full_hangs_and_is_not_lost(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    killed: list[int] = []
+    monkeypatch.setattr(pauses, "kill_tree", killed.append)
+    monkeypatch.setattr(pauses, "_LOOK_PERIOD_S", 0.02)
+    peer = Peer(world.run, world.uid, world.hello)
+    crowd = []
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            one = socket.socket(socket.AF_UNIX)
+            crowd.append(one)
+            one.setblocking(False)
+            directory = os.open(world.run / "pauses", os.O_PATH)
+            try:
+                one.connect(f"/proc/self/fd/{directory}/{world.uid}.sock")
+            finally:
+                os.close(directory)
+    await world.pauses.adopt()
+    asking = asyncio.create_task(world.pauses._keep_asking())
+    view = world.pauses.view(world.uid)
+    assert (view.responsive, view.sandboxes[0].ready, killed) == (False, True, [])
+    assert view.containers["web"][0].state is RunState.RUNNING
+    assert world.troubles == ["the pause process does not answer"]
+    with pytest.raises(PauseHangs):
+        await world.pauses.exec(world.uid, ContainerID("x"), ("true",), timeout_s=1, limit=1)
+    for one in crowd:
+        one.close()
+    world.changes.clear()
+    peer.serve_all()
+    await until(lambda: world.changes and world.pauses.view(world.uid).responsive)
+    assert world.pauses.view(world.uid).sandboxes[0].ready
+    assert world.troubles[-1] == ""
+    assert killed == []
+    asking.cancel()
+    peer.close()

@@ -56,11 +56,11 @@ def test_an_answer_keeps_its_descriptor_while_the_socket_is_full(pause: Pause) -
         except BlockingIOError:
             break
     pause.send(client, {"re": 1}, (pause.spare,))
-    assert client.backlog
+    assert len(client.outbox)
     while filled:
         filled -= len(ours.recv(min(filled, 1 << 16)))
     turn(pause)
-    assert not client.backlog
+    assert not len(client.outbox)
     decoder = Decoder()
     found = decoder.read(ours) or decoder.read(ours) or []  # the descriptor travels with the first byte
     ((message, descriptors),) = found
@@ -135,5 +135,20 @@ def test_a_start_that_hangs_is_given_up_in_time_and_blocks_nothing(
     assert select.select([child], [], [], 20)[0], "the process to be killed"
     os.close(child)
     os.waitpid(running.pid, 0)
+    pause.drop(client)
+    ours.close()
+
+
+def test_a_client_that_does_not_read_keeps_no_pause_from_its_end(pause: Pause, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("minikubelet.sandbox.pause._FAREWELL_S", 0.2)
+    ours, theirs = socket.socketpair()
+    pause.add_connection(socket.SocketType(fileno=theirs.detach()))
+    (client,) = pause.connections.values()
+    while not len(client.outbox):
+        pause.send(client, {"event": "x" * 4096})
+    pause.on_request(client, {"id": 1, "do": "stop"}, [])
+    begun = time.monotonic()
+    pause.loop()
+    assert time.monotonic() - begun >= 0.2
     pause.drop(client)
     ours.close()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minikubelet.sandbox.protocol import Decoder, encode
+from minikubelet.sandbox.protocol import Decoder, Outbox, encode
 
 
 def inode(descriptor: int) -> int:
@@ -54,3 +55,31 @@ def test_descriptors_stay_with_their_message(plan: list[tuple[bool, bool, bool]]
         for one in opened:
             os.close(one)
     assert found == sent
+
+
+def test_an_outbox_keeps_order_and_descriptors_whatever_room_there_is() -> None:
+    before = os.listdir("/proc/self/fd")
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    theirs.setblocking(False)
+    outbox = Outbox()
+    null = os.open("/dev/null", os.O_RDONLY)
+    for number in range(200):
+        outbox.put({"number": number, "text": "x" * 8000}, (null,) if number % 50 == 7 else ())
+    decoder = Decoder()
+    found: list[tuple[int, int]] = []
+    while len(outbox) or len(found) < 200:
+        with contextlib.suppress(BlockingIOError):
+            outbox.send(ours)
+        with contextlib.suppress(BlockingIOError):
+            for message, descriptors in decoder.read(theirs) or []:
+                found.append((message["number"], len(descriptors)))
+                for one in descriptors:
+                    os.close(one)
+    assert found == [(number, int(number % 50 == 7)) for number in range(200)]
+    outbox.put({}, (null, null))
+    outbox.close()
+    for closing in (ours, theirs):
+        closing.close()
+    os.close(null)
+    assert os.listdir("/proc/self/fd") == before
