@@ -82,6 +82,7 @@ class PodWorker:
         self._back_off: dict[str, BackOff] = {}
         self._start_failures: dict[str, StartFailure] = {}
         self._ended_sandbox = ""  # the last one that was ended with all that it held
+        self._to_start: set[str] = set()  # containers that the plan which is being carried out starts
         self._starting: set[str] = set()  # containers whose postStart hook is still running
         self._start: asyncio.Task[ObservedContainer | ContainerFailure] | None = None  # the last start that was begun
         self._messages: dict[ContainerID, str] = {}
@@ -287,7 +288,11 @@ class PodWorker:
             self._start_failures[wait.name] = StartFailure(reason="CrashLoopBackOff", message=wait.message)
         if plan.waiting:
             self._publish()
-        failed = await self._perform(plan.actions)
+        self._to_start = {one.name for one in plan.actions if isinstance(one, act.StartContainer)}
+        try:
+            failed = await self._perform(plan.actions)
+        finally:
+            self._to_start = set()
         self._publish()
         again = now + SYNC_ERROR_RETRY_S * random.uniform(1.0, 1.5) if failed else plan.wake_at
         return self._earliest(again, self._deadline())
@@ -643,6 +648,8 @@ class PodWorker:
                 responsive=view.responsive,
             ),
         )
+        if self._to_start and status.phase in TERMINAL and not self._has_ended() and self._deletion is None:
+            return  # in between two instances of a container: the pod has not ended
         self._status = status
         shown = {one.id for found in view.containers.values() for one in found}
         self._messages = {one: text for one, text in self._messages.items() if one in shown}

@@ -420,3 +420,30 @@ def test_a_pod_for_which_no_worker_can_be_made_stops_no_other_and_is_tried_again
         await manager.drain()
 
     run(live())
+
+
+def test_a_pod_that_never_restarts_does_not_end_while_an_edit_replaces_its_container() -> None:
+    async def live() -> None:
+        def never(image: str) -> Pod:
+            pod = crashing(image)
+            return msgspec.structs.replace(pod, spec=msgspec.structs.replace(pod.spec, restart_policy="Never"))
+
+        world = World(never("v1"))
+        world.is_wanted = True
+        world.set_pods()
+        await asyncio.sleep(1)
+        world.pod = never("v2")
+        world.set_pods()
+        await asyncio.sleep(5)
+        assert [one.spec_hash for one in world.runtime.running(UID)] == ["v2"]
+        assert world.status is not None and world.status.phase == "Running"
+        assert world.broken_laws == []
+        (one,) = world.runtime.running(UID)
+        world.runtime.exits(UID, one, 1)
+        await asyncio.sleep(1)
+        assert world.status.phase == "Failed"
+        world.is_wanted = False
+        world.set_pods()
+        await world.manager.wait_until_gone()
+
+    run(live())
