@@ -68,8 +68,8 @@ def _state(case: Case) -> str:
     if phase == "Failed" and message.startswith("Pod was rejected"):
         return (
             f"{case.name} was rejected before anything ran: {sentence(message.removeprefix('Pod was rejected: '))} "
-            f"({case.status.get('reason', '')}). It is not tried again until its manifest changes or the daemon "
-            "restarts."
+            f"({case.status.get('reason', '')}).{remedy(message)} It is not tried again until its manifest changes or "
+            "the daemon restarts."
         )
     if phase == "Failed" and case.status.get("reason"):
         return f"{case.name} was ended by the node ({case.status['reason']}): {sentence(message)}.{_ends(case)}"

@@ -209,6 +209,8 @@ def remedy(message: str) -> str:
         return " Name the program by its path, or install it."
     if "no command specified" in message:
         return " Give the container a command: every image's name stands for this machine's own root."
+    if "enough resource: pods," in message:
+        return " A node runs so many pods as maxPods in its configuration says."
     if "hostPath type check failed" in message:
         return " Make that path on the machine, or change the volume's type."
     return ""

@@ -23,6 +23,7 @@ EXAMPLES = """\
 exit codes: 0 the daemon answers and nothing is wrong; 1 something is, or it does not answer
 """
 
+_MOST_TOLD: Final = 20  # pods whose trouble is told; a page is read by people
 _WELL: Final = ("Running", "Completed", "Succeeded")
 
 
@@ -143,7 +144,8 @@ def _manifests(options: argparse.Namespace, settings: Json) -> str:
     directory = str(settings.get("staticPodPath") or os.path.join(options.config_dir, "manifests"))
     heads = [text.split("\n", 1)[0] for _, text in verdicts(options.run_dir)]
     counts = Counter(one.rsplit(": ", 1)[-1] for one in heads)
-    return f"{directory}: {len(heads)} files" + (f", {_counted(counts)}" if heads else "")
+    files = "1 file" if len(heads) == 1 else f"{len(heads)} files"
+    return f"{directory}: {files}" + (f", {_counted(counts)}" if heads else "")
 
 
 def _count(pods: Sequence[Json], now: float) -> str:
@@ -166,13 +168,14 @@ def _unwell(options: argparse.Namespace, pods: Sequence[Json], now: float) -> li
     bad = [one for one in pods if not _is_well(one)]
     events = client.events(options, "") if bad else []
     texts: list[str] = []
-    for one in bad:
+    for one in bad[:_MOST_TOLD]:
         uid = one["metadata"]["uid"]
         about = [event for event in events if event.get("involvedObject", {}).get("uid") == uid]
         instances = journals.instances(options.state_dir, uid)
         facts = Facts(pod=one, events=about, verdict=verdict_of(options.run_dir, uid), instances=instances)
         texts.append(f"{columns.status_column(one)}: {explain(facts, now)}")
-    return texts
+    more = len(bad) - _MOST_TOLD
+    return [*texts, f"and {more} more pods that are not well: 'minikubelet get pods -A'"] if more > 0 else texts
 
 
 def _is_well(pod: Json) -> bool:

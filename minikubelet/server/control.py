@@ -23,6 +23,7 @@ from minikubelet.node.settings import KEYS, Settings
 from minikubelet.node.verdicts import Verdict
 from minikubelet.server.context import Context
 from minikubelet.server.errors import json_response
+from minikubelet.server.objects import send_list
 from minikubelet.server.usage import Usage
 
 Json = dict[str, Any]
@@ -83,11 +84,10 @@ class Control:
         """Answer `/configz` with the settings in force."""
         return json_response({"kubeletconfig": configuration(self._context.settings)})
 
-    async def pods(self, request: web.Request) -> web.Response:
+    async def pods(self, request: web.Request) -> web.StreamResponse:
         """Answer `/pods`: all pods in one list, without selectors or versions."""
-        items = b",".join(one.encoded for one in self._context.store.list("pods"))
-        body = b'{"kind":"PodList","apiVersion":"v1","metadata":{},"items":[' + items + b"]}"
-        return web.Response(body=body, content_type="application/json")
+        head: Json = {"kind": "PodList", "apiVersion": "v1", "metadata": {}}
+        return await send_list(request, head, "items", self._context.store.list("pods"), lambda item: item.encoded)
 
 
 def verdict_json(one: Verdict) -> Json:

@@ -30,7 +30,7 @@ Json = dict[str, Any]
 Encoder = Callable[[Item], bytes]
 
 _STEP: Final = 25  # objects encoded between two turns of the loop
-_PIECE: Final = 128 * 1024
+_PIECE: Final = 64 * 1024
 _WRITE_LIMIT_S: Final = 60.0
 _BOOKMARK_S: Final = 60.0
 _MIN_WATCH_S: Final = 1800.0
@@ -140,12 +140,12 @@ class Objects:
         if form is Form.TABLE:
             head = tables.header(resource.name, str(version))
             head["metadata"] = metadata
-            return await _send(request, head, "rows", items, _row_encoder(resource, request.query))
+            return await send_list(request, head, "rows", items, _row_encoder(resource, request.query))
         if form is Form.METADATA:
             head = {"kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1", "metadata": metadata}
-            return await _send(request, head, "items", items, lambda item: _encode(tables.partial(item.object)))
+            return await send_list(request, head, "items", items, lambda item: _encode(tables.partial(item.object)))
         head = {"kind": f"{resource.kind}List", "apiVersion": "v1", "metadata": metadata}
-        return await _send(request, head, "items", items, lambda item: item.encoded)
+        return await send_list(request, head, "items", items, lambda item: item.encoded)
 
     def _page(self, resource: Resource, options: ListOptions) -> tuple[int, list[Item], str, int]:
         """Return the version, the objects of this page, the token of the next ("" at the end), and how many follow."""
@@ -353,8 +353,10 @@ def _with_rows(head: Json, rows: list[bytes]) -> bytes:
     return _encode(head)[:-1] + b',"rows":[' + b",".join(rows) + b"]}"
 
 
-async def _send(request: web.Request, head: Json, name: str, items: list[Item], encoder: Encoder) -> web.StreamResponse:
-    """Send a list, made in steps and written in pieces."""
+async def send_list(
+    request: web.Request, head: Json, name: str, items: list[Item], encoder: Encoder
+) -> web.StreamResponse:
+    """Send a list, made in steps and written in pieces: however many read slowly, the objects are held once."""
     parts: list[bytes] = [_encode(head)[:-1], f',"{name}":['.encode()]
     for number, item in enumerate(items):
         if number:
