@@ -45,8 +45,8 @@ RESPONSE_LIMIT_S: Final = 10.0
 _START_LIMIT_S: Final = 30.0
 # The pause itself gives up a start that takes a minute.
 _CONTAINER_LIMIT_S: Final = 75.0
-_PING_PERIOD_S: Final = 30.0
-_LOOK_PERIOD_S: Final = 3.0
+_PING_PERIOD_S: Final = 60.0
+_LOOK_PERIOD_S: Final = 5.0
 _DEATH_LIMIT_S: Final = 10.0
 # At start, pauses are waited for as long as one after the other answers, but no longer than this for the next one.
 _QUIET_LIMIT_S: Final = 3.0

@@ -88,7 +88,6 @@ class Gate:
     def start(self, server: web.Server) -> None:
         """Begin to look after a server's connections."""
         self._server = server
-        self._check()
 
     def accept(self) -> asyncio.Protocol:
         """Return the protocol of a new connection."""
@@ -100,6 +99,8 @@ class Gate:
         loop.call_soon(self._has_come)
         handler = self._server()
         self._silent[handler] = loop.time()
+        if self._timer is None:
+            self._timer = loop.call_later(_CHECK_S, self._check)
         return handler
 
     def _has_come(self) -> None:
@@ -118,7 +119,8 @@ class Gate:
                 del self._silent[handler]
                 if handler.transport is not None:
                     handler.transport.abort()
-        self._timer = loop.call_later(_CHECK_S, self._check)
+        # Nobody is woken to look after nobody.
+        self._timer = loop.call_later(_CHECK_S, self._check) if self._silent else None
 
     def stop(self) -> None:
         """Look after nothing any more."""

@@ -62,7 +62,8 @@ class LinkWatch:
         if kind in (RTM_NEWLINK, RTM_DELLINK):
             return _index(body) in self._watched
         if kind in (RTM_NEWADDR, _RTM_DELADDR):
-            return _index(body) != self._quiet
+            # Its fourth byte is the scope: what counts for a link alone is never the node's, and each veth brings one.
+            return body[3] == 0 and _index(body) != self._quiet
         # A route's second byte is the length of its destination: 0 is the way to everywhere.
         return kind in _ROUTES and body[1] == 0
 
