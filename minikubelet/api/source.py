@@ -113,6 +113,7 @@ class _Reader:
         self._anchors: dict[str, Node] = {}
         self._weights: dict[int, int] = {}
         self._duplicates: list[Duplicate] = []
+        self._flow: list[str] = []  # how each open list or mapping of the flow style ends
 
     def documents(self) -> tuple[list[Node], list[list[Duplicate]]]:
         documents: list[Node] = []
@@ -168,13 +169,27 @@ class _Reader:
     def _value(self, event: Any, depth: int, mark: Mark) -> Node:
         if isinstance(event, yaml.ScalarEvent):
             self._check_escapes(event, mark)
+            self._check_question(event, mark)
             return _scalar(event, mark)
-        if isinstance(event, yaml.SequenceStartEvent):
-            items: list[Node] = []
-            while not isinstance(following := self._loader.get_event(), yaml.SequenceEndEvent):
-                items.append(self._node(following, depth + 1))
-            return Node(items, mark)
-        return self._mapping(depth, mark)
+        is_list = isinstance(event, yaml.SequenceStartEvent)
+        if event.flow_style:
+            self._flow.append("]" if is_list else "}")
+        node = self._list(depth, mark) if is_list else self._mapping(depth, mark)
+        if event.flow_style:
+            self._flow.pop()
+        return node
+
+    def _list(self, depth: int, mark: Mark) -> Node:
+        items: list[Node] = []
+        while not isinstance(following := self._loader.get_event(), yaml.SequenceEndEvent):
+            items.append(self._node(following, depth + 1))
+        return Node(items, mark)
+
+    def _check_question(self, event: Any, mark: Mark) -> None:
+        """Refuse a question mark in an unquoted text between brackets, which ends the text for Kubernetes' reader."""
+        if self._flow and not event.style and "?" in event.value:
+            problem = f"did not find expected ',' or '{self._flow[-1]}'"
+            raise SourceError(f"yaml: line {mark.line}: {problem}", mark, "put quotes around a text with a ?")
 
     def _check_escapes(self, event: Any, mark: Mark) -> None:
         """Refuse the one escape that YAML 1.2 has and Kubernetes' reader of YAML 1.1 has not."""

@@ -135,3 +135,14 @@ def test_an_escaped_slash_is_of_a_later_yaml(text: str, is_read: bool) -> None:
     else:
         with pytest.raises(SourceError):
             read_documents(f"é: {text}")
+
+
+@pytest.mark.parametrize("text", ["[a?b]", "[$?]", "{a: b?}", "{a?: b}", "[!!str a?]", "[&x a?]", "{a: [b], d: e?}"])
+def test_question_mark_between_brackets(text: str) -> None:
+    with pytest.raises(SourceError, match="did not find expected ','"):
+        read_documents(f"x: {text}")
+
+
+@pytest.mark.parametrize("text", ["{x: ['a?', \"b?\"], z: [{a: b}, c]}", "a?b", "[?a ]"])
+def test_question_mark_where_it_may_stand(text: str) -> None:
+    assert read_documents(f"x: {text}\ny1: c?")[0]
