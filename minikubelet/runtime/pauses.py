@@ -30,6 +30,7 @@ from minikubelet.lifecycle.observed import (
     User,
 )
 from minikubelet.linux.faults import point
+from minikubelet.runtime.journal_records import ContainerRecord, SandboxRecord, fitting
 from minikubelet.runtime.port import ContainerFailure, ExecResult, RuntimeFailure, RuntimeView, SandboxFailure
 from minikubelet.runtime.wording import words
 from minikubelet.sandbox.family import kill_tree
@@ -422,7 +423,11 @@ class Pauses:
         except OSError as error:
             log.error("cannot read journal", uid=uid, error=str(error))
             return _Pod()
-        return _Pod(sandboxes=sandboxes, containers=containers)
+        path = self._journal_path(uid)
+        return _Pod(
+            sandboxes=fitting(sandboxes, SandboxRecord, path),
+            containers=fitting(containers, ContainerRecord, path),
+        )
 
     def _journal_path(self, uid: PodUID) -> str:
         return os.path.join(self._pods_dir, uid, "journal.jsonl")

@@ -105,7 +105,7 @@ def snapshot(path: str, sandbox: Record, containers: Mapping[str, Record]) -> li
     with suppress(FileNotFoundError):
         sandboxes, known = read_journal(path)
     earlier = {name: one for name, one in known.items() if one.get("sandbox_id") != sandbox["id"]}
-    needed = {one.get("sandbox_id") for one in earlier.values()}
+    needed = {str(one.get("sandbox_id")) for one in earlier.values()}  # whatever a damaged journal has there
     return [
         *({"do": "sandbox", "id": name, "state": one} for name, one in sandboxes.items() if name in needed),
         {"do": "sandbox", "id": sandbox["id"], "state": sandbox},
