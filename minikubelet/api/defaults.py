@@ -5,13 +5,13 @@ Source: kubernetes pkg/apis/core/v1/defaults.go, pkg/kubelet/config/common.go (v
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeVar, cast
 
 import msgspec
 
 from minikubelet.api.aggregate import aggregate_limits, aggregate_requests
+from minikubelet.api.image_name import means_latest
 from minikubelet.api.types import (
     Container,
     ContainerPort,
@@ -102,40 +102,7 @@ def _container(container: C, host_network: bool, *, requests: bool = True) -> C:
 
 def _pull_policy(image: str) -> str:
     """Return Always for the tag `latest`, written or implied; what cannot be parsed is left to the image stage."""
-    found = _IMAGE.fullmatch(image)
-    if found is None or _IMAGE_ID.fullmatch(image):
-        return "IfNotPresent"
-    domain, path, tag, digest = found["domain"], found["path"], found["tag"], found["digest"]
-    if domain is not None and not _is_domain(domain):
-        path = f"{domain}/{path}"
-        domain = None
-    if domain is None and "/" not in path:
-        path = f"library/{path}"
-    fits = _PATH.fullmatch(path) and len(path) <= _LONGEST_PATH and (not digest or _is_digest(digest))
-    if not fits:
-        return "IfNotPresent"
-    return "Always" if tag == "latest" or not (tag or digest) else "IfNotPresent"
-
-
-# Source: distribution/reference, `ParseNormalizedNamed`. A first part with a dot, a port or a capital is a registry.
-_PATH: Final = re.compile(r"{0}(?:/{0})*".format("[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"))
-_LABEL: Final = "(?:[A-Za-z0-9]|[A-Za-z0-9][A-Za-z0-9-]*[A-Za-z0-9])"
-_IMAGE: Final = re.compile(
-    rf"(?:(?P<domain>(?:{_LABEL}(?:\.{_LABEL})*|\[[A-Fa-f0-9:]+\])(?::[0-9]+)?)/)?(?P<path>{_PATH.pattern})"
-    r"(?::(?P<tag>[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}))?(?:@(?P<digest>[A-Za-z][^@]*:[A-Fa-f0-9]{32,}))?"
-)
-_LONGEST_PATH: Final = 255
-_IMAGE_ID: Final = re.compile("[a-f0-9]{64}")
-_DIGEST_DIGITS: Final = {"sha256": 64, "sha384": 96, "sha512": 128}
-
-
-def _is_domain(text: str) -> bool:
-    return text == "localhost" or "." in text or ":" in text or text != text.lower()
-
-
-def _is_digest(text: str) -> bool:
-    algorithm, _, digits = text.partition(":")
-    return len(digits) == _DIGEST_DIGITS.get(algorithm) and digits == digits.lower()
+    return "Always" if means_latest(image) else "IfNotPresent"
 
 
 def _port(port: ContainerPort, host_network: bool) -> ContainerPort:

@@ -22,6 +22,7 @@ from typing import Any, Final
 import msgspec
 import structlog
 
+from minikubelet.api.image_name import image_problem
 from minikubelet.api.types import Container, Pod, PodStatus
 from minikubelet.lifecycle import actions as act
 from minikubelet.lifecycle import termination
@@ -367,14 +368,10 @@ class PodWorker:
     async def _start_container(self, action: act.StartContainer) -> bool:
         """Start one container and run its postStart hook; False when it must be tried again later."""
         container = self._container(action.name)
-        self._event(
-            "Normal",
-            "Pulled",
-            f'Container image "{container.image}" already present on machine and can be accessed by the pod',
-            container=action.name,
-        )
         if action.back_off is not None:
             self._back_off[action.name] = action.back_off
+        if not self._has_image(container):
+            return False
         count = action.restart_count
         if count is None:
             # Nothing is known of an earlier instance, but it may have left a log, or was shown before it got lost.
@@ -400,6 +397,18 @@ class PodWorker:
             self._probe()
             if has_hook:
                 self._publish()
+
+    def _has_image(self, container: Container) -> bool:
+        """Say where the image comes from; False when its name is none, and the container waits for a better one."""
+        problem = image_problem(container.image)
+        if not problem:
+            text = f'Container image "{container.image}" already present on machine and can be accessed by the pod'
+            self._event("Normal", "Pulled", text, container=container.name)
+            return True
+        self._event("Warning", "InspectFailed", problem, container=container.name)
+        self._event("Warning", "Failed", "Error: InvalidImageName", container=container.name)
+        self._start_failures[container.name] = StartFailure(reason="InvalidImageName", message=problem)
+        return False
 
     async def _make_container(self, container: Container, count: int) -> ObservedContainer | ContainerFailure:
         """Make and start one container, and say so."""

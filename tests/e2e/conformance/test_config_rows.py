@@ -355,7 +355,9 @@ def test_limits_and_requests(cluster):
 @pytest.mark.conformance("DAPI-06")
 def test_uid(cluster):
     uid = "[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
-    assert re.fullmatch(uid, printed(cluster, "dapi-06")[0])
+    (found,) = printed(cluster, "dapi-06")
+    assert re.fullmatch(uid, found)
+    assert found == cluster.pod("dapi-06")["metadata"]["uid"]
 
 
 @pytest.mark.conformance("DAPI-07")

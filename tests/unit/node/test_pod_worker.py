@@ -157,6 +157,32 @@ def test_events_name_containers_and_not_their_instances() -> None:
     run(live())
 
 
+def test_a_name_that_is_none_of_an_image_keeps_its_container_waiting() -> None:
+    async def live() -> None:
+        world = World(crashing("a:b:c"))
+        world.is_wanted = True
+        world.set_pods()
+        await asyncio.sleep(1)
+        problem = (
+            'Failed to apply default image tag "a:b:c": couldn\'t parse image name "a:b:c": invalid reference format'
+        )
+        assert world.recorder.told == [("InspectFailed", problem), ("Failed", "Error: InvalidImageName")]
+        assert world.status is not None
+        assert world.status.phase == "Pending"
+        (shown,) = world.status.container_statuses or ()
+        assert shown.state.waiting is not None
+        assert (shown.state.waiting.reason, shown.state.waiting.message) == ("InvalidImageName", problem)
+        await asyncio.sleep(15)
+        assert len(world.recorder.told) == 4
+        world.pod = crashing("v1")
+        world.set_pods()
+        await asyncio.sleep(1)
+        assert world.runtime.running(UID)
+        await world.manager.drain()
+
+    run(live())
+
+
 class AlwaysSick:
     """Answers each probe with a failure and notes when; keeps no results."""
 
