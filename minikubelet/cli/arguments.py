@@ -42,6 +42,14 @@ def duration(text: str) -> float:
     return sign * sum(float(number) * _UNITS[unit] for number, unit in parts)
 
 
+def whole(text: str) -> int:
+    """Return a whole number. Raises ArgumentTypeError."""
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f'"{text}" is not a whole number') from None
+
+
 def moment(text: str) -> str:
     """Return a time in RFC 3339 as it was given. Raises ArgumentTypeError."""
     try:

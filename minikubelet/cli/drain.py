@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from minikubelet.cli import client
-from minikubelet.cli.arguments import duration
+from minikubelet.cli.arguments import duration, whole
 from minikubelet.cli.findings import seconds, span
 from minikubelet.cli.main import CommandFailed
 from minikubelet.cli.progress import Progress
@@ -33,7 +33,7 @@ Json = dict[str, Any]
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument(
-        "--grace-period", type=int, default=-1, metavar="SECONDS", help="at most this much; -1: each pod's own"
+        "--grace-period", type=whole, default=-1, metavar="SECONDS", help="at most this much; -1: each pod's own"
     )
     parser.add_argument("--timeout", type=duration, default=0.0, metavar="DURATION", help="give up waiting; 0s: never")
     node = parser.add_argument_group("as given to 'run', needed only when the daemon is not running")

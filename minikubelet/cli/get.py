@@ -106,6 +106,7 @@ def _plural(word: str) -> str:
         if word.lower() in spellings:
             return plural
     hint = did_you_mean(word, [one for every in _KINDS.values() for one in every])
+    hint = hint or f"; of a pod called so: pod/{word}"
     raise CommandFailed(f'no such kind: "{word}"{hint}\nthis node has {", ".join(_KINDS)}', 2)
 
 

@@ -80,6 +80,6 @@ def changes(before: Mapping[str, Row], rows: Sequence[Row]) -> tuple[dict[str, R
 
 
 def _line(key: str, row: Row) -> str:
-    restarts = f", {row[4]} restarts" if row[4] not in ("0", "") else ""
+    restarts = f", {row[4]} {'restart' if row[4] == '1' else 'restarts'}" if row[4] not in ("0", "") else ""
     address = f", {row[6]}" if row[6] != "<none>" else ""
     return f"{key}: {row[3]}, {row[2]} ready{restarts}{address}"

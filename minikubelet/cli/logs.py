@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from minikubelet.cli import client, lookup, terminal
-from minikubelet.cli.arguments import add_namespace, duration, moment, namespace_of
+from minikubelet.cli.arguments import add_namespace, duration, moment, namespace_of, whole
 from minikubelet.cli.log_files import (
     Follower,
     LogLine,
@@ -65,14 +65,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-p", "--previous", action="store_true", help="of the instance before this one")
     parser.add_argument("--since", type=duration, metavar="DURATION", help="only what is younger: 5s, 2m, 3h")
     parser.add_argument("--since-time", type=moment, metavar="TIME", help="only what came after (RFC 3339)")
-    parser.add_argument("--tail", type=int, metavar="LINES", help="only the last lines (with -l: 10; -1 means all)")
+    parser.add_argument("--tail", type=whole, metavar="LINES", help="only the last lines (with -l: 10; -1 means all)")
     parser.add_argument("--timestamps", action="store_true", help="put the time before each line")
     parser.add_argument("--prefix", action="store_true", default=None, help="put [pod/POD/CONTAINER] before each line")
     parser.add_argument("--no-prefix", dest="prefix", action="store_false", help="no prefix, also for several sources")
-    parser.add_argument("--limit-bytes", type=int, default=0, metavar="N", help="stop after so many bytes")
+    parser.add_argument("--limit-bytes", type=whole, default=0, metavar="N", help="stop after so many bytes")
     parser.add_argument("--stream", choices=["All", "Stdout", "Stderr"], default="All", help="only one of the streams")
     parser.add_argument("--ignore-errors", action="store_true", help="go on when one of several logs cannot be read")
-    parser.add_argument("--max-log-requests", type=int, help=argparse.SUPPRESS)  # kubectl's; there is no such limit
+    parser.add_argument("--max-log-requests", type=whole, help=argparse.SUPPRESS)  # kubectl's; there is no such limit
 
 
 def execute(options: argparse.Namespace) -> int:

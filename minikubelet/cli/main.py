@@ -88,7 +88,9 @@ class Parser(argparse.ArgumentParser):
             hint = did_you_mean(wrong, self._option_string_actions) if wrong else ""
         elif message.startswith(_MISSING):
             message = _MISSING + ", ".join(self._missing_of(message.removeprefix(_MISSING).split(", ")))
-        print(f"minikubelet: {message}{hint}\n{self.format_usage()}see '{self.prog} --help'", file=sys.stderr)
+        # Whoever got one value wrong is told that, and not the whole usage.
+        usage = self.format_usage() if message.startswith(_MISSING) else ""
+        print(f"minikubelet: {message}{hint}\n{usage}see '{self.prog} --help'", file=sys.stderr)
         raise SystemExit(2)
 
     def _missing_of(self, names: list[str]) -> list[str]:
@@ -164,9 +166,7 @@ def parse(arguments: Sequence[str]) -> tuple[ModuleType, argparse.Namespace]:
         verb = "version"
     known = verbs()
     if verb not in known and verb not in _HIDDEN:
-        hint = did_you_mean(verb, known)
-        what = "flag" if verb.startswith("-") else "verb"
-        raise CommandFailed(f"unknown {what} \"{verb}\"{hint}\nsee 'minikubelet --help' for the verbs", 2)
+        raise CommandFailed(_unknown(verb, early), 2)
     parser = verb_parser(verb)
     command: list[str] | None = None
     if "--" in rest:
@@ -175,6 +175,20 @@ def parse(arguments: Sequence[str]) -> tuple[ModuleType, argparse.Namespace]:
     options = parser.parse_intermixed_args(_as_argparse_likes([*early, *rest], parser))
     options.verb, options.command = verb, command
     return _module(verb), options
+
+
+def _unknown(verb: str, early: Sequence[str]) -> str:
+    """Return what is said of a verb that is not there."""
+    from minikubelet.cli.absent import advice
+
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("--config-dir", default=os.environ.get("MINIKUBELET_CONFIG_DIR", ROOTS["config_dir"]))
+    config_dir = parser.parse_known_args(list(early))[0].config_dir
+    what = "flag" if verb.startswith("-") else "verb"
+    instead = advice(verb, os.path.join(config_dir, "manifests"))
+    if instead:
+        return f'there is no verb "{verb}" here: {instead}'
+    return f"unknown {what} \"{verb}\"{did_you_mean(verb, verbs())}\nsee 'minikubelet --help' for the verbs"
 
 
 def split_early(arguments: Sequence[str]) -> tuple[list[str], list[str]]:

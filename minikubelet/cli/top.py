@@ -109,6 +109,10 @@ def _pod_rows(options: argparse.Namespace, *, each: bool) -> list[list[str]]:
 def _node_rows(options: argparse.Namespace) -> list[list[str]]:
     used = client.fetch(options, f"{_METRICS}/nodes")["items"]
     nodes = {one["metadata"]["name"]: one for one in client.fetch(options, client.scope("nodes", ""))["items"]}
+    for name in options.names:
+        if name not in nodes:
+            known = ", ".join(nodes)
+            raise CommandFailed(f'Error from server (NotFound): nodes "{name}" not found; this machine is {known}')
     rows = [["NAME", "CPU(cores)", "CPU(%)", "MEMORY(bytes)", "MEMORY(%)"]]
     for one in used:
         name = one["metadata"]["name"]
