@@ -177,3 +177,29 @@ def test_what_is_no_text_is_printed_all_the_same(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, timeout=30)
     assert done.returncode == 0, done.stderr
     assert "\\ud800odd\\x1b[2J" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["delete", "pod", "web"], "taking its manifest out of /etc/minikubelet/manifests"),
+        (["--config-dir=/x", "apply", "-f", "y"], "put the file into /x/manifests"),
+        (["restart", "web"], "be it an annotation"),
+        (["kubeconfig"], "docs/reference/api.md"),
+        (["lgos"], 'did you mean "logs"?'),
+        (["nonsense"], "see 'minikubelet --help'"),
+        (["--run-dir", "/x"], "the verb is missing behind /x"),
+        (["get", "web"], "pod/web"),
+        (["logs", "web", "--tail=few"], '"few" is not a whole number'),
+    ],
+)
+def test_what_is_not_there_names_the_next_step(arguments, words, capsys, monkeypatch):
+    monkeypatch.delenv("MINIKUBELET_CONFIG_DIR", raising=False)
+    try:
+        code = command_line.main(arguments)
+    except SystemExit as exit_:
+        code = exit_.code
+    assert code == 2
+    told = capsys.readouterr().err
+    assert words in told
+    assert "usage:" not in told
