@@ -35,9 +35,11 @@ def _aggregate(spec: PodSpec, entries: Callable[[Container], Mapping[str, str] |
             _add(sidecars, own)
             _raise(largest, sidecars)
         else:
-            beside = dict(sidecars)
-            _add(beside, own)
-            _raise(largest, beside)
+            together: dict[str, Quantity] = {}
+            _add(together, own)
+            for name, amount in sidecars.items():
+                together[name] = together[name] + amount if name in together else amount
+            _raise(largest, together)
     _raise(total, largest)
     return total
 

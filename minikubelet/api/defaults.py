@@ -191,10 +191,9 @@ def _volume(volume: Volume) -> Volume:
         return _set(volume, empty_dir=EmptyDirVolumeSource())
     changes: dict[str, Any] = {}
     for name, source in sources.items():
+        unset = (None,) if name == "azure_disk" else (None, "")  # an Azure disk's empty texts are texts
         missing = {
-            field: value
-            for field, value in _SOURCE_DEFAULTS.get(name, {}).items()
-            if getattr(source, field) in (None, "")
+            field: value for field, value in _SOURCE_DEFAULTS.get(name, {}).items() if getattr(source, field) in unset
         }
         if missing:
             changes[name] = _set(source, **missing)

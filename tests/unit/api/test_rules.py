@@ -351,6 +351,31 @@ def test_the_pull_policy_of_names_that_registries_know(image: str, policy: str) 
                 ]
             },
         ),
+        # An Azure disk's fields are pointers: an empty text is one, and no default takes its place.
+        (
+            "volumes: [{name: v, azureDisk: {diskName: d, diskURI: /subscriptions/d, kind: Managed, fsType: ''}}]",
+            {
+                "volumes": [
+                    {
+                        "name": "v",
+                        "azureDisk": {
+                            "diskName": "d",
+                            "diskURI": "/subscriptions/d",
+                            "cachingMode": "ReadWrite",
+                            "fsType": "",
+                            "readOnly": False,
+                            "kind": "Managed",
+                        },
+                    }
+                ]
+            },
+        ),
+        # A sum has the first one's suffixes, and an init container comes before the sidecars beside it.
+        (
+            "resources: {limits: {memory: 4Gi}}, initContainers: [{name: s, image: x, restartPolicy: Always, resources:"
+            " {requests: {memory: 2Ki}}}, {name: i, image: x, resources: {requests: {memory: '2048'}}}]",
+            {"resources": {"limits": {"memory": "4Gi"}, "requests": {"memory": "4096"}}},
+        ),
     ],
 )
 def test_what_a_pod_becomes(spec: str, expected: dict[str, object]) -> None:
