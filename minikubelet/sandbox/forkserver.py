@@ -17,7 +17,7 @@ from minikubelet.linux import libc
 from minikubelet.linux.faults import point, rest
 from minikubelet.linux.heap import fill_holes
 from minikubelet.linux.lean import Final, NoReturn, signal, suppress
-from minikubelet.sandbox import pause
+from minikubelet.sandbox import pause, spawn
 from minikubelet.sandbox.protocol import Decoder, Message, ProtocolError, send
 from minikubelet.sandbox.rehearsal import rehearse
 
@@ -65,15 +65,16 @@ def run_middle(message: Message, descriptors: list[int]) -> NoReturn:
     try:
         if message["spec"].get("share_pid"):
             libc.unshare(libc.CLONE_NEWPID)
-        if os.fork() != 0:
+        pid, groups = spawn.fork(message["spec"].get("cgroup_dirs", []))
+        if pid != 0:
             os._exit(0)
         point("forkserver.forked")
-        become_pause(message, descriptors[0])
+        become_pause(message, descriptors[0], groups)
     finally:
         os._exit(1)
 
 
-def become_pause(message: Message, connection: int) -> None:
+def become_pause(message: Message, connection: int, groups: list[str]) -> None:
     """Run in the grandchild: keep only the connection to the daemon, then be the pause."""
     os.setsid()
     kept = os.dup2(connection, 3) if connection != 3 else 3
@@ -87,7 +88,7 @@ def become_pause(message: Message, connection: int) -> None:
     spec = message["spec"]
     libc.write_process_title(f"minikubelet: pause {spec['namespace']}/{spec['name']}")
     libc.set_process_name("mk:pause")
-    pause.run(spec, socket.SocketType(fileno=kept))
+    pause.run(spec, socket.SocketType(fileno=kept), groups)
 
 
 def warm_up(directory: str) -> None:

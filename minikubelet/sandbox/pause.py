@@ -557,9 +557,9 @@ class Pause:
                 kept.add(start.console)
                 ours.add(far)
             shares = self.spec.share_pid or self.spec.host_pid
-            running.pid = self.fork_into(None if shares else -1)
+            running.pid, groups = self.fork_into(None if shares else -1, spec.cgroup_dirs)
             if running.pid == 0:
-                self.become_container(spec, writing, streams, far)
+                self.become_container(spec, groups, writing, streams, far)
         except OSError:
             for descriptor in kept:
                 os.close(descriptor)
@@ -629,8 +629,11 @@ class Pause:
         else:
             self.fail_start(running, start, failure)
 
-    def fork_into(self, pidfd: int | None) -> int:
+    def fork_into(self, pidfd: int | None, cgroup_dirs: list[str]) -> tuple[int, list[str]]:
         """Fork; the child begins a PID namespace (-1), joins that of a process (pidfd), or neither (None).
+
+        Returns:
+            The pid, and the control groups that the child still has to join.
 
         The mark that makes it so is taken back on every way out: with it, the kernel would refuse the next one.
         """
@@ -638,21 +641,21 @@ class Pause:
             libc.setns(self.pidns, libc.CLONE_NEWPID)
             self.astray = False
         if pidfd is None:
-            return os.fork()
+            return spawn.fork(cgroup_dirs)
         if pidfd < 0:
             libc.unshare(libc.CLONE_NEWPID)
         else:
             libc.setns(pidfd, libc.CLONE_NEWPID)
         pid = -1
         try:
-            pid = os.fork()
+            pid, groups = spawn.fork(cgroup_dirs)
         finally:
             if pid != 0:
                 try:
                     libc.setns(self.pidns, libc.CLONE_NEWPID)
                 except OSError:  # the child is there and may not be forgotten; the next fork finds the way back
                     self.astray = True
-        return pid
+        return pid, groups
 
     def open_streams(self, running: Running, ours: set[int]) -> tuple[int, int, int]:
         """Make the standard streams: pipes to the log, and for input /dev/null or a pipe; a terminal comes later.
@@ -701,7 +704,7 @@ class Pause:
             running.stdin = -1
 
     def become_container(
-        self, spec: ContainerSpec, status: int, streams: tuple[int, int, int], console: int
+        self, spec: ContainerSpec, groups: list[str], status: int, streams: tuple[int, int, int], console: int
     ) -> NoReturn:
         """Run in the child: connect the streams, then go through the steps to exec."""
         try:
@@ -713,6 +716,7 @@ class Pause:
             spawn.run_container(
                 spec,
                 reporter,
+                groups=groups,
                 scratch=self.scratch,
                 shm_dir=self.spec.shm_dir,
                 pause_pid=self.sandbox["pid"],
@@ -966,9 +970,10 @@ class Pause:
                 streams = [null, writing, writing]
             pidfd = os.pidfd_open(target)
             ours.append(pidfd)
-            pid = self.fork_into(None if self.spec.share_pid or self.spec.host_pid else pidfd)
+            joins = None if self.spec.share_pid or self.spec.host_pid else pidfd
+            pid, groups = self.fork_into(joins, spec.cgroup_dirs)
             if pid == 0:
-                self.become_execution(spec, command, status, streams, pidfd, console, adopts)
+                self.become_execution(spec, groups, command, status, streams, pidfd, console, adopts)
         except OSError:
             for descriptor in kept:
                 os.close(descriptor)
@@ -981,6 +986,7 @@ class Pause:
     def become_execution(
         self,
         spec: ContainerSpec,
+        groups: list[str],
         command: list[str],
         status: int,
         streams: list[int],
@@ -998,6 +1004,7 @@ class Pause:
                 spec,
                 command,
                 reporter,
+                groups=groups,
                 pidfd=pidfd,
                 pause_pid=self.sandbox["pid"],
                 user_namespace=self.user_namespace,
@@ -1082,12 +1089,19 @@ class Pause:
                 self.answer(execution, 137)
 
 
-def run(spec_json: Message, first: socket.SocketType) -> NoReturn:
-    """Become the pause process of one pod; never returns. Failures of the set-up go to `first` as an error message."""
+def run(spec_json: Message, first: socket.SocketType, groups: list[str]) -> NoReturn:
+    """Become the pause process of one pod; never returns. Failures of the set-up go to `first` as an error message.
+
+    Args:
+        spec_json: What to be.
+        first: The connection to the daemon that asked for it.
+        groups: The control groups to join.
+    """
     try:
         spec = sandbox_from_json(spec_json)
         take_lock(spec.pod_dir)
         point("pause.namespaces")
+        spawn.join_cgroups(groups)
         user_namespace = make_namespaces(spec)
         pause = Pause(spec, spec_json, first)
         pause.user_namespace = user_namespace
@@ -1143,7 +1157,6 @@ def make_namespaces(spec: SandboxSpec) -> int:
     Returns:
         A descriptor of the pod's user namespace, -1 without one. The pause itself never enters it.
     """
-    spawn.join_cgroups(spec.cgroup_dirs)
     spawn.set_oom_score(spec.oom_score_adj)
     flags = 0
     if not spec.host_network:

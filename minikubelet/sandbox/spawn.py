@@ -32,6 +32,7 @@ from binascii import a2b_base64
 from minikubelet.linux import libc
 from minikubelet.linux.faults import point
 from minikubelet.linux.files import read_small, write_small
+from minikubelet.linux.forking import fork_in_group, thread_number_address
 from minikubelet.linux.lean import Any, Final, NoReturn, cache, signal, suppress
 from minikubelet.sandbox import rootfs
 from minikubelet.sandbox.protocol import to_line
@@ -75,10 +76,26 @@ class CommandError(Exception):
     """The command cannot be executed; the text is what a user of containers knows."""
 
 
+def fork(cgroup_dirs: list[str]) -> tuple[int, list[str]]:
+    """Fork; the child begins in its control group where the kernel can do that.
+
+    Args:
+        cgroup_dirs: The child's control groups, one on version 2.
+
+    Returns:
+        What `os.fork` returns, and the groups that the child still has to join.
+    """
+    if len(cgroup_dirs) == 1:
+        with suppress(OSError):
+            return fork_in_group(cgroup_dirs[0]), []
+    return os.fork(), cgroup_dirs
+
+
 def run_container(
     spec: ContainerSpec,
     reporter: Reporter,
     *,
+    groups: list[str],
     scratch: str,
     shm_dir: str,
     pause_pid: int,
@@ -91,6 +108,7 @@ def run_container(
     Args:
         spec: What to become.
         reporter: Where failures go.
+        groups: The control groups to join.
         scratch: An empty host directory to mount the root on.
         shm_dir: The pod's shared memory directory on the host.
         pause_pid: Who the parent must still be, as the host's /proc numbers it.
@@ -104,7 +122,7 @@ def run_container(
         os.setsid()
         reset_signals()
         reporter.step("join cgroup")
-        join_cgroups(spec.cgroup_dirs)
+        join_cgroups(groups)
         if not spec.privileged:
             libc.unshare(libc.CLONE_NEWCGROUP)
         reporter.step("set oom score")
@@ -135,6 +153,7 @@ def run_exec(
     argv: list[str],
     reporter: Reporter,
     *,
+    groups: list[str],
     pidfd: int,
     pause_pid: int,
     user_namespace: int,
@@ -148,6 +167,7 @@ def run_exec(
         spec: The container.
         argv: The command.
         reporter: Where failures go.
+        groups: The control groups to join.
         pidfd: The container's main process, whose mount and control group namespaces it joins.
         pause_pid: Who the parent must still be, as the host's /proc numbers it.
         user_namespace: The pod's, -1 without one.
@@ -161,7 +181,7 @@ def run_exec(
         os.setsid()
         reset_signals()
         reporter.step("join cgroup")
-        join_cgroups(spec.cgroup_dirs)
+        join_cgroups(groups)
         set_oom_score(spec.oom_score_adj)
         reporter.step("enter namespaces")
         libc.setns(pidfd, libc.CLONE_NEWNS | (0 if spec.privileged else libc.CLONE_NEWCGROUP))
@@ -217,6 +237,7 @@ def look_up() -> None:
     blocks_signals()
     own_capabilities()
     last_capability()
+    thread_number_address()
 
 
 @cache
@@ -255,7 +276,7 @@ def reset_signals() -> None:
 
 
 def join_cgroups(directories: list[str]) -> None:
-    """Move this process, which has one thread, into control groups.
+    """Move this process, which has one thread, into control groups that it was not made in.
 
     On version 1 through `tasks`: a thread that moves itself needs no lock over all threads of the machine, which a
     write to `cgroup.procs` takes, and which costs a grace period of the kernel (12 ms measured, against 0.05 ms).

@@ -1,0 +1,97 @@
+"""Forks that begin in a control group, on a version 2 tree that is mounted for the test where the machine has none."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from minikubelet.linux import libc
+from minikubelet.linux.forking import fork_in_group
+from minikubelet.sandbox import spawn
+
+pytestmark = pytest.mark.root
+
+
+def in_child(step: Callable[[], None]) -> int:
+    """Return with which code a child ends that does something; 1 when it raises."""
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            step()
+            code = 0
+        finally:
+            os._exit(code)
+    return end_of(pid)
+
+
+def end_of(pid: int) -> int:
+    """Return a child's exit code; one that does not end in time is killed."""
+    child = os.pidfd_open(pid)
+    try:
+        if not select.select([child], [], [], 30)[0]:
+            os.kill(pid, signal.SIGKILL)
+    finally:
+        os.close(child)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def group_of_tree(mount: Path) -> Path:
+    """Mount the version 2 tree, which only this process sees, and make a group in it."""
+    libc.unshare(libc.CLONE_NEWNS)
+    libc.mount(None, "/", None, libc.MS_REC | libc.MS_PRIVATE)
+    libc.mount("none", str(mount), "cgroup2")
+    group = mount / f"minikubelet-test-{os.getpid()}"
+    group.mkdir()
+    return group
+
+
+def is_in(group: Path) -> bool:
+    lines = Path("/proc/self/cgroup").read_text().splitlines()
+    return any(line.startswith("0::") and line.endswith(group.name) for line in lines)
+
+
+def test_the_child_is_a_process_like_any_other_and_is_in_the_group_from_the_first(tmp_path: Path) -> None:
+    def step() -> None:
+        group = group_of_tree(tmp_path)
+        try:
+            parent = os.getpid()
+            pid = fork_in_group(str(group))
+            if pid == 0:
+                # It is itself, and what it forks, awaits and signals is its own.
+                assert is_in(group)
+                assert (os.getppid(), os.getpid()) == (parent, int(os.readlink("/proc/self")))
+                assert in_child(lambda: os.kill(os.getpid(), signal.SIGTERM)) == -signal.SIGTERM
+                os._exit(7)
+            assert not is_in(group)
+            assert os.getpid() == parent
+            assert end_of(pid) == 7
+            pid, rest = spawn.fork([str(group)])
+            if pid == 0:
+                os._exit(0 if is_in(group) and rest == [] else 1)
+            assert end_of(pid) == 0
+        finally:
+            group.rmdir()
+
+    assert in_child(step) == 0
+
+
+def test_where_it_cannot_be_the_child_joins_its_groups_itself(tmp_path: Path) -> None:
+    def step() -> None:
+        no_group = [str(tmp_path)]
+        with pytest.raises(OSError):
+            fork_in_group(no_group[0])
+        descriptors = os.listdir("/proc/self/fd")
+        for groups in (no_group, [], ["/a", "/b"], [str(tmp_path / "missing")]):
+            pid, rest = spawn.fork(groups)
+            if pid == 0:
+                os._exit(0 if rest == groups else 1)
+            assert end_of(pid) == 0
+        assert os.listdir("/proc/self/fd") == descriptors
+
+    assert in_child(step) == 0
