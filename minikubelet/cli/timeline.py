@@ -141,7 +141,7 @@ def _history_begin(probe: Json) -> float:
 
 
 def of_probes(probes: Sequence[Json]) -> Iterator[Entry]:
-    """Yield each change of a probe's result, with how often it came; a probe that goes on succeeding is one entry."""
+    """Yield each change of a probe's result; what goes on failing is told once more, for when it failed last."""
     for one in probes:
         for stretch in one.get("history") or ():
             result = str(stretch["result"])
@@ -149,9 +149,13 @@ def of_probes(probes: Sequence[Json]) -> Iterator[Entry]:
             answer = " ".join(str(stretch.get("output") or "").split())
             text = f"{one['kind']} probe {words}{f': {answer}' if answer else ''}"
             begin, end, more = seconds(stretch["first"]), seconds(stretch["last"]), int(stretch["count"]) - 1
+            if result == "success":
+                often = f" (and {more} more {'time' if more == 1 else 'times'} until {_clock(end)})" if more else ""
+                yield Entry(begin, 3, "probe", str(one["container"]), text + often)
+                continue
+            yield Entry(begin, 3, "Probe", str(one["container"]), text)
             if more:
-                text += f" (and {more} more {'time' if more == 1 else 'times'} until {_clock(end)})"
-            yield Entry(begin, 3, "probe" if result == "success" else "Probe", str(one["container"]), text)
+                yield Entry(end, 3, "Probe", str(one["container"]), f"{text} (x{more + 1} since {_clock(begin)})")
 
 
 def of_states(known: facts.Facts) -> Iterator[Entry]:

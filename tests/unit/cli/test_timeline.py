@@ -70,15 +70,13 @@ def test_a_stable_probe_is_one_entry_and_failures_are_told_once():
     }
     failed = "Readiness probe failed: HTTP probe failed with statuscode: 500"
     known = Facts(POD, events=[unhealthy(failed, 3, 11, 7)], probes=[probe])
-    clock11 = datetime.fromtimestamp(1_800_000_011).strftime("%H:%M:%S")
+    clock10 = datetime.fromtimestamp(1_800_000_010).strftime("%H:%M:%S")
+    again = "readiness probe failed: HTTP probe failed with statuscode: 500"
     assert texts(sorted(records(known))) == [
         # Of before the daemon's memory there is the event only.
         (3.0, "Warning", f"Unhealthy: {failed}"),
-        (
-            10.25,
-            "Probe",
-            f"readiness probe failed: HTTP probe failed with statuscode: 500 (and 1 more time until {clock11})",
-        ),
+        (10.25, "Probe", again),
+        (11.25, "Probe", f"{again} (x2 since {clock10})"),
         (12.25, "probe", f"readiness probe succeeded (and 41 more times until {clock})"),
         (21.25, "Probe", "readiness probe could not be run: no such container"),
     ]
