@@ -47,8 +47,10 @@ _SWAP_S: Final = 2.0
 _SLICE_S: Final = 0.004
 # Larger files are parsed in a thread.
 _LARGE_BYTES: Final = 64 * 1024
-# While very many new files are read, those that are read already are handed on this often.
+# While very many new files are read, those that are read already are handed on this often, but at the earliest after
+# this many times what the last handing on took: each looks at all files.
 _HAND_ON_S: Final = 0.05
+_HAND_ON_REST: Final = 10.0
 
 
 class ManifestSource:
@@ -178,12 +180,14 @@ class ManifestSource:
     ) -> bool:
         changed = False
         turn = handed_on = time.monotonic()
+        rest = _HAND_ON_S
         for name, found in new:
             changed = await self._look(name, os.path.join(directory, name), found) or changed
             now = time.monotonic()
-            if changed and only_additions and now - handed_on >= _HAND_ON_S:
+            if changed and only_additions and now - handed_on >= rest:
                 self._publish()
-                changed, handed_on = False, now
+                changed, handed_on = False, time.monotonic()
+                rest = max(_HAND_ON_S, _HAND_ON_REST * (handed_on - now))
             if now - turn >= _SLICE_S:
                 await asyncio.sleep(0)
                 turn = time.monotonic()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -174,13 +174,13 @@ def seccomp_filter(pod: Pod, container: Container, names: Sequence[str], profile
     return base64.b64encode(program).decode()
 
 
-def apparmor_profile(pod: Pod, container: Container, loaded: str | None) -> str:
+def apparmor_profile(pod: Pod, container: Container, loaded: Callable[[], str | None]) -> str:
     """Return the AppArmor profile that exec puts on, "" to leave that alone.
 
     Args:
         pod: The pod.
         container: One of its containers.
-        loaded: The kernel's list of profiles, one a line as `name (mode)`; None when it cannot be read.
+        loaded: Reads the kernel's list of profiles, one a line as `name (mode)`; None when it cannot be read.
 
     Raises:
         ContainerFailure: A local profile is not loaded.
@@ -192,7 +192,8 @@ def apparmor_profile(pod: Pod, container: Container, loaded: str | None) -> str:
     if profile is None or privileged or profile.type != "Localhost":
         return ""
     name = profile.localhost_profile or ""
-    if loaded is not None and not any(line.rpartition(" (")[0] == name for line in loaded.splitlines()):
+    found = loaded()
+    if found is not None and not any(line.rpartition(" (")[0] == name for line in found.splitlines()):
         text = f"failed to generate apparmor spec opts: apparmor profile not found {name}"
         raise ContainerFailure(CREATE_ERROR, text)
     return name
@@ -258,7 +259,7 @@ def container_spec(
         capabilities=capability_mask(names),
         no_new_privs=context.allow_privilege_escalation is False,
         seccomp=seccomp_filter(pod, container, names, seccomp_profiles_dir),
-        apparmor=apparmor_profile(pod, container, _loaded_profiles()),
+        apparmor=apparmor_profile(pod, container, _loaded_profiles),
         oom_score_adj=oom_score_adj,
         cgroup_dirs=list(cgroup_dirs),
         memory_cgroup=memory_cgroup,

@@ -207,7 +207,7 @@ class PodRuntime:
             os.makedirs(shm, mode=0o777, exist_ok=True)
             if not os.path.ismount(shm):
                 mounts.mount_tmpfs(shm, size=64 * 1024 * 1024, mode=0o1777)
-        leaf = self._cgroups.make_child(pod.metadata.uid, self._qos(pod), "pause")
+        leaf = self._cgroups.make_pause(pod.metadata.uid, self._qos(pod))
         missing = self._unenforced(pod, self._cgroups.pod(uid, self._qos(pod)))
         if missing:
             what = f"cannot enforce limits of {', '.join(missing)}"

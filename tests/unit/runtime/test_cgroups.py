@@ -160,3 +160,11 @@ def test_nothing_is_left(make: Callable[[str], tuple[Cgroups, FakeTree]]) -> Non
 
     asyncio.run(work())
     assert not (fake.base / "kubepods" / f"pod{UID}").exists()
+
+
+def test_pause_of_version_1_lies_in_its_pods_own_group(make: Callable[[str], tuple[Cgroups, FakeTree]]) -> None:
+    groups, fake = make("cpu memory pids")
+    group = groups.make_pod(UID, "Guaranteed")
+    assert groups.make_pause(UID, "Guaranteed").directories == (f"{group.directories[0]}/pause",)
+    groups._trees = [CgroupTree(version=1, base=str(fake.base / "kubepods"), controllers=("cpu", "memory"))]
+    assert groups.make_pause(UID, "Guaranteed").directories == group.directories

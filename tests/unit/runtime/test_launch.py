@@ -111,15 +111,15 @@ LOADED = "web (enforce)\nsbin (complain)\na b (enforce)\n"
 def test_apparmor(kind: str, name: str | None, loaded: str | None, expected: str) -> None:
     profile = AppArmorProfile(type=kind, localhost_profile=name)
     pod, container = pod_of(SecurityContext(app_armor_profile=profile))
-    assert apparmor_profile(pod, container, loaded) == expected
+    assert apparmor_profile(pod, container, lambda: loaded) == expected
     pod, container = pod_of(None, app_armor_profile=profile)
-    assert apparmor_profile(pod, container, loaded) == expected
+    assert apparmor_profile(pod, container, lambda: loaded) == expected
     pod, container = pod_of(SecurityContext(privileged=True, app_armor_profile=profile))
-    assert apparmor_profile(pod, container, loaded) == ""
+    assert apparmor_profile(pod, container, lambda: loaded) == ""
 
 
 def test_apparmor_profile_that_is_not_loaded() -> None:
     profile = AppArmorProfile(type="Localhost", localhost_profile="we")
     pod, container = pod_of(SecurityContext(app_armor_profile=profile))
     with pytest.raises(ContainerFailure, match="apparmor profile not found we"):
-        apparmor_profile(pod, container, LOADED)
+        apparmor_profile(pod, container, lambda: LOADED)
