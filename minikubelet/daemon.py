@@ -418,7 +418,7 @@ class Daemon:
                 return msgspec.json.decode(file.read(), type=Pod)
         except FileNotFoundError:
             return None
-        except (OSError, msgspec.MsgspecError) as error:
+        except (OSError, msgspec.MsgspecError, ValueError, RecursionError) as error:
             log.warning("pod's record set aside, its manifest decides", path=path, error=str(error))
             with contextlib.suppress(OSError):
                 os.replace(path, f"{path}.bad")

@@ -26,7 +26,10 @@ class Deletion:
     @classmethod
     def restored(cls, meta: ObjectMeta, wall: float, boot: float) -> Deletion:
         """Return a deletion that an earlier daemon began, from the pod's metadata."""
-        due = parse_rfc3339(meta.deletion_timestamp or rfc3339(wall))
+        try:
+            due = parse_rfc3339(meta.deletion_timestamp or "")
+        except ValueError:  # the record is damaged: it is not why a pod would stay
+            due = wall
         grace = float(meta.deletion_grace_period_seconds or 1)
         return cls(at=due - grace, grace_s=grace, deadline=boot + min(grace, max(0.0, due - wall)))
 

@@ -97,7 +97,7 @@ class EventFile:
 def _decode(line: bytes) -> Json | None:
     try:
         event = msgspec.json.decode(line)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, ValueError, RecursionError):
         return None
     if not isinstance(event, dict):
         return None

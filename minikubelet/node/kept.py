@@ -19,6 +19,7 @@ from minikubelet.node.claims import Claims
 log = structlog.get_logger(__name__)
 
 _CLAIMS = "claims.json"
+_LATEST = 1e11  # seconds: the year 5138
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,7 +104,7 @@ class KeptManifests:
                 return json.load(file)
         except FileNotFoundError:
             return None
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             log.warning("kept version unreadable, passed over", file=name, error=str(error))
             return None
 
@@ -112,12 +113,16 @@ class KeptManifests:
         if record is None:
             return None
         try:
-            return KeptFile(
+            found = KeptFile(
                 path=str(record["file"]),
                 first_seen=float(record["first_seen"]),
                 modified=float(record.get("modified", record["first_seen"])),
                 data=base64.b64decode(record["content"]),
             )
+            found.path.encode("utf-8", "surrogateescape")
+            if not all(0 <= time <= _LATEST for time in (found.first_seen, found.modified)):
+                raise ValueError("its times make no sense")
+            return found
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             log.warning("kept version unreadable, passed over", file=name, error=str(error))
             return None

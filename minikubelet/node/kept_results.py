@@ -40,7 +40,7 @@ class KeptResults:
             }
         except FileNotFoundError:
             return {}
-        except (OSError, ValueError, AttributeError) as error:
+        except (OSError, ValueError, AttributeError, RecursionError) as error:
             log.warning("kept probe results unreadable, probes begin anew", uid=uid, error=str(error))
             return {}
 

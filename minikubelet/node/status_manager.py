@@ -18,6 +18,7 @@ import msgspec
 import structlog
 
 from minikubelet.api.types import Pod, PodStatus
+from minikubelet.lifecycle.status import parse_rfc3339
 from minikubelet.linux.files import write_atomic
 from minikubelet.node.store import Store
 
@@ -88,10 +89,13 @@ class StatusManager:
     def _read_back(self, namespace: str, name: str) -> Pod | None:
         try:
             with open(self._path(namespace, name), "rb") as file:
-                return msgspec.json.decode(file.read(), type=Pod)
+                pod = msgspec.json.decode(file.read(), type=Pod)
+            if pod.status is not None and pod.status.start_time:
+                parse_rfc3339(pod.status.start_time)  # everything else is only shown
+            return pod
         except FileNotFoundError:
             return None
-        except (OSError, msgspec.MsgspecError) as error:
+        except (OSError, msgspec.MsgspecError, ValueError, RecursionError) as error:
             log.warning("status file unreadable, made anew", pod=f"{namespace}/{name}", error=str(error))
             return None
 

@@ -529,7 +529,18 @@ class Pauses:
         if pod.netns >= 0:
             os.close(pod.netns)
             pod.netns = -1
+        self._take_from_journal(uid)
         self._end_lost(uid, [one for one in pod.containers.values() if one["state"] != "exited"])
+
+    def _take_from_journal(self, uid: PodUID) -> None:
+        """Take up what a pause noted and did not live to tell: an instance that it had begun, or an exit.
+
+        Otherwise a restart count, and with it a log, would be used twice; the next daemon would also know better.
+        """
+        known = self._pods[uid].containers
+        for key, noted in self._read(uid).containers.items():
+            if key not in known or (noted["state"] == "exited" and known[key]["state"] != "exited"):
+                known[key] = noted
 
     def _end_lost(self, uid: PodUID, records: list[Message]) -> None:
         """End containers whose pause is gone, and note that in the journal, which nobody else writes any more."""

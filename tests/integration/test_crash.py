@@ -267,14 +267,17 @@ def test_fifty_pauses_are_taken_over_at_once(cluster: Node) -> None:
     assert laws.leaks(cluster, {}) == []
 
 
-def test_damaged_state_is_set_aside_and_the_pod_runs_on(cluster: Node, pod: Callable[..., str]) -> None:
+@pytest.mark.parametrize(
+    "noise", [b"\x00{ not json", b'{"kind": "\xff\xff"}', b"[" * 100_000], ids=["no", "bytes", "deep"]
+)
+def test_damaged_state_is_set_aside_and_the_pod_runs_on(cluster: Node, pod: Callable[..., str], noise: bytes) -> None:
     pod("damaged", STEADY)
     before = cluster.wait_pod("damaged", is_ready, "the pod to run")
     cluster.kill()
     directory = cluster.state_dir / "pods" / before["metadata"]["uid"]
-    (directory / "pod.json").write_bytes(b"\x00{ not json")
+    (directory / "pod.json").write_bytes(noise)
     (directory / "journal.jsonl").write_bytes(b"\xff" * 1000)
-    (cluster.state_dir / "events.jsonl").write_bytes(b"[[[[\n\x00\n{}\n")
+    (cluster.state_dir / "events.jsonl").write_bytes(b"[[[[\n\x00\n{}\n" + noise + b"\n")
     status = cluster.run_dir / "status" / "default_damaged-n1.json"
     status.write_text("{")
     cluster.start()

@@ -133,7 +133,7 @@ def parse_record(data: bytes) -> PodNetwork:
     """
     try:
         network = msgspec.json.decode(data, type=PodNetwork)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
         raise ValueError(str(error)) from None
     if network.version != _VERSION:
         raise ValueError(f"version {network.version} is not {_VERSION}")

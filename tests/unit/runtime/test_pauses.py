@@ -494,3 +494,33 @@ async def test_a_pause_whose_queue_of_clients_is_full_hangs_and_is_not_lost(
     assert killed == []
     asking.cancel()
     peer.close()
+
+
+async def test_what_a_pause_noted_and_did_not_live_to_tell_is_known_all_the_same(world: World) -> None:
+    """An instance that it had begun counts, and so does an exit: as for a daemon that comes later."""
+    peer = Peer(world.run, world.uid, world.hello)
+    peer.start()
+    await world.pauses.adopt()
+    web, crashy = (world.pauses.view(world.uid).containers[name][0] for name in ("web", "crashy"))
+    begun = {"id": "f" * 64, "name": "crashy", "restart_count": crashy.restart_count + 1, "state": "created", "pid": 0}
+    begun |= {"created_at": 1e9, "created_mono": 1e3, "sandbox_id": world.hello["sandbox"]["id"]}
+    ended = {"exit_code": 7, "signal": 0, "reason": "Error", "message": "", "finished_at": 1e9, "finished_mono": 1e3}
+    with open(world.journal, "a") as file:
+        file.write(json.dumps({"do": "container", "id": begun["id"], "state": begun}) + "\n")
+        file.write(json.dumps({"do": "container", "id": web.id, "state": {"state": "exited", "exit": ended}}) + "\n")
+    peer.close()
+    await until(lambda: not world.pauses.view(world.uid).sandboxes[0].ready)
+    containers = world.pauses.view(world.uid).containers
+    newest = containers["crashy"][0]
+    assert newest.exit is not None
+    assert (newest.id, newest.restart_count, newest.exit.exit_code) == (begun["id"], crashy.restart_count + 1, 137)
+    told = containers["web"][0].exit
+    assert told is not None
+    assert told.exit_code == 7
+    # The next daemon sees the same; the pause's process is played by this one, which lives.
+    lines = [json.loads(line) for line in world.journal.read_text().splitlines()]
+    lines[0]["state"]["pid"] = 0
+    world.journal.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    again = Pauses(state_dir=str(world.state), run_dir=str(world.run), on_change=lambda uid: None)
+    await again.adopt()
+    assert again.view(world.uid).containers == containers
