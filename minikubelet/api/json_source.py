@@ -12,11 +12,15 @@ from collections.abc import Callable
 from json import JSONDecodeError, decoder
 from typing import Final, NoReturn
 
+from minikubelet.api.field_errors import quote
 from minikubelet.api.source import MAX_DEPTH, MAX_NODES, Duplicate, Mark, Node, SourceError
 
 _BLANKS: Final = re.compile(r"[ \t\n\r]*")
 _NUMBER: Final = re.compile(r"-?(?:0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]+)?")
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
+_FINE: Final = re.compile(r'(?:[^"\\\x00-\x1f]|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*')
+_HEXADECIMAL: Final = re.compile("[0-9a-fA-F]{0,3}")
+_SHOWN: Final = {"'": "\\'", '"': '"'}  # in the quotes of Go's messages
 _WORDS: Final = {"true": True, "false": False, "null": None}
 _LONGEST_INTEGER: Final = 20  # with its sign, in 64 bits
 # The standard library's own reader of strings, in C; it is there since Python 3.0, but not in the type stubs.
@@ -59,7 +63,7 @@ class _JsonReader:
         if at >= len(self._text):
             what = "unexpected end of JSON input"
         else:
-            found = "\\'" if self._text[at] == "'" else self._text[at]
+            found = _SHOWN.get(self._text[at]) or quote(self._text[at])[1:-1]
             what = f"invalid character '{found}' {where}"
         raise SourceError(f"couldn't get version/kind; json parse error: {what}", self.mark(at))
 
@@ -97,8 +101,9 @@ class _JsonReader:
                 self.fail(at, "after object key")
             node, at = self.value(self.skip(at + 1), depth + 1)
             if key in entries:
-                self.duplicates.append(Duplicate(key, entries[key][0], key_mark))
-            entries.pop(key, None)
+                first, old = entries.pop(key)
+                self.duplicates.append(Duplicate(key, first, key_mark, joined=isinstance(node.value, dict | list)))
+                node = _joined(old, node)
             entries[key] = (key_mark, node)
             at = self.skip(at)
             match self._text[at : at + 1]:
@@ -129,18 +134,58 @@ class _JsonReader:
     def _string(self, at: int) -> tuple[str, int]:
         try:
             text, end = _scan_string(self._text, at + 1, True)
-        except JSONDecodeError as error:
-            what = f"couldn't get version/kind; json parse error: {error.msg}"
-            raise SourceError(what, self.mark(min(error.pos, len(self._text)))) from error
+        except JSONDecodeError:
+            self._refuse_string(at + 1)
         return _SURROGATE.sub("\ufffd", text), end
+
+    def _refuse_string(self, at: int) -> NoReturn:
+        """Refuse the first character of a string that is none."""
+        at = _fit(_FINE, self._text, at)
+        if self._text[at : at + 1] != "\\":
+            self.fail(at, "in string literal")
+        if self._text[at + 1 : at + 2] != "u":
+            self.fail(at + 1, "in string escape code")
+        self.fail(_fit(_HEXADECIMAL, self._text, at + 2), "in \\u hexadecimal character escape")
 
     def _plain(self, at: int, mark: Mark) -> tuple[Node, int]:
         for word, value in _WORDS.items():
-            if self._text.startswith(word, at):
+            if self._text.startswith(word[0], at):
+                for number, letter in enumerate(word):
+                    if self._text[at + number : at + number + 1] != letter:
+                        self.fail(at + number, f"in literal {word} (expecting '{letter}')")
                 return Node(value, mark, word), at + len(word)
         found = _NUMBER.match(self._text, at)
         if found is None:
+            if self._text[at : at + 1] == "-":
+                self.fail(at + 1, "in numeric literal")
             self.fail(at, "looking for beginning of value")
         text = found[0]
+        self._check_end(found.end(), found)
         whole = found[1] is None and found[2] is None and len(text) <= _LONGEST_INTEGER
         return Node(int(text) if whole else float(text), mark, text), found.end()
+
+    def _check_end(self, at: int, number: re.Match[str]) -> None:
+        """Refuse a number that breaks off after its point or exponent."""
+        match self._text[at : at + 1]:
+            case "." if number[1] is None and number[2] is None:
+                self.fail(at + 1, "after decimal point in numeric literal")
+            case "e" | "E" if number[2] is None:
+                self.fail(at + 1 + (self._text[at + 1 : at + 2] in ("-", "+")), "in exponent of numeric literal")
+
+
+def _fit(pattern: re.Pattern[str], text: str, at: int) -> int:
+    found = pattern.match(text, at)
+    return found.end() if found is not None else at
+
+
+def _joined(old: Node, new: Node) -> Node:
+    """Return what a key holds that stands twice: objects and the items of lists are read into what was there."""
+    if isinstance(old.value, dict) and isinstance(new.value, dict):
+        entries = old.value
+        for key, (mark, node) in new.value.items():
+            entries[key] = (mark, _joined(entries[key][1], node) if key in entries else node)
+        return Node(entries, new.mark, new.text)
+    if isinstance(old.value, list) and isinstance(new.value, list):
+        for number, item in enumerate(old.value[: len(new.value)]):
+            new.value[number] = _joined(item, new.value[number])
+    return new

@@ -137,7 +137,8 @@ def _problem(path: str, message: str, document: int, mark: Mark, hint: str = "")
 
 
 def _warn_duplicate(one: Duplicate, into: Decoding) -> None:
-    detail = f'duplicate key "{one.key}", the last one counts; the first is at {one.first.line}:{one.first.column}'
+    what = "read into what the first one holds" if one.joined else "the last one counts"
+    detail = f'duplicate key "{one.key}", {what}; the first is at {one.first.line}:{one.first.column}'
     into.warn("", one.second, detail)
 
 

@@ -67,6 +67,7 @@ class Duplicate:
     key: str
     first: Mark
     second: Mark
+    joined: bool = False  # in JSON, a second object or list is read into the first one
 
 
 def decode_text(data: bytes) -> str:

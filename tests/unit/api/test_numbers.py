@@ -146,3 +146,34 @@ def test_question_mark_between_brackets(text: str) -> None:
 @pytest.mark.parametrize("text", ["{x: ['a?', \"b?\"], z: [{a: b}, c]}", "a?b", "[?a ]"])
 def test_question_mark_where_it_may_stand(text: str) -> None:
     assert read_documents(f"x: {text}\ny1: c?")[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (r'"b\q"', "invalid character 'q' in string escape code"),
+        (r'"\u00g0"', r"invalid character 'g' in \u hexadecimal character escape"),
+        ('"\t"', r"invalid character '\t' in string literal"),
+        (r'"\u1', "unexpected end of JSON input"),
+        ('"b', "unexpected end of JSON input"),
+        ("1.}", "invalid character '}' after decimal point in numeric literal"),
+        ("1e+}", "invalid character '}' in exponent of numeric literal"),
+        ("-x", "invalid character 'x' in numeric literal"),
+        ("truE", "invalid character 'E' in literal true (expecting 'e')"),
+        ("nan", "invalid character 'a' in literal null (expecting 'u')"),
+        ("1e", "unexpected end of JSON input"),
+        ("1e5.5", "invalid character '.' after object key:value pair"),
+    ],
+)
+def test_what_no_json_is_told_as_go_tells_it(text: str, message: str) -> None:
+    with pytest.raises(SourceError) as caught:
+        read_documents(f'{{"a": {text}')
+    assert caught.value.message == f"couldn't get version/kind; json parse error: {message}"
+
+
+def test_a_second_object_of_a_key_is_read_into_the_first() -> None:
+    (node,), ((outer, inner),) = read_documents(
+        '{"a": {"x": 1, "l": [{"p": 1, "q": 2}, 3]}, "a": {"l": [{"q": 5, "q": 6}]}}'
+    )
+    assert node.plain() == {"a": {"x": 1, "l": [{"p": 1, "q": 6}]}}
+    assert (outer.key, outer.joined, inner.key, inner.joined) == ("q", False, "a", True)
