@@ -28,7 +28,7 @@ examples:
 """
 
 _KINDS: Final = {
-    "pods": ("po", "pod", "pods"),
+    "pods": ("po", "pod", "pods", "all"),
     "events": ("ev", "event", "events"),
     "nodes": ("no", "node", "nodes"),
     "namespaces": ("ns", "namespace", "namespaces"),
@@ -68,6 +68,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def execute(options: argparse.Namespace) -> int:
     """Print the objects asked for."""
+    if "," in options.kind:
+        return _several(options, options.kind.split(","))
     kind, names = resolve_kind(options.kind, options.names)
     if names and (options.selector or options.all_namespaces):
         flag = "-l" if options.selector else "-A"
@@ -85,6 +87,31 @@ def execute(options: argparse.Namespace) -> int:
     if options.watch or options.watch_only:
         lister.watch()
     return code
+
+
+def _several(options: argparse.Namespace, words: Sequence[str]) -> int:
+    """Print the objects of several kinds, as kubectl does: a table each, or one List of all."""
+    kinds = list(dict.fromkeys(_plural(one) for one in words))
+    if options.names or options.watch or options.watch_only:
+        raise CommandFailed("several kinds can only be listed: ask for one to name objects or to watch", 2)
+    listers = [Lister(options, kind, several=True) for kind in kinds]
+    if not output.is_table(options.output):
+        items = [one for lister in listers for one in lister.objects()]
+        items = output.sort_objects(items, options.sort_by) if options.sort_by else items
+        output.print_objects(options.output, items, single=False)
+        return 0
+    shown = False
+    for lister in listers:
+        rows = lister.rows()
+        if rows and shown:
+            print()
+        lister.print(rows)
+        shown = shown or bool(rows)
+    if not shown:
+        print("No resources found.", file=sys.stderr)
+    if "pods" in kinds:
+        tell_refusals(options.run_dir)
+    return 0
 
 
 def resolve_kind(word: str, names: Sequence[str]) -> tuple[str, list[str]]:
@@ -113,8 +140,10 @@ def _plural(word: str) -> str:
 class Lister:
     """Lists and watches one kind."""
 
-    def __init__(self, options: argparse.Namespace, kind: str) -> None:
+    def __init__(self, options: argparse.Namespace, kind: str, *, several: bool = False) -> None:
+        """Args: several: Objects of other kinds are printed beside them, so names tell their kind."""
         self._options = options
+        self._prefix = f"{kind.removesuffix('s')}/" if several else ""
         self._kind = kind
         namespace = "" if kind in _NOT_NAMESPACED else namespace_of(options)
         self._namespace = namespace
@@ -124,6 +153,7 @@ class Lister:
         self._version = ""
         self._widths: list[int] = []
         self._headers: list[str] = []
+        self._named: int | None = None  # the column of names
         self._chosen: list[int] = []  # columns of the daemon's tables
         self._single = False
 
@@ -132,7 +162,7 @@ class Lister:
         self._names = set()
         code = 0
         try:
-            known = client.pods(self._options, self._namespace) if self._kind == "pods" else self._objects()
+            known = client.pods(self._options, self._namespace) if self._kind == "pods" else self.objects()
         except client.ServerError as error:
             raise CommandFailed(str(error)) from error
         for name in names:
@@ -161,19 +191,20 @@ class Lister:
         """Print what is there now."""
         options = self._options
         if not output.is_table(options.output):
-            items = [one for one in self._objects() if self._is_wanted(one)]
+            items = [one for one in self.objects() if self._is_wanted(one)]
             items = output.sort_objects(items, options.sort_by) if options.sort_by else items
             output.print_objects(options.output, items, single=self._single, kind=self._kind.removesuffix("s"))
             return
-        rows = self._rows()
+        rows = self.rows()
         if not rows:
             if not options.watch and self._names is None:
                 where = f" in {self._namespace} namespace" if self._namespace else ""
                 print(f"No resources found{where}.", file=sys.stderr)
             return
-        self._print(rows)
+        self.print(rows)
 
-    def _objects(self) -> list[Json]:
+    def objects(self) -> list[Json]:
+        """Return all objects of the kind that the selectors choose."""
         if self._kind == "pods":
             options = self._options
             try:
@@ -189,7 +220,8 @@ class Lister:
     def _is_wanted(self, one: Json) -> bool:
         return self._names is None or one["metadata"]["name"] in self._names
 
-    def _rows(self) -> list[Row]:
+    def rows(self) -> list[Row]:
+        """Return the rows of the table, in the order wanted."""
         options = self._options
         whole = "Object" if options.sort_by or self._kind == "events" else None
         try:
@@ -228,6 +260,7 @@ class Lister:
         if definitions:
             self._chosen = [i for i, one in enumerate(definitions) if wide or not one.get("priority")]
             self._headers = [str(definitions[i]["name"]).upper() for i in self._chosen]
+            self._named = self._headers.index("NAME") if "NAME" in self._headers else None
             if not self._namespace and self._kind not in _NOT_NAMESPACED:
                 self._headers.insert(0, "NAMESPACE")
             self._headers += [one.rsplit("/", 1)[-1].upper() for one in labels]
@@ -238,6 +271,8 @@ class Lister:
             if not self._is_wanted(row["object"]):
                 continue
             cells = [terminal.printable(str(row["cells"][i])).replace("\n", "\\n") for i in self._chosen]
+            if self._named is not None:
+                cells[self._named] = self._prefix + cells[self._named]
             if not self._namespace and self._kind not in _NOT_NAMESPACED:
                 cells.insert(0, meta.get("namespace", ""))
             own = meta.get("labels") or {}
@@ -246,8 +281,10 @@ class Lister:
             rows.append(Row(cells, row["object"]))
         return rows
 
-    def _print(self, rows: Sequence[Row]) -> None:
-        """Print rows under what was printed before; headers only once."""
+    def print(self, rows: Sequence[Row]) -> None:
+        """Print rows under what was printed before; headers only once, and not without rows."""
+        if not rows:
+            return
         lines = [row.cells for row in rows]
         first = not self._widths
         if first and not self._options.no_headers:
@@ -268,7 +305,7 @@ class Lister:
             if as_table:
                 rows = self._take(one)
                 if rows:
-                    self._print(rows)
+                    self.print(rows)
             elif self._is_wanted(one):
                 output.print_objects(options.output, [one], single=True, kind=self._kind.removesuffix("s"))
                 sys.stdout.flush()

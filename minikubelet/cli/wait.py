@@ -46,6 +46,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("pods", nargs="*", metavar="POD", help="pod/NAME or NAME; 'pod NAME' works too")
     add_namespace(parser, all_too=True)
     parser.add_argument("-l", "--selector", default="", help="all pods with these labels")
+    parser.add_argument("--all", action="store_true", help="all pods of the namespace, or with -A of all namespaces")
     parser.add_argument(
         "--for", dest="goal", required=True, type=parse_goal, metavar="GOAL",
         help="condition=NAME[=VALUE], delete, create or jsonpath={PATH}[=VALUE]",
@@ -102,8 +103,10 @@ def is_hopeless(goal: Goal, pod: Json | None) -> bool:
 def execute(options: argparse.Namespace) -> int:
     """Wait."""
     names = [split_kind(one) for one in options.pods if one not in ("pod", "pods", "po")]
-    if not names and not options.selector:
-        raise CommandFailed("say which pods: by name, or with -l by label", 2)
+    if not names and not options.selector and not options.all:
+        raise CommandFailed("say which pods: by name, with -l by label, or with --all", 2)
+    if names and (options.selector or options.all):
+        raise CommandFailed("cannot take names together with -l or --all: leave one out", 2)
     timeout = options.timeout if options.timeout >= 0 else _WEEK_S
     waiting = _Waiting(options, names, time.monotonic() + timeout)
     with waiting.progress:
@@ -156,7 +159,7 @@ class _Waiting:
     def _targets(self, pods: dict[str, Json]) -> dict[str, Json | None]:
         """Return the pods waited for by what they are called in messages, None for those that are not there."""
         found: dict[str, Json | None] = {}
-        if self._options.selector:
+        if not self._names:
             for uid, one in pods.items():
                 self._seen[one["metadata"]["name"]] = uid
             return {name: pods.get(uid) for name, uid in self._seen.items()}
@@ -213,7 +216,7 @@ class _Waiting:
             print("minikubelet: there is no such pod; 'minikubelet status' says which manifests count", file=sys.stderr)
         elif left:
             print(f"minikubelet: 'minikubelet why {left[0]}' says what it waits for", file=sys.stderr)
-        elif self._options.selector:
+        elif not self._names:
             print("error: no matching resources found", file=sys.stderr)
         return 1
 
