@@ -371,6 +371,7 @@ class Daemon:
         await asyncio.sleep(0)
         meanwhile()  # the fork server has begun, and takes as long
         await forking
+        self.runtime.remove_dead_links()
         known = await self.pauses.adopt()
         await self.network.start(known)
         adopted = {uid: pod for uid in known if (pod := self._stored_pod(uid)) is not None}

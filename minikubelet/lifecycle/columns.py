@@ -34,12 +34,13 @@ class _Summary(NamedTuple):  # no dataclass: its import would be a third of the 
 def pod_row(pod: Json, now: float) -> tuple[str, ...]:
     """Return the cells under `HEADERS`; `now` is Unix time."""
     meta, spec, status = pod["metadata"], pod.get("spec", {}), pod.get("status", {})
+    summary = _summarize(pod)
     return (
         meta.get("namespace", ""),
         meta.get("name", ""),
-        ready_column(pod),
-        status_column(pod),
-        restarts_column(pod, now),
+        _ready_text(pod, summary),
+        _status_text(pod, summary),
+        _restarts_text(summary, now),
         age_column(meta.get("creationTimestamp") or status.get("startTime"), now),
         ip_column(pod),
         spec.get("nodeName") or _NONE,
@@ -50,24 +51,35 @@ def pod_row(pod: Json, now: float) -> tuple[str, ...]:
 
 def ready_column(pod: Json) -> str:
     """Return `x/y`: ready containers of all, sidecars included."""
-    total = len(pod.get("spec", {}).get("containers", ())) + len(_sidecars(pod))
-    return f"{_summarize(pod).ready}/{total}"
+    return _ready_text(pod, _summarize(pod))
 
 
 def status_column(pod: Json) -> str:
     """Return the STATUS column."""
+    return _status_text(pod, _summarize(pod))
+
+
+def restarts_column(pod: Json, now: float) -> str:
+    """Return the restarts, with how long ago the last one was: `3 (5m ago)`."""
+    return _restarts_text(_summarize(pod), now)
+
+
+def _ready_text(pod: Json, summary: _Summary) -> str:
+    total = len(pod.get("spec", {}).get("containers", ())) + len(_sidecars(pod))
+    return f"{summary.ready}/{total}"
+
+
+def _status_text(pod: Json, summary: _Summary) -> str:
     status = pod.get("status", {})
     if pod["metadata"].get("deletionTimestamp") is not None:
         if status.get("reason") == "NodeLost":
             return "Unknown"
         if status.get("phase") not in ("Succeeded", "Failed"):
             return "Terminating"
-    return _summarize(pod).reason
+    return summary.reason
 
 
-def restarts_column(pod: Json, now: float) -> str:
-    """Return the restarts, with how long ago the last one was: `3 (5m ago)`."""
-    summary = _summarize(pod)
+def _restarts_text(summary: _Summary, now: float) -> str:
     if summary.restarts and summary.last_restart:
         return f"{summary.restarts} ({age_column(summary.last_restart, now)} ago)"
     return str(summary.restarts)

@@ -159,6 +159,17 @@ class PodRuntime:
 
     # Making
 
+    def remove_dead_links(self) -> None:
+        """Remove links to logs that lead nowhere: a daemon may have died between such a link and its instance.
+
+        Source: kubelet kuberuntime_gc.go `evictPodLogsDirectories` (v1.36).
+        """
+        directory = os.path.join(self._settings.log_dir, "containers")
+        with contextlib.suppress(OSError), os.scandir(directory) as found:
+            for one in found:
+                if one.name.endswith(".log") and one.is_symlink() and not os.path.exists(one.path):
+                    os.unlink(one.path)
+
     async def prepare(self, pod: Pod) -> None:
         """Make directories, control group and volumes. Raises VolumeFailure, GroupFailure or OSError."""
         point("pod.prepare")
@@ -461,17 +472,10 @@ class PodRuntime:
         )
 
     def _link_log(self, pod: Pod, container: str, identity: str, log_path: str) -> None:
-        """Make the link under which log collectors look; a failure is no reason not to run.
-
-        A daemon may have died between such a link and its instance: those that lead nowhere go.
-        """
+        """Make the link under which log collectors look; a failure is no reason not to run."""
         path = self._log_link(pod, container, identity)
-        directory, name = os.path.split(path)
         try:
-            os.makedirs(directory, mode=0o755, exist_ok=True)
-            for one in os.listdir(directory):
-                if one.startswith(name.partition(identity)[0]) and not os.path.exists(os.path.join(directory, one)):
-                    os.unlink(os.path.join(directory, one))
+            os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
             os.symlink(log_path, path)
         except OSError as error:
             log.warning("cannot link log", path=path, error=str(error))

@@ -100,3 +100,11 @@ def test_restarts_leave_a_few_logs_and_two_links(make_node):
     node.remove("crash.yaml")
     node.wait(lambda: node.pod(name) is None, "gone")
     assert list(links.iterdir()) == []
+    node.kill()
+    dead, foreign = links / "dead_default_c0-1.log", links / "alive_default_c0-2.log"
+    dead.symlink_to(node.log_dir / "pods" / "never" / "0.log")
+    foreign.symlink_to(node.log_dir)
+    node.start()
+    node.wait(lambda: not dead.is_symlink(), "the dead link to go")
+    assert foreign.is_symlink()
+    foreign.unlink()
