@@ -222,6 +222,8 @@ def _compute_changes(pod: Pod, seen: ObservedPod) -> _Changes:
         _plan_new_sandbox(pod, seen, changes)
         return changes
     initialized = _plan_init_containers(pod, seen, changes)
+    if changes.kill_pod:
+        changes.start_init.clear()
     if changes.kill_pod or not initialized:
         return changes
     _plan_app_containers(pod, seen, changes)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any, Final
 
+from minikubelet.lifecycle.restart import go_duration
 from minikubelet.runtime.probes.dial import host_port
 from minikubelet.runtime.probes.result import ProbeReply, Verdict
 
@@ -80,7 +81,7 @@ async def probe_grpc(host: str, port: int, service: str, *, timeout_s: float, us
 
 
 def _seconds(value: float) -> str:
-    return f"{value:g}s"
+    return go_duration(value) if value.is_integer() else f"{value:g}s"
 
 
 def _code_name(name: str) -> str:

@@ -147,6 +147,12 @@ def test_exec(result, expected):
     assert runtime.asked == [("c1", ("$(A)", "b c", ""), 1.0)]
 
 
+def test_time_over_is_told_as_go_tells_it():
+    late = Runtime(ExecResult(exit_code=137, timed_out=True))
+    reply = ask({"exec": {"command": ["sh", "-c", 'echo "a"']}, "timeoutSeconds": 90}, late)
+    assert reply.output == 'command timed out: "sh -c echo \\"a\\"" timed out after 1m30s'
+
+
 def test_exec_knows_the_variables_whose_values_are_written_down():
     """The kubelet looks at `value` alone: what another variable or object gives is not looked up."""
     env = [
