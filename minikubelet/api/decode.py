@@ -73,6 +73,12 @@ class Decoding:
         """Note that this node does not honour a field."""
         self._add(Severity.WARNING, path, self.place(path), message, is_of_node=True)
 
+    def warn_of_failure(self, path: str, detail: str, names: Iterable[str]) -> None:
+        """Note a field that is accepted and cannot work; `names` are those that it may have meant."""
+        value = _QUOTED.search(detail)
+        meant = likely_name(value[1], names) if value is not None else ""
+        self.warn(path, self.place(path), detail, _meant(meant) if meant else "")
+
     def add(self, path: str, message: str) -> None:
         """Note an error about a field, whose place is known or that of what is around it."""
         found = _UNSUPPORTED.search(message)

@@ -14,7 +14,7 @@ from typing import Any, Final
 from minikubelet.api.decode import Decoding, decode_object, likely_name, nearest
 from minikubelet.api.defaults import make_static, set_defaults
 from minikubelet.api.field_errors import FieldError, visible
-from minikubelet.api.image_name import image_problem
+from minikubelet.api.foreseen import foreseen_failures
 from minikubelet.api.problems import Problem, Severity
 from minikubelet.api.source import Duplicate, Mark, Node, SourceError, decode_text, read_documents
 from minikubelet.api.support import unhonoured_fields
@@ -236,7 +236,8 @@ def _read_one(kind: str, node: Node, into: Decoding, manifest: Manifest, options
     if stage == "ok":
         for path, text in unhonoured_fields(pod):
             into.warn_of_node(path, text)
-        _warn_of_images(pod, into)
+        for path, text, names in foreseen_failures(pod):
+            into.warn_of_failure(path, text, names)
         own = tuple(into.problems[before:])
         manifest.pods.append(
             PodDocument(
@@ -248,15 +249,6 @@ def _read_one(kind: str, node: Node, into: Decoding, manifest: Manifest, options
             )
         )
     return stage
-
-
-def _warn_of_images(pod: Pod, into: Decoding) -> None:
-    """Note image names that no node can use: the pod is accepted all the same, and its container waits."""
-    for group, containers in (("initContainers", pod.spec.init_containers), ("containers", pod.spec.containers)):
-        for index, one in enumerate(containers or ()):
-            if problem := image_problem(one.image):
-                path = f"spec.{group}[{index}].image"
-                into.warn(path, into.place(path), f"{problem}: the container waits with InvalidImageName")
 
 
 def _validate_pod(pod: Pod, into: Decoding, options: _Options) -> str:

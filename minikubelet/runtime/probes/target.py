@@ -5,6 +5,8 @@ Source: kubernetes pkg/probe/util.go `ResolveContainerPort`, pkg/probe/http/requ
 
 from __future__ import annotations
 
+import json
+import re
 from typing import Final
 from urllib.parse import quote, urlsplit
 
@@ -12,6 +14,7 @@ from minikubelet.api.types import Container, HTTPGetAction
 from minikubelet.runtime.port import RuntimeFailure
 from minikubelet.runtime.probes.dial import host_port
 
+_INTEGER: Final = re.compile("[+-]?[0-9]{1,18}")
 # What Go's URL type leaves as it is in a path; a percent sign begins an escape that is there already.
 _SAFE_IN_PATH: Final = "/%:@!$&'()*+,;=~-._[]"
 
@@ -29,8 +32,8 @@ def resolve_port(port: int | str, container: Container) -> int:
     number = port
     if isinstance(port, str):
         named = next((one.container_port for one in container.ports or () if one.name and one.name == port), None)
-        if named is None and not port.removeprefix("-").isdecimal():
-            raise TargetError(f'port "{port}" not found')
+        if named is None and not _INTEGER.fullmatch(port):
+            raise TargetError(f"strconv.Atoi: parsing {json.dumps(port)}: invalid syntax")  # the kubelet's last attempt
         number = named if named is not None else int(port)
     if not isinstance(number, int) or not 0 < number < 65536:
         raise TargetError(f"invalid port number: {number}")

@@ -82,9 +82,11 @@ def test_urls_are_escaped_and_of_ipv6(path, expected):
     ("port", "message"),
     [
         pytest.param(-1, "invalid port number: -1", marks=pytest.mark.conformance("U-PRB-5")),
-        pytest.param("", 'port "" not found', marks=pytest.mark.conformance("U-PRB-6")),
+        pytest.param("", 'strconv.Atoi: parsing "": invalid syntax', marks=pytest.mark.conformance("U-PRB-6")),
         pytest.param("-1", "invalid port number: -1", marks=pytest.mark.conformance("U-PRB-7")),
-        pytest.param("not-found", 'port "not-found" not found', marks=pytest.mark.conformance("U-PRB-8")),
+        pytest.param(
+            "not-found", 'strconv.Atoi: parsing "not-found": invalid syntax', marks=pytest.mark.conformance("U-PRB-8")
+        ),
         pytest.param(0, "invalid port number: 0"),
         pytest.param(65536, "invalid port number: 65536"),
     ],
@@ -172,8 +174,8 @@ def test_exec_knows_the_variables_whose_values_are_written_down():
     [
         (EXEC, "gone"),
         ({}, "missing probe handler for p_n:main"),
-        ({"httpGet": {"port": "x"}}, 'port "x" not found'),
-        ({"tcpSocket": {"port": "x"}}, 'port "x" not found'),
+        ({"httpGet": {"port": "x"}}, 'strconv.Atoi: parsing "x": invalid syntax'),
+        ({"tcpSocket": {"port": "x"}}, 'strconv.Atoi: parsing "x": invalid syntax'),
     ],
 )
 def test_asking_that_fails_is_an_error(probe, message):
@@ -264,7 +266,8 @@ def test_failure_of_an_http_hook():
     )
     unknown = hook({"httpGet": {"path": "/", "port": "x", "host": "127.0.0.1"}}, Runtime(RuntimeFailure("")))
     assert unknown == (
-        'HTTP lifecycle hook (/) for Container "main" in Pod "p_n(u)" failed - error: port "x" not found'
+        'HTTP lifecycle hook (/) for Container "main" in Pod "p_n(u)" failed - error: '
+        'strconv.Atoi: parsing "x": invalid syntax'
     )
     homeless = hook({"httpGet": {"path": "/", "port": 1}}, Runtime(RuntimeFailure("")))
     assert homeless.endswith("failed - error: failed to find networking container: pod has no IP")
