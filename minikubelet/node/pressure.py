@@ -10,12 +10,12 @@ import asyncio
 import contextlib
 import os
 import resource
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from minikubelet.node.health import Health
-from minikubelet.runtime.cgroups import find_trees
+from minikubelet.runtime.cgroups import CgroupTree, find_trees
 
 PERIOD_S: Final = 5.0
 # Below these, writes of a few records may fail at any moment. Far below the kubelet's 10 % (it would evict).
@@ -155,13 +155,18 @@ def group_processes() -> dict[str, Usage]:
     except (OSError, ValueError):
         return {}
     found: dict[str, Usage] = {}
-    path = next((one.base for one in trees if "pids" in one.controllers), "")
+    path = pids_directory(trees)
     while path and os.path.isfile(os.path.join(path, "cgroup.procs")):
         with contextlib.suppress(OSError, ValueError):  # the root has none, and "max" is no number
             limit = _number(os.path.join(path, "pids.max"))
             found[path] = Usage(used=_number(os.path.join(path, "pids.current")), limit=limit)
         path = os.path.dirname(path)
     return found
+
+
+def pids_directory(trees: Sequence[CgroupTree]) -> str:
+    """Return the directory of this process' group that counts its processes; "" without one."""
+    return next((one.base for one in trees if one.version == 2 or "pids" in one.controllers), "")
 
 
 def _number(path: str) -> int:

@@ -118,6 +118,47 @@ def test_full_disks(small: Node, how: Callable[[Path], Path]) -> None:
     assert laws.leaks(small, {}) == []
 
 
+def test_a_pod_ends_while_disks_are_full_and_a_daemon_starts_on_them(small: Node) -> None:
+    for name in ("ends", "stays"):
+        small.write(f"{name}.yaml", manifest(name, STEADY))
+        small.wait_pod(name, is_ready, "the pod to run")
+    ballasts = [fill(directory) for directory in (small.state_dir, small.run_dir, small.log_dir)]
+    try:
+        small.remove("ends.yaml")
+        small.wait(lambda: not pauses(small, "ends"), "its processes to end", 40)
+        small.kill()
+        small.start()
+        assert pauses(small, "stays")
+        small.wait(lambda: "stays-n1" in small.cli("get", "pods").stdout, "the API", 30)
+    finally:
+        for ballast in ballasts:
+            ballast.unlink()
+    small.wait(lambda: small.pod("ends") is None, "the pod to be gone", 60)
+    found = small.wait_pod("stays", is_ready, "the other pod")
+    assert main_of(found)["restartCount"] == 0
+    small.remove("stays.yaml")
+    small.wait(lambda: small.pod("stays") is None and not laws.leaks(small, {}), "nothing to be left", 60)
+
+
+def test_state_that_is_removed_under_the_daemon_keeps_no_pod_from_running_or_ending(cluster: Node) -> None:
+    cluster.write("robbed.yaml", manifest("robbed", STEADY))
+    cluster.wait_pod("robbed", is_ready, "the pod to run")
+    for path in cluster.state_dir.iterdir():
+        subprocess.run(["rm", "-rf", path], check=False, stderr=subprocess.DEVNULL)  # what is mounted stays
+    cluster.write("after.yaml", manifest("after", STEADY))
+    cluster.wait_pod("after", is_ready, "a new pod", 40)
+    (pause,) = pauses(cluster, "robbed")
+    (container,) = [one for one in laws._processes() if laws._parent(one) == pause]
+    os.kill(container, 9)
+    cluster.wait_pod("robbed", lambda one: is_ready(one) and main_of(one)["restartCount"] == 1, "the restart", 40)
+    cluster.kill()
+    cluster.start()
+    for name in ("robbed", "after"):
+        cluster.wait_pod(name, is_ready, "the pod under another daemon", 60)
+        cluster.remove(f"{name}.yaml")
+    cluster.wait(lambda: not laws.leaks(cluster, {}) and cluster.pod("robbed") is None, "nothing to be left", 60)
+
+
 def api_pod(node: Node, name: str) -> Json:
     import json
 

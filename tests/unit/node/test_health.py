@@ -8,7 +8,16 @@ import os
 import pytest
 
 from minikubelet.node.health import Health, describe
-from minikubelet.node.pressure import Disk, PressureWatch, Usage, descriptor_problem, disk_problem, process_problem
+from minikubelet.node.pressure import (
+    Disk,
+    PressureWatch,
+    Usage,
+    descriptor_problem,
+    disk_problem,
+    pids_directory,
+    process_problem,
+)
+from minikubelet.runtime.cgroups import find_trees
 
 
 def test_a_problem_is_told_when_it_comes_changes_and_goes() -> None:
@@ -81,3 +90,14 @@ def test_a_directory_that_is_gone_is_a_problem() -> None:
     health = Health()
     PressureWatch(health, {"state": "/nowhere/at/all"}).check()
     assert "No such file" in health.problems()["state directory"]
+
+
+def test_the_group_that_counts_processes_is_found_in_either_version() -> None:
+    own = "/system.slice/minikubelet.service"
+    unified = "30 20 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw"
+    assert pids_directory(find_trees(unified, f"0::{own}")) == f"/sys/fs/cgroup{own}"
+    mounts = [
+        f"3{n} 20 0:2{n} / /sys/fs/cgroup/{name} rw - cgroup c rw,{name}" for n, name in enumerate(("cpu", "pids"))
+    ]
+    assert pids_directory(find_trees("\n".join(mounts), "5:pids:/a\n4:cpu:/b\n0::/")) == "/sys/fs/cgroup/pids/a"
+    assert pids_directory([]) == ""
