@@ -15,7 +15,7 @@ from minikubelet.lifecycle.observed import ContainerID, ObservedContainer, PodUI
 from minikubelet.lifecycle.probing import ProbeKind
 from minikubelet.node.pod_manager import PodManager
 from minikubelet.node.prober import NodeProber
-from minikubelet.runtime.port import ContainerFailure
+from minikubelet.runtime.port import ContainerFailure, VolumeFailure
 from minikubelet.runtime.probes.result import Ask, ProbeReply, Verdict
 from tests.unit.node.test_pod_worker_laws import HOOK, UID, Recorder, World
 from tests.unit.node.virtual import run
@@ -178,6 +178,28 @@ def test_a_name_that_is_none_of_an_image_keeps_its_container_waiting() -> None:
         world.set_pods()
         await asyncio.sleep(1)
         assert world.runtime.running(UID)
+        await world.manager.drain()
+
+    run(live())
+
+
+def test_a_pod_that_cannot_be_set_up_ends_at_its_deadline() -> None:
+    async def live() -> None:
+        pod = crashing("v1")
+        world = World(msgspec.structs.replace(pod, spec=msgspec.structs.replace(pod.spec, active_deadline_seconds=3)))
+
+        async def fail(pod: Pod) -> NoReturn:
+            raise VolumeFailure(("no such volume",))
+
+        world.runtime.prepare = fail  # type: ignore[method-assign]
+        world.is_wanted = True
+        begun = asyncio.get_running_loop().time()
+        world.set_pods()
+        while world.status is None or world.status.phase != "Failed":
+            await asyncio.sleep(0.25)
+        assert 3 <= asyncio.get_running_loop().time() - begun <= 4.5
+        assert world.status.reason == "DeadlineExceeded"
+        assert ("FailedMount", "no such volume") in world.recorder.told
         await world.manager.drain()
 
     run(live())

@@ -93,7 +93,6 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
         await one.source.stop()
 
 
-@pytest.mark.conformance("U-SRC-1")
 @pytest.mark.conformance("U-SRC-2")
 @pytest.mark.conformance("U-SRC-6")
 @pytest.mark.conformance("U-SRC-8")
