@@ -99,17 +99,39 @@ def read_documents(text: str) -> tuple[list[Node], list[list[Duplicate]]]:
 
         root, duplicates = read_json(text)
         return [root], [duplicates]
-    return _Reader(text).documents()
+    stand_in = _UNREADABLE
+    for _ in range(_MOST_COLONS):
+        try:
+            return _Reader(text, stand_in).documents()
+        except _EndingColonError as colon:
+            if stand_in == _UNREADABLE:
+                stand_in = next(map(chr, sorted({*range(0xE000, 0xF900)} - {*map(ord, text)})), _UNREADABLE)
+            text = text[: colon.index] + stand_in + text[colon.index + 1 :]
+    raise SourceError("yaml: found unexpected ':'", Mark(1, 1), "put quotes around each text that ends with a colon")
+
+
+_MOST_COLONS: Final = 20
+_UNREADABLE: Final = "\0"
+_ENDING_COLON: Final = "found unexpected ':'"
+
+
+class _EndingColonError(Exception):
+    """Unquoted between brackets, a text ends with a colon: it belongs to the text, but not for libyaml."""
+
+    def __init__(self, index: int) -> None:
+        super().__init__(index)
+        self.index = index
 
 
 class _Reader:
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, stand_in: str) -> None:
         loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
         try:
             self._loader = loader(text)
         except yaml.reader.ReaderError as error:
             raise _unreadable(text, error) from error
         self._text = text
+        self._stand_in = stand_in  # a character that stands where a colon does
         self._nodes = 0
         self._anchors: dict[str, Node] = {}
         self._weights: dict[int, int] = {}
@@ -121,7 +143,7 @@ class _Reader:
         duplicates: list[list[Duplicate]] = []
         try:
             while True:
-                event = self._loader.get_event()
+                event = self._event()
                 if event is None or isinstance(event, yaml.StreamEndEvent):
                     return documents, duplicates
                 if isinstance(event, yaml.DocumentStartEvent):
@@ -129,10 +151,12 @@ class _Reader:
                         raise SourceError("yaml: found incompatible YAML document", _mark(event))
                     self._anchors.clear()
                     self._duplicates = []
-                    documents.append(self._node(self._loader.get_event(), 0))
+                    documents.append(self._node(self._event(), 0))
                     duplicates.append(self._duplicates)
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark
+            if mark is not None and error.problem == _ENDING_COLON and self._text[mark.index] == ":":
+                raise _EndingColonError(mark.index) from error
             place = Mark(mark.line + 1, mark.column + 1) if mark is not None else Mark(1, 1)
             hint = "a tab: indent with spaces" if _is_indented_with_tab(self._text, place) else ""
             raise SourceError(f"yaml: line {place.line}: {error.problem}", place, hint) from error
@@ -140,6 +164,12 @@ class _Reader:
             raise _unreadable(self._text, error) from error
         except yaml.YAMLError as error:
             raise SourceError(f"yaml: {str(error).splitlines()[0]}", Mark(1, 1)) from error
+
+    def _event(self) -> Any:
+        event = self._loader.get_event()
+        if isinstance(event, yaml.ScalarEvent) and self._stand_in in event.value:
+            event.value = event.value.replace(self._stand_in, ":")
+        return event
 
     def _node(self, event: Any, depth: int) -> Node:
         mark = _mark(event)
@@ -182,7 +212,7 @@ class _Reader:
 
     def _list(self, depth: int, mark: Mark) -> Node:
         items: list[Node] = []
-        while not isinstance(following := self._loader.get_event(), yaml.SequenceEndEvent):
+        while not isinstance(following := self._event(), yaml.SequenceEndEvent):
             items.append(self._node(following, depth + 1))
         return Node(items, mark)
 
@@ -211,9 +241,9 @@ class _Reader:
     def _mapping(self, depth: int, mark: Mark) -> Node:
         entries: dict[str, tuple[Mark, Node]] = {}
         written: dict[str, Mark] = {}
-        while not isinstance(following := self._loader.get_event(), yaml.MappingEndEvent):
+        while not isinstance(following := self._event(), yaml.MappingEndEvent):
             key = self._key(following, depth + 1)
-            value = self._node(self._loader.get_event(), depth + 1)
+            value = self._node(self._event(), depth + 1)
             if isinstance(key.value, list | dict):
                 raise SourceError("yaml: a mapping or list cannot be a key", key.mark)
             if key.text == "<<" and not getattr(following, "style", None):

@@ -177,3 +177,27 @@ def test_a_second_object_of_a_key_is_read_into_the_first() -> None:
     )
     assert node.plain() == {"a": {"x": 1, "l": [{"p": 1, "q": 6}]}}
     assert (outer.key, outer.joined, inner.key, inner.joined) == ("q", False, "a", True)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("[a:]", ["a:"]),
+        ("{a:}", {"a:": None}),
+        ("{a: b:, c:, 'd': [1:, é:]}", {"a": "b:", "c:": None, "d": ["1:", "é:"]}),
+        ("[a::, \ue000]", ["a::", "\ue000"]),
+    ],
+)
+def test_a_colon_at_the_end_of_a_text_between_brackets(text: str, value: object) -> None:
+    assert read_documents(f"é: {text}")[0][0].plain() == {"é": value}
+
+
+@pytest.mark.parametrize("text", ["[a:[b]]", "{a:{b}}", "[:]", "[" + "a:," * 1000 + "]"])
+def test_no_colon_at_the_end_of_a_text(text: str) -> None:
+    with pytest.raises(SourceError):
+        read_documents(f"x: {text}")
+
+
+def test_no_stand_in_for_a_colon_takes_a_character_of_the_text() -> None:
+    with pytest.raises(SourceError):
+        read_documents(f"x: ['{''.join(map(chr, range(0xE000, 0xF900)))}', a:]")
