@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import os
 import signal
 import socket
 import struct
+import sys
 import time
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from minikubelet.cli import client
 from minikubelet.cli.arguments import duration, whole
@@ -18,6 +20,9 @@ from minikubelet.cli.findings import seconds, span
 from minikubelet.cli.main import CommandFailed
 from minikubelet.cli.progress import Progress
 from minikubelet.lifecycle import columns
+
+if TYPE_CHECKING:
+    from minikubelet.node.settings import Settings
 
 EXAMPLES = """examples:
   minikubelet drain                      end all pods, each with its own grace period, and wait
@@ -56,30 +61,39 @@ def execute(options: argparse.Namespace) -> int:
         return _without_daemon(options)
     os.kill(process, signal.SIGHUP)
     deadline = time.monotonic() + options.timeout if options.timeout > 0 else None
-    seen = set(_pods(options))
-    for name in sorted(seen):
-        print(f"evicting pod {name}", flush=True)
     with Progress() as progress:
-        _wait(options, seen, deadline, progress)
+        _wait(options, _announce(options), deadline, progress)
     print("node drained")
     return 0
 
 
+def _announce(options: argparse.Namespace) -> set[str]:
+    """Say which pods will be ended; return them."""
+    seen = set(_pods(options))
+    for name in sorted(seen):
+        print(f"evicting pod {name}", flush=True)
+    return seen
+
+
 def _wait(options: argparse.Namespace, seen: set[str], deadline: float | None, progress: Progress) -> None:
     """Tell of each pod that goes, until none is left. Raises CommandFailed."""
-    looked = 0.0
     while left := set(_pods(options)):
         _tell_gone(seen - left, progress)
         seen = left
-        if progress.is_due and time.monotonic() - looked >= 1:
-            looked = time.monotonic()
-            progress.show(waiting_for(client.read_status_files(options, _GONE), time.time()))
+        _show(options, progress)
         if deadline is not None and time.monotonic() > deadline:
             raise CommandFailed(f"not drained in time, still there: {', '.join(sorted(left))}; the node stays cordoned")
         if daemon_process(options) is None:
             raise CommandFailed("the daemon ended meanwhile; run drain again")
         time.sleep(_LOOK_S)  # files tell nobody when they go
     _tell_gone(seen, progress)
+
+
+def _show(options: argparse.Namespace, progress: Progress) -> None:
+    """Say on a terminal, about once in a second, whom it waits for."""
+    if progress.is_due and progress.age >= 1.0:
+        with contextlib.suppress(client.DaemonDown):
+            progress.show(waiting_for(client.read_status_files(options, _GONE), time.time()))
 
 
 def _tell_gone(names: set[str], progress: Progress) -> None:
@@ -121,7 +135,7 @@ def _pods(options: argparse.Namespace) -> list[str]:
 
 def _without_daemon(options: argparse.Namespace) -> int:
     """Take the daemon's place for as long as it takes to end the pods."""
-    from minikubelet.daemon import StartupError, end_all_pods
+    from minikubelet.daemon import StartupError
     from minikubelet.node.settings import SettingsError, load_settings
     from minikubelet.runtime.network.errors import NetworkError
 
@@ -129,7 +143,8 @@ def _without_daemon(options: argparse.Namespace) -> int:
     try:
         settings = load_settings(flags, dict(os.environ))
         limit = options.timeout if options.timeout > 0 else None
-        asyncio.run(asyncio.wait_for(end_all_pods(settings), limit))
+        _log_errors_only()
+        asyncio.run(asyncio.wait_for(_end_all_pods(options, settings), limit))
     except SettingsError as error:
         raise CommandFailed(str(error), 2) from error
     except TimeoutError:
@@ -138,3 +153,40 @@ def _without_daemon(options: argparse.Namespace) -> int:
         raise CommandFailed(str(error)) from error
     print("node drained")
     return 0
+
+
+async def _end_all_pods(options: argparse.Namespace, settings: Settings) -> None:
+    """End the pods and tell of each that goes, as if the daemon did it."""
+    from minikubelet.daemon import end_all_pods
+
+    seen = _announce(options)
+
+    async def tell(progress: Progress) -> None:
+        nonlocal seen
+        while True:
+            left = set(_pods(options))
+            _tell_gone(seen - left, progress)
+            seen = left
+            _show(options, progress)
+            await asyncio.sleep(_LOOK_S * 4)  # files tell nobody when they go
+
+    with Progress() as progress:
+        telling = asyncio.create_task(tell(progress))
+        try:
+            await end_all_pods(settings)
+        finally:
+            telling.cancel()
+        _tell_gone(seen - set(_pods(options)), progress)
+
+
+def _log_errors_only() -> None:
+    """Keep what a daemon would log out of what is printed here."""
+    import logging
+
+    import structlog
+
+    structlog.configure(
+        processors=[structlog.processors.add_log_level, structlog.processors.LogfmtRenderer()],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )

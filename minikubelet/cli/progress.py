@@ -18,6 +18,7 @@ class Progress:
         """Args: after_s: Say nothing for so many seconds."""
         self._due = time.monotonic() + after_s
         self._shown = ""
+        self._shown_at = 0.0
 
     def __enter__(self) -> Self:
         return self
@@ -30,8 +31,14 @@ class Progress:
         """Tell whether a line would be shown now: making it may cost something."""
         return sys.stderr.isatty() and time.monotonic() >= self._due
 
+    @property
+    def age(self) -> float:
+        """Return the seconds since something was last put there."""
+        return time.monotonic() - self._shown_at
+
     def show(self, text: str) -> None:
         """Put this in place of what is shown; an empty text takes it away."""
+        self._shown_at = time.monotonic() if text else self._shown_at
         if text == self._shown or (text and not self.is_due):
             return
         line = terminal.cut(terminal.printable(text), terminal.width(sys.stderr) - 1)
