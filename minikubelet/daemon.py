@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
+import gc
 import os
 import resource
 import signal
@@ -775,6 +776,8 @@ async def run(
     await server.listen()
     try:
         daemon.ready()
+        gc.freeze()  # later collections pass over all that has been loaded
+        gc.enable()
         if on_ready is not None:
             on_ready(daemon)
         await stopped.wait()
