@@ -9,6 +9,7 @@ from typing import Any, Final
 import msgspec
 import structlog
 
+from minikubelet.linux.faults import point
 from minikubelet.linux.files import write_atomic
 
 log = structlog.get_logger(__name__)
@@ -61,6 +62,7 @@ class EventFile:
         """Add the newest state of an event; True when the file has become too long and `rewrite` is due."""
         line = msgspec.json.encode(event) + b"\n"
         try:
+            point("events.write")
             if self._descriptor < 0:
                 flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
                 self._descriptor = os.open(self._path, flags, 0o600)

@@ -332,5 +332,6 @@ def _read(path: str) -> str:
 
 
 def _write(path: str, text: str) -> None:
+    point("cgroup.write")
     with open(path, "w") as file:
         file.write(text)

@@ -375,6 +375,7 @@ class PodRuntime:
 
     def _write_etc_files(self, pod: Pod, hostname: str, domain: str) -> None:
         """Write the pod's files anew, in place: running containers have them mounted."""
+        point("pod.etc-files")
         directory = self.pod_dir(pod)
         aliases = pod.spec.host_aliases or ()
         if pod.spec.host_network:
@@ -475,6 +476,7 @@ class PodRuntime:
         """Make the link under which log collectors look; a failure is no reason not to run."""
         path = self._log_link(pod, container, identity)
         try:
+            point("log.link")
             os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
             os.symlink(log_path, path)
         except OSError as error:

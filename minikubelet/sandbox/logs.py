@@ -170,6 +170,7 @@ def compress_rotated(path: str) -> None:
             continue
         beside = source + ".tmp"
         try:
+            point("log.compress")
             with (
                 open(source, "rb") as plain,
                 open(beside, "wb", opener=_private) as file,

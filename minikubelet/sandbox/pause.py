@@ -193,6 +193,7 @@ class Pause:
         with suppress(FileNotFoundError):
             os.unlink(path)
         mask = os.umask(0o177)
+        point("pause.socket")
         listener.bind(path)
         os.umask(mask)
         listener.listen(16)

@@ -165,6 +165,7 @@ class Chaos:
             problems += laws.too_many_starts(self.node, self.wanted, self._reused | self._faulted)
         problems += laws.changed_ends(self.node, self.wanted, self._ends)
         problems += laws.held_descriptors(self.node, self.wanted)
+        problems += laws.internal_errors(self.node)
         if problems:
             raise Violation("; ".join(problems[:5]))
 

@@ -11,12 +11,14 @@ DAEMON: Final = (
     *("pod.prepare", "pod.create-sandbox", "pod.create-sandbox.made", "pod.start-container"),
     *("pod.start-container.prepared", "pod.remove-container", "pod.stop-sandbox", "pod.stop-sandbox.stopped"),
     *("pod.clean-up", "pod.forget", "pod.forget.directory", "pauses.fork", "cgroup.make", "cgroup.remove"),
-    *("network.change", "network.nft", "volume.set-up", "volume.tear-down", "file.write", "file.rename"),
+    *("network.change", "network.nft", "network.host-port", "volume.set-up", "volume.tear-down", "volume.write"),
+    *("file.write", "file.rename", "events.write", "cgroup.write", "hosts.write", "pod.etc-files", "log.link"),
 )
 SANDBOX: Final = (
-    *("forkserver.fork", "forkserver.forked", "pause.namespaces", "pause.journal", "container.fork", "exec.fork"),
-    *("journal.write", "journal.rewrite", "log.open", "log.rotate", "spawn.*", "libc.mount", "libc.umount"),
-    *("libc.unshare", "libc.setns", "libc.open_tree", "libc.move_mount", "libc.pivot_root"),
+    *("forkserver.fork", "forkserver.forked", "pause.namespaces", "pause.journal", "pause.socket"),
+    *("container.fork", "exec.fork", "journal.write", "journal.rewrite", "log.open", "log.rotate", "log.compress"),
+    *("spawn.*", "libc.mount", "libc.umount", "libc.unshare", "libc.setns", "libc.open_tree", "libc.move_mount"),
+    "libc.pivot_root",
 )
 _ERRORS: Final = ("ENOSPC", "EIO", "EMFILE", "ENOMEM", "EAGAIN", "EPERM", "EINTR")
 

@@ -329,6 +329,12 @@ def differences(before: Mapping[str, Json], after: Mapping[str, Json]) -> list[s
     return problems
 
 
+def internal_errors(node: Node) -> list[str]:
+    """Return ends of the daemon that nobody thought of: a fault may end it, but with a reason."""
+    lines = (node.base / "daemon.log").read_text(errors="replace").splitlines()
+    return [line for line in lines if line.startswith("minikubelet: internal error")]
+
+
 def held_descriptors(node: Node, wanted: Mapping[str, ChaosPod]) -> list[str]:
     """Return processes of ours that hold more descriptors than their work explains."""
     problems: list[str] = []

@@ -23,6 +23,7 @@ from typing import Final
 import structlog
 
 from minikubelet.lifecycle.observed import PodUID
+from minikubelet.linux.faults import point
 
 log = structlog.get_logger(__name__)
 
@@ -183,6 +184,7 @@ def _update_files(files: list[tuple[str, str]]) -> None:
 
 
 def _update_file(path: str, block: str) -> None:
+    point("hosts.write")
     descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
     with contextlib.closing(os.fdopen(descriptor, "rb+", buffering=0)) as file:
         size = os.fstat(descriptor).st_size

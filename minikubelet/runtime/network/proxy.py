@@ -18,6 +18,7 @@ from typing import Final
 
 import structlog
 
+from minikubelet.linux.faults import point
 from minikubelet.runtime.network.forwards import Listener
 
 log = structlog.get_logger(__name__)
@@ -58,6 +59,7 @@ async def open_proxy(listener: Listener) -> Proxy:
         Unsupported: The kernel lacks IPv6 or SCTP.
         OSError: EADDRINUSE if something else holds the port.
     """
+    point("network.host-port")
     target = (listener.pod_ip, listener.pod_port)
     held = bind_listener(listener.protocol, listener.host_ip, listener.host_port)
     if listener.protocol == "udp":

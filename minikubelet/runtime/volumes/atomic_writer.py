@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
+from minikubelet.linux.faults import point
+
 _DATA: Final = "..data"
 _DATA_TMP: Final = "..data_tmp"
 
@@ -51,6 +53,7 @@ def write_payload(directory: str, payload: Mapping[str, FilePayload], *, now: fl
     fresh = os.path.join(directory, name)
     os.mkdir(fresh, 0o755)
     try:
+        point("volume.write")
         os.chmod(fresh, 0o755)
         _give(fresh, gid)
         for path, file in payload.items():
