@@ -8,6 +8,7 @@ import os
 from minikubelet.api.types import Container, Pod
 from minikubelet.lifecycle import resources
 from minikubelet.lifecycle.resources import PERIOD_US, GroupLimits
+from minikubelet.linux.files import write_small
 from minikubelet.runtime.cgroups import CgroupPaths
 
 
@@ -91,5 +92,4 @@ def _apply_huge_pages(limits: GroupLimits, paths: CgroupPaths) -> None:
 def _write(directory: str | None, name: str, value: str) -> None:
     if directory is None:
         return
-    with open(os.path.join(directory, name), "w") as file:
-        file.write(value)
+    write_small(os.path.join(directory, name), value.encode())

@@ -217,5 +217,5 @@ def test_a_containers_limits_are_written(tmp_path: Path, version: int, expected:
 
 
 def test_a_pods_group_bounds_its_processes(tmp_path: Path) -> None:
-    apply_limits(pod_of(""), None, group(tmp_path, 2, {}), pids_limit=100)
+    apply_limits(pod_of(""), None, group(tmp_path, 2, {"cpu.weight": "", "pids.max": ""}), pids_limit=100)
     assert (tmp_path / "pids.max").read_text() == "100"
