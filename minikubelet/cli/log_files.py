@@ -57,6 +57,8 @@ def parts(path: str) -> list[str]:
     except OSError:
         names = []
     rotated = [one for one in names if one.startswith(f"{name}.") and not one.endswith(".tmp")]
+    packed = {one for one in rotated if one.endswith(".gz")}
+    rotated = [one for one in rotated if f"{one}.gz" not in packed]  # packed, and not yet removed
     return [*(os.path.join(directory, one) for one in sorted(rotated, key=lambda one: one.removesuffix(".gz"))), path]
 
 

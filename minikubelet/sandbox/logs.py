@@ -149,7 +149,10 @@ class LogFile:
 def rotated_files(path: str) -> list[str]:
     """Return the rotated files of a log, compressed or not, the oldest first."""
     directory, name = os.path.split(path)
-    found = (one for one in os.listdir(directory) if one.startswith(name + ".") and not one.endswith(".tmp"))
+    names = set(os.listdir(directory))
+    found = (
+        one for one in names if one.startswith(name + ".") and not one.endswith(".tmp") and one + ".gz" not in names
+    )
     return [os.path.join(directory, one) for one in sorted(found, key=lambda one: one.removesuffix(".gz"))]
 
 
@@ -162,8 +165,9 @@ def compress_rotated(path: str) -> None:
     import shutil
 
     directory, name = os.path.split(path)
-    for one in os.listdir(directory):
-        if one.startswith(name + ".") and one.endswith(".tmp"):
+    names = set(os.listdir(directory))
+    for one in names:
+        if one.startswith(name + ".") and (one.endswith(".tmp") or one + ".gz" in names):
             os.unlink(os.path.join(directory, one))  # of a compression that was killed
     for source in rotated_files(path)[:-1]:
         if source.endswith(".gz"):

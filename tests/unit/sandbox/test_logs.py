@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from minikubelet.cli.log_files import read_log
 from minikubelet.sandbox.logs import MAX_LINE, LineStream, LogFile, compress_rotated, has_long_line, rotated_files
 
 LINE = re.compile(rb"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}[+-]\d\d:\d\d) (stdout|stderr) ([FP]) (.*)", re.DOTALL)
@@ -134,6 +135,23 @@ def test_a_deleted_file_is_made_anew(tmp_path: Path) -> None:
     log.write(b"there\n")
     assert path.read_bytes() == b"there\n"
     log.close()
+
+
+def test_a_part_whose_compression_was_killed_at_the_end_counts_once(tmp_path: Path) -> None:
+    """The packed part had its name, and the plain one was not yet removed."""
+    path = tmp_path / "0.log"
+    log = LogFile(str(path), max_size=100, max_files=5)
+    for number in range(4):
+        log.write(b"2026-01-01T00:00:00Z stdout F %070d\n" % number)
+    log.close()
+    first = Path(rotated_files(str(path))[0])
+    before = first.read_bytes()
+    compress_rotated(str(path))
+    first.write_bytes(before)
+    assert [one.endswith(".gz") for one in rotated_files(str(path))] == [True, True, False]
+    assert [int(line.text) for line in read_log(str(path))] == list(range(4))
+    compress_rotated(str(path))
+    assert not first.exists()
 
 
 def test_a_file_that_somebody_emptied_is_not_rotated(tmp_path: Path) -> None:
