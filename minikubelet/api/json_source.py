@@ -58,14 +58,15 @@ class _JsonReader:
         line = bisect_right(self._lines, at)
         return Mark(line, at - self._lines[line - 1] + 1)
 
-    def fail(self, at: int, where: str) -> NoReturn:
-        """Refuse a character, or the end of the text."""
+    def fail(self, at: int, where: str, begin: int | None = None) -> NoReturn:
+        """Refuse a character, or the end of the text; the place told is where what is broken begins."""
         if at >= len(self._text):
             what = "unexpected end of JSON input"
         else:
             found = _SHOWN.get(self._text[at]) or quote(self._text[at])[1:-1]
             what = f"invalid character '{found}' {where}"
-        raise SourceError(f"couldn't get version/kind; json parse error: {what}", self.mark(at))
+        place = self.mark(at if begin is None else begin)
+        raise SourceError(f"couldn't get version/kind; json parse error: {what}", place)
 
     def value(self, at: int, depth: int) -> tuple[Node, int]:
         """Return the value that begins at a place, and where it ends."""
@@ -152,7 +153,7 @@ class _JsonReader:
             if self._text.startswith(word[0], at):
                 for number, letter in enumerate(word):
                     if self._text[at + number : at + number + 1] != letter:
-                        self.fail(at + number, f"in literal {word} (expecting '{letter}')")
+                        self.fail(at + number, f"in literal {word} (expecting '{letter}')", at)
                 return Node(value, mark, word), at + len(word)
         found = _NUMBER.match(self._text, at)
         if found is None:
