@@ -67,7 +67,21 @@ def test_version_1_counts_the_groups_below(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("version", "files", "peak"),
+    [
+        (2, {"memory.peak": "5000\n"}, 5000),
+        (2, {}, None),  # before Linux 5.19
+        (1, {"memory.max_usage_in_bytes": "7000\n"}, 7000),
+        (1, {"memory.max_usage_in_bytes": "0\n"}, None),
+    ],
+)
+def test_memory_peak(tmp_path: Path, version: int, files: dict[str, str], peak: int | None) -> None:
+    assert counters.group_memory_peak(group(tmp_path, version, files)) == peak
+
+
 def test_no_group_counts_nothing() -> None:
+    assert counters.group_memory_peak(CgroupPaths()) is None
     assert counters.group_cpu_ns(CgroupPaths()) is None
     assert counters.group_memory(CgroupPaths()) is None
     assert counters.group_processes(CgroupPaths()) is None
