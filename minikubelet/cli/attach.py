@@ -31,11 +31,20 @@ def execute(options: argparse.Namespace) -> int:
 
     pod = lookup.find_pod(options, namespace_of(options), options.pod)
     container = lookup.default_container(pod, options.container, quiet=options.quiet)
-    terminal = wants_terminal(options)
-    session = Session(options, pod, "attach", container, stdin=options.stdin, tty=terminal)
+    spec = lookup.container_spec(pod, container)
+    stdin = options.stdin and bool(spec.get("stdin"))
+    terminal = stdin and wants_terminal(options)
+    if terminal and not spec.get("tty"):
+        client.tell_once(f"Unable to use a TTY - container {container} did not allocate one")
+        terminal = False
+    if options.stdin and not stdin:
+        client.tell_once(
+            f"container {container} has no stdin, so what is typed goes nowhere: its manifest lacks stdin: true"
+        )
+    session = Session(options, pod, "attach", container, stdin=stdin, tty=terminal)
     if terminal and not options.quiet:
         client.tell_once("Ctrl-P Ctrl-Q leaves the container running; if you see no prompt, press Enter")
-    code = session.run(stdin=sys.stdin.fileno() if options.stdin else None)
+    code = session.run(stdin=sys.stdin.fileno() if stdin else None)
     if session.was_left and not options.quiet:
         print(f"\nminikubelet: left; {container} runs on", file=sys.stderr)
     return code

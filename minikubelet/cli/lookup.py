@@ -108,6 +108,13 @@ def default_container(pod: Json, name: str, *, quiet: bool = False) -> str:
     return chosen
 
 
+def container_spec(pod: Json, name: str) -> Json:
+    """Return a container of a pod's spec, empty when there is none of this name."""
+    spec = pod["spec"]
+    every = (*(spec.get("initContainers") or ()), *spec["containers"], *(spec.get("ephemeralContainers") or ()))
+    return next((one for one in every if one["name"] == name), {})
+
+
 def container_status(pod: Json, name: str) -> Json:
     """Return a container's status, empty when there is none yet."""
     status = pod.get("status", {})

@@ -546,6 +546,14 @@ def test_attach_and_detach(node):
     assert json.loads(run(node, "get", "pod", "echo", "-o", "json").stdout)["status"]["phase"] == "Running"
 
 
+def test_attach_to_what_has_no_terminal_leaves_ours_as_it_is(node):
+    session = Terminal(node, "attach", "-it", "web", "-c", "server")
+    read_until(session.descriptor, b"has no stdin")
+    read_until(session.descriptor, b"GET / HTTP")
+    session.type("\x03")
+    assert session.end() == 130
+
+
 def test_terminal_is_given_back_as_it_was_when_the_client_is_ended(node):
     session = Terminal(node, "exec", "-itq", "web", "--", "sh", "-c", "echo here; exec cat")
     before = termios.tcgetattr(session.descriptor)
