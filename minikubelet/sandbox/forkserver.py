@@ -17,7 +17,8 @@ from minikubelet.linux import libc
 from minikubelet.linux.faults import point, rest
 from minikubelet.linux.heap import fill_holes
 from minikubelet.linux.lean import Final, NoReturn, signal, suppress
-from minikubelet.sandbox import pause, spawn
+from minikubelet.sandbox import pause
+from minikubelet.sandbox.forks import fork_once
 from minikubelet.sandbox.protocol import Decoder, Message, ProtocolError, send
 from minikubelet.sandbox.rehearsal import rehearse
 
@@ -63,9 +64,8 @@ def fork_pause(control: socket.socket, message: Message, descriptors: list[int])
 def run_middle(message: Message, descriptors: list[int]) -> NoReturn:
     """Run in the child: fork the pause and end; 1 says that it could not be forked."""
     try:
-        if message["spec"].get("share_pid"):
-            libc.unshare(libc.CLONE_NEWPID)
-        pid, groups = spawn.fork(message["spec"].get("cgroup_dirs", []))
+        spec = message["spec"]
+        pid, groups = fork_once(spec.get("cgroup_dirs", []), own_pids=bool(spec.get("share_pid")))
         if pid != 0:
             os._exit(0)
         point("forkserver.forked")

@@ -27,6 +27,7 @@ from minikubelet.linux.lean import Any, Callable, Final, NoReturn, replace, sign
 from minikubelet.sandbox import spawn, userns
 from minikubelet.sandbox.attach import Tee
 from minikubelet.sandbox.family import kill_family, kill_group, kill_tree
+from minikubelet.sandbox.forks import Forks
 from minikubelet.sandbox.journal import Journal, Record
 from minikubelet.sandbox.logs import READ_SIZE, LineStream, LogFile, compress_rotated
 from minikubelet.sandbox.protocol import VERSION, Decoder, Message, Outbox, ProtocolError, encode, from_line
@@ -145,13 +146,12 @@ class Pause:
         self.compress_again: set[str] = set()
         self.journal = Journal(os.path.join(spec.pod_dir, "journal.jsonl"))
         self.scratch = os.path.join(spec.run_dir, "rootfs")
-        self.pidns = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
+        self.forks = Forks()
         self.netns = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
         self.user_namespace = -1
         self.first = first
         self.stop_by: float | None = None  # told to stop: who has not read the answers by then misses them
         self.mend_at = 0.0
-        self.astray = False  # whether children still go to the PID namespace of the last fork
         self.troubles: dict[str, str] = {}
         # Given up for a moment when there are no descriptors left, to turn a client away instead of spinning.
         self.spare = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
@@ -558,7 +558,7 @@ class Pause:
                 kept.add(start.console)
                 ours.add(far)
             shares = self.spec.share_pid or self.spec.host_pid
-            running.pid, groups = self.fork_into(None if shares else -1, spec.cgroup_dirs)
+            running.pid, groups = self.forks.fork(None if shares else -1, spec.cgroup_dirs)
             if running.pid == 0:
                 self.become_container(spec, groups, writing, streams, far)
         except OSError:
@@ -629,34 +629,6 @@ class Pause:
             self.complete_start(running, start)
         else:
             self.fail_start(running, start, failure)
-
-    def fork_into(self, pidfd: int | None, cgroup_dirs: list[str]) -> tuple[int, list[str]]:
-        """Fork; the child begins a PID namespace (-1), joins that of a process (pidfd), or neither (None).
-
-        Returns:
-            The pid, and the control groups that the child still has to join.
-
-        The mark that makes it so is taken back on every way out: with it, the kernel would refuse the next one.
-        """
-        if self.astray:
-            libc.setns(self.pidns, libc.CLONE_NEWPID)
-            self.astray = False
-        if pidfd is None:
-            return spawn.fork(cgroup_dirs)
-        if pidfd < 0:
-            libc.unshare(libc.CLONE_NEWPID)
-        else:
-            libc.setns(pidfd, libc.CLONE_NEWPID)
-        pid = -1
-        try:
-            pid, groups = spawn.fork(cgroup_dirs)
-        finally:
-            if pid != 0:
-                try:
-                    libc.setns(self.pidns, libc.CLONE_NEWPID)
-                except OSError:  # the child is there and may not be forgotten; the next fork finds the way back
-                    self.astray = True
-        return pid, groups
 
     def open_streams(self, running: Running, ours: set[int]) -> tuple[int, int, int]:
         """Make the standard streams: pipes to the log, and for input /dev/null or a pipe; a terminal comes later.
@@ -972,7 +944,7 @@ class Pause:
             pidfd = os.pidfd_open(target)
             ours.append(pidfd)
             joins = None if self.spec.share_pid or self.spec.host_pid else pidfd
-            pid, groups = self.fork_into(joins, spec.cgroup_dirs)
+            pid, groups = self.forks.fork(joins, spec.cgroup_dirs)
             if pid == 0:
                 self.become_execution(spec, groups, command, status, streams, pidfd, console, adopts)
         except OSError:

@@ -32,7 +32,7 @@ from binascii import a2b_base64
 from minikubelet.linux import libc
 from minikubelet.linux.faults import point
 from minikubelet.linux.files import read_small, write_small
-from minikubelet.linux.forking import fork_in_group, thread_number_address
+from minikubelet.linux.forking import thread_number_address
 from minikubelet.linux.lean import Any, Final, NoReturn, cache, signal, suppress
 from minikubelet.sandbox import rootfs
 from minikubelet.sandbox.protocol import to_line
@@ -74,21 +74,6 @@ class Reporter:
 
 class CommandError(Exception):
     """The command cannot be executed; the text is what a user of containers knows."""
-
-
-def fork(cgroup_dirs: list[str]) -> tuple[int, list[str]]:
-    """Fork; the child begins in its control group where the kernel can do that.
-
-    Args:
-        cgroup_dirs: The child's control groups, one on version 2.
-
-    Returns:
-        What `os.fork` returns, and the groups that the child still has to join.
-    """
-    if len(cgroup_dirs) == 1:
-        with suppress(OSError):
-            return fork_in_group(cgroup_dirs[0]), []
-    return os.fork(), cgroup_dirs
 
 
 def run_container(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import select
 import signal
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 
 from minikubelet.linux import libc
 from minikubelet.linux.forking import fork_in_group
-from minikubelet.sandbox import spawn
+from minikubelet.sandbox.forks import Forks
 
 pytestmark = pytest.mark.root
 
@@ -25,6 +26,8 @@ def in_child(step: Callable[[], None]) -> int:
         try:
             step()
             code = 0
+        except BaseException:
+            traceback.print_exc()
         finally:
             os._exit(code)
     return end_of(pid)
@@ -71,27 +74,49 @@ def test_the_child_is_a_process_like_any_other_and_is_in_the_group_from_the_firs
             assert not is_in(group)
             assert os.getpid() == parent
             assert end_of(pid) == 7
-            pid, rest = spawn.fork([str(group)])
-            if pid == 0:
-                os._exit(0 if is_in(group) and rest == [] else 1)
-            assert end_of(pid) == 0
+            assert rests([str(group)]) == [[], []]
         finally:
             group.rmdir()
 
     assert in_child(step) == 0
 
 
+def rests(groups: list[str]) -> list[list[str]]:
+    """Fork into a new PID namespace and without one; return the groups that each child has still to join."""
+    forks = Forks()
+    found: list[list[str]] = []
+    for pidfd in (-1, None):
+        pid, rest = forks.fork(pidfd, groups)
+        if pid == 0:
+            os._exit(0 if (os.getpid() == 1) == (pidfd == -1) else 1)
+        assert end_of(pid) == 0
+        found.append(rest)
+    forks.close()
+    return found
+
+
 def test_where_it_cannot_be_the_child_joins_its_groups_itself(tmp_path: Path) -> None:
     def step() -> None:
-        no_group = [str(tmp_path)]
-        with pytest.raises(OSError):
-            fork_in_group(no_group[0])
+        group = group_of_tree(tmp_path)
         descriptors = os.listdir("/proc/self/fd")
-        for groups in (no_group, [], ["/a", "/b"], [str(tmp_path / "missing")]):
-            pid, rest = spawn.fork(groups)
-            if pid == 0:
-                os._exit(0 if rest == groups else 1)
-            assert end_of(pid) == 0
-        assert os.listdir("/proc/self/fd") == descriptors
+        try:
+            for groups in ([str(tmp_path / "missing")], [], ["/a", "/b"], ["/sys"]):
+                assert rests(groups) == [groups, groups]
+            # A domain beside a threaded group is invalid and takes nobody. The new PID namespace that the attempt has
+            # cost is made again.
+            threaded, invalid = group / "threaded", group / "invalid"
+            threaded.mkdir()
+            (threaded / "cgroup.type").write_text("threaded")
+            invalid.mkdir()
+            with pytest.raises(OSError):
+                fork_in_group(str(invalid))
+            assert rests([str(invalid)]) == [[str(invalid)]] * 2
+            invalid.rmdir()
+            threaded.rmdir()
+            with pytest.raises(OSError):
+                fork_in_group(str(tmp_path / "missing"))
+            assert os.listdir("/proc/self/fd") == descriptors
+        finally:
+            group.rmdir()
 
     assert in_child(step) == 0

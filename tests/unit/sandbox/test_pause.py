@@ -32,7 +32,8 @@ def pause(tmp_path: Path) -> Iterator[Pause]:
     made.journal.close()
     made.first.close()
     ours.close()
-    for one in (made.pidns, made.netns, made.spare):
+    made.forks.close()
+    for one in (made.netns, made.spare):
         os.close(one)
     assert len(os.listdir("/proc/self/fd")) == before
 
