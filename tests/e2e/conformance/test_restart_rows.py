@@ -93,6 +93,7 @@ PODS = {
         ),
         h("main", 0, 600),
     ),
+    "loop": make("loop", "Never", shell("main", "sleep 0.2; exit 42", **ALL), h("other", 0, 600)),
     "pod-04": make("pod-04", "Always", h("main", 0, 600)),
     "pod-09": make("pod-09", "Always", shell("main", TIMES)),
     "node-19": make(
@@ -202,6 +203,22 @@ def test_restart_of_all_containers_after_a_plain_restart(cluster):
     )
     assert status_of(found, "trigger")["restartCount"] == 2
     assert status_of(found, "main")["restartCount"] == 1
+
+
+def test_restart_of_all_containers_again_and_again_waits_in_between(cluster):
+    def waits(found) -> bool:
+        waiting = status_of(found, "main")["state"].get("waiting", {})
+        return waiting.get("reason") == "CrashLoopBackOff" and "waiting" in status_of(found, "other")["state"]
+
+    found = cluster.wait_pod("loop", waits, "a back-off")
+    assert status_of(found, "main")["state"]["waiting"]["message"].startswith(
+        "back-off 1s restarting failed container="
+    )
+    assert status_of(found, "main")["lastState"]["terminated"]["exitCode"] == 42
+    # The others have been ended at once, and begin anew together with it.
+    assert status_of(found, "other")["state"]["waiting"]["reason"] == "RestartingAllContainers"
+    assert found["status"]["phase"] == "Running"
+    cluster.wait_pod("loop", all_run_again("main", "other"), "all to run again")
 
 
 @pytest.mark.conformance("POD-04")
