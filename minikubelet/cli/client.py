@@ -116,7 +116,7 @@ def _ask(
         response = connection.getresponse()
     except (TimeoutError, http.client.HTTPException, ConnectionError) as error:
         raise CommandFailed(
-            f"the daemon gave no answer ({type(error).__name__}); see whether it is well with 'minikubelet status'"
+            f"the daemon gave no answer ({_cause(error)}); see whether it is well with 'minikubelet status'"
         ) from error
     if response.status >= 300:
         raise error_of(response.status, response.reason, response.read(65536))
@@ -260,6 +260,15 @@ def read_status_files(options: argparse.Namespace, down: DaemonDown) -> list[Jso
     return [pod for name in names if (pod := _read_pod(os.path.join(directory, name), down)) is not None]
 
 
+def _damage(error: Exception) -> str:
+    return "it is no JSON text" if isinstance(error, ValueError) else "it is no pod"
+
+
+def _cause(error: Exception) -> str:
+    text = error.strerror if isinstance(error, OSError) else ""
+    return text or str(error) or "it closed the connection"
+
+
 def _read_pod(path: str, down: DaemonDown) -> Json | None:
     try:
         with open(path, encoding="utf-8") as file:
@@ -269,8 +278,8 @@ def _read_pod(path: str, down: DaemonDown) -> Json | None:
         return None  # gone meanwhile
     except PermissionError:
         raise down from None
-    except (ValueError, KeyError, TypeError) as error:
-        tell_once(f"cannot read {path}: {error!r}; the daemon writes it anew when it starts")
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        tell_once(f"cannot read {path}: {_damage(error)}; the daemon writes it anew when it starts")
         return None
     return pod
 
@@ -279,13 +288,13 @@ def events_from_file(options: argparse.Namespace) -> list[Json]:
     """Return the events that the daemon keeps over a restart; the last state of each."""
     found: dict[str, Json] = {}
     try:
-        with open(os.path.join(options.state_dir, "events.jsonl"), encoding="utf-8") as file:
+        with open(os.path.join(options.state_dir, "events.jsonl"), encoding="utf-8", errors="replace") as file:
             for line in file:
                 try:
                     one = json.loads(line)
                     found[one["metadata"]["name"]] = one
-                except (ValueError, KeyError, TypeError):
-                    continue  # torn by a crash
+                except (ValueError, KeyError, TypeError, RecursionError):
+                    continue  # torn by a crash, or damaged
     except OSError:
         return []
     return list(found.values())
