@@ -38,9 +38,7 @@ def execute(options: argparse.Namespace) -> int:
         client.tell_once(f"Unable to use a TTY - container {container} did not allocate one")
         terminal = False
     if options.stdin and not stdin:
-        client.tell_once(
-            f"container {container} has no stdin, so what is typed goes nowhere: its manifest lacks stdin: true"
-        )
+        client.tell_once(f"container {container} has no stdin (its manifest does not say stdin: true): output only")
     session = Session(options, pod, "attach", container, stdin=stdin, tty=terminal)
     if terminal and not options.quiet:
         client.tell_once("Ctrl-P Ctrl-Q leaves the container running; if you see no prompt, press Enter")

@@ -78,9 +78,12 @@ def _hint(pods: Sequence[Json], name: str, namespace: str, elsewhere: Any) -> st
 
 def container_names(pod: Json) -> list[str]:
     """Return the names of a pod's containers: init containers first, in the order of the spec."""
+    return [one["name"] for one in _containers(pod)]
+
+
+def _containers(pod: Json) -> list[Json]:
     spec = pod["spec"]
-    every = (*(spec.get("initContainers") or ()), *spec["containers"], *(spec.get("ephemeralContainers") or ()))
-    return [one["name"] for one in every]
+    return [*(spec.get("initContainers") or ()), *spec["containers"], *(spec.get("ephemeralContainers") or ())]
 
 
 def choose_container(pod: Json, name: str) -> str:
@@ -110,9 +113,7 @@ def default_container(pod: Json, name: str, *, quiet: bool = False) -> str:
 
 def container_spec(pod: Json, name: str) -> Json:
     """Return a container of a pod's spec, empty when there is none of this name."""
-    spec = pod["spec"]
-    every = (*(spec.get("initContainers") or ()), *spec["containers"], *(spec.get("ephemeralContainers") or ()))
-    return next((one for one in every if one["name"] == name), {})
+    return next((one for one in _containers(pod) if one["name"] == name), {})
 
 
 def container_status(pod: Json, name: str) -> Json:
