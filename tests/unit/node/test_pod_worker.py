@@ -495,3 +495,24 @@ def test_a_pod_that_never_restarts_does_not_end_while_an_edit_replaces_its_conta
         await world.manager.wait_until_gone()
 
     run(live())
+
+
+def test_a_daemon_that_takes_its_pods_along_gives_up_one_that_does_not_die() -> None:
+    """After so many seconds in which none has ended."""
+
+    async def live() -> None:
+        world = World(crashing("v1"))
+        world.is_wanted = True
+        world.set_pods()
+        await asyncio.sleep(1)
+        (one,) = world.runtime.running(UID)
+        world.runtime.deaf.add(one.name)
+        world.runtime.undying.add(one.name)
+        begun = asyncio.get_running_loop().time()
+        await world.manager.drain(grace_s=2.0, patience_s=30.0)
+        assert 30 <= asyncio.get_running_loop().time() - begun <= 31
+        assert [pod.metadata.uid for pod in world.manager.pods()] == [UID]
+        await world.manager.stop()
+        assert world.runtime.running(UID) == [one]
+
+    run(live())

@@ -80,6 +80,7 @@ class FakeRuntime:
         self.on_start: Callable[[Pod, Container, int], None] = lambda pod, container, count: None
         self.on_signal: Callable[[Pod, ObservedContainer], None] = lambda pod, one: None
         self.deaf: set[str] = set()  # containers that pass over the stop signal
+        self.undying: set[str] = set()  # containers that hang in the kernel
         self.broken: set[str] = set()  # containers whose program cannot be executed
         self.request_s = 0.0  # how long a request takes to reach the pause
         self.start_s = 0.01  # how long a container takes to start then
@@ -189,7 +190,7 @@ class FakeRuntime:
 
     async def kill(self, pod: Pod, container_id: ContainerID) -> None:
         for one in self.running(PodUID(pod.metadata.uid)):
-            if one.id == container_id:
+            if one.id == container_id and one.name not in self.undying:
                 self.exits(PodUID(pod.metadata.uid), one, 137)
 
     async def exec(
