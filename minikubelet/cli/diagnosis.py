@@ -20,7 +20,7 @@ Json = Mapping[str, Any]
 _NONE: Final[Json] = {}
 _BACK_OFF: Final = re.compile(r"back-off ((?:\d+h)?(?:\d+m)?(?:[\d.]+s)?) ")
 _UNITS: Final = {"h": 3600.0, "m": 60.0, "s": 1.0}
-_RECENT_S: Final = 300.0
+_UNSTEADY_S: Final = 60.0
 _PROMPT_S: Final = 3.0  # who handles SIGTERM has mostly ended by then
 _NOT_WORTH_TELLING: Final = ("BackOff", "MissingClusterDNS", "DNSConfigForming")
 # Reasons of a waiting container whose message says it all, with what the reader can do.
@@ -237,10 +237,13 @@ def _healthy(case: Case, everyone: Sequence[tuple[Json, Json]]) -> str:
     ready = case.condition("Ready")
     count = sum(bool(status.get("ready")) for _, status in everyone)
     since = human_duration(max(0.0, case.now - seconds(ready.get("lastTransitionTime")))) if ready else "?"
-    text = f"{case.name} is well: {count} of {len(everyone)} containers ready, for {since}"
     restarts = [
         (spec, status) for spec, status in everyone if status.get("restartCount", 0) and status.get("lastState", _NONE)
     ]
+    ends = [seconds((status["lastState"].get("terminated") or _NONE).get("finishedAt")) for _, status in restarts]
+    # Shortly after a restart nobody knows whether it will last.
+    state = "is ready, but has restarted lately" if any(case.now - end < _UNSTEADY_S for end in ends) else "is well"
+    text = f"{case.name} {state}: {count} of {len(everyone)} containers ready, for {since}"
     if not restarts:
         return f"{text}, without a restart." + _warnings(case)
     return text + "." + "".join(_before(case, spec, status) for spec, status in restarts) + _warnings(case)
@@ -263,7 +266,7 @@ def _not_running(case: Case, spec: Json, status: Json) -> str:
     ended, waiting = state.get("terminated"), state.get("waiting") or _NONE
     last = status.get("lastState", _NONE).get("terminated")
     if ended is not None:
-        return f"{how_it_ended(case, spec, ended)}.{_looks(case)}"
+        return f"{how_it_ended(case, spec, ended)}.{_looks(case, spec)}"
     reason, message = str(waiting.get("reason", "")), str(waiting.get("message", ""))
     if reason == "CrashLoopBackOff":
         return _crash_loop(case, spec, status, last or _NONE, message)
@@ -287,15 +290,26 @@ def _crash_loop(case: Case, spec: Json, status: Json, last: Json, message: str) 
     wait = " It is started again now."
     if left > 0:
         wait = f" The next start comes in {span(left)} (back-off {span(delay)} after the exit)."
-    return text + wait + _looks(case, spec)
+    # What could not be started has printed nothing.
+    return text + wait + ("" if last.get("reason") in ("StartError", "ContainerCannotRun") else _looks(case, spec))
 
 
 def _looks(case: Case, spec: Json | None = None) -> str:
     name = case.name.removesuffix(f"-{str(case.spec.get('nodeName', '')).lower()}")
-    flags = f" -c {spec['name']}" if spec is not None and len(case.spec.get("containers") or ()) > 1 else ""
+    several = len(case.spec.get("containers") or ()) > 1
+    flags = ""
+    if spec is not None and (several or spec["name"] != _default_container(case)):
+        flags = f" -c {spec['name']}"
     namespace = case.pod["metadata"].get("namespace", "default")
     flags += f" -n {namespace}" if namespace != "default" else ""
     return f" 'minikubelet logs {name}{flags}' shows what it printed."
+
+
+def _default_container(case: Case) -> str:
+    """Return the container that `logs` takes when none is named."""
+    annotations = case.pod["metadata"].get("annotations") or _NONE
+    containers = case.spec.get("containers") or ({"name": ""},)
+    return str(annotations.get("kubectl.kubernetes.io/default-container") or containers[0]["name"])
 
 
 def _lived(ended: Json) -> str:

@@ -96,6 +96,11 @@ CASES = {
         Facts(pod(status={"conditions": READY, "containerStatuses": [running()]})),
         "web-n1 is well: 1 of 1 containers ready, for 60s, without a restart.",
     ),
+    "ready, but just restarted": (
+        Facts(pod(status={"conditions": READY, "containerStatuses": [running(restarts=2, last=ended(3, end=-5))]})),
+        "web-n1 is ready, but has restarted lately: 1 of 1 containers ready, for 60s. Container main was restarted 5s ago "
+        "(restart 2), as it ended with exit code 3.",
+    ),
     "healthy after a restart": (
         Facts(pod(status={"conditions": READY, "containerStatuses": [running(restarts=2, last=ended(3, end=-70))]})),
         "web-n1 is well: 1 of 1 containers ready, for 60s. Container main was restarted 70s ago (restart 2), as it "
@@ -358,7 +363,8 @@ CASES = {
                 },
             )
         ),
-        "its init container one (1 of 1) keeps ending (2 times so far): after 28s it ended with exit code 1.",
+        "its init container one (1 of 1) keeps ending (2 times so far): after 28s it ended with exit code 1. The next "
+        "start comes in 18s (back-off 20s after the exit). 'minikubelet logs web -c one' shows what it printed.",
     ),
     "no command": (
         Facts(
