@@ -18,6 +18,7 @@ import sys
 import termios
 import time
 import urllib.request
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -440,7 +441,9 @@ def test_timeline_tells_changes_of_probes_and_not_every_run(node):
         return [line for line in run(node, "timeline", "web", "--no-logs").stdout.splitlines() if " probe " in line]
 
     node.wait(lambda: any(re.search(r"readiness probe succeeded \(and \d+ more times", one) for one in lines()), "runs")
-    assert sum("readiness probe succeeded" in one for one in lines()) == 1
+    # A probe that is too slow on a busy machine may fail in between; but no success follows upon a success.
+    good = ["readiness probe succeeded" in one for one in lines()]
+    assert (True, True) not in list(pairwise(good))
     sick = run(node, "timeline", "sick", "--no-logs").stdout
     assert re.search(r" probe +readiness probe failed: no water", sick)
     assert sick.count("Unhealthy") == 0  # told by the probe's own history
