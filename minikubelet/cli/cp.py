@@ -6,16 +6,15 @@ import argparse
 import contextlib
 import os
 import posixpath
-import sys
 import tarfile
 import threading
-import time
 from collections.abc import Callable
 from typing import IO, Any, Final, NamedTuple
 
 from minikubelet.cli import client, lookup
 from minikubelet.cli.arguments import add_container, add_namespace
 from minikubelet.cli.main import CommandFailed
+from minikubelet.cli.progress import Progress
 from minikubelet.cli.session import Session
 
 Json = dict[str, Any]
@@ -78,7 +77,7 @@ class _Copy:
         self._pod = lookup.find_pod(options, place.namespace, place.pod)
         self._container = lookup.default_container(self._pod, options.container)
         self._path = place.path
-        self._progress = _Progress()
+        self._count = _Count()
 
     def _session(self, *command: str, stdin: bool = False) -> Session:
         return Session(self._options, self._pod, "exec", self._container, command=command, stdin=stdin)
@@ -103,7 +102,7 @@ class _Copy:
             try:
                 with (
                     open(writer, "wb") as pipe,
-                    tarfile.open(fileobj=self._progress.through(pipe), mode="w|") as packed,
+                    tarfile.open(fileobj=self._count.through(pipe), mode="w|") as packed,
                 ):
                     packed.add(source, arcname=name)
             except (OSError, tarfile.TarError) as error:
@@ -115,6 +114,7 @@ class _Copy:
             code = session.run(stdin=reader)
         finally:
             os.close(reader)
+            self._count.end()
         thread.join(5.0)
         if failures and not isinstance(failures[0], BrokenPipeError):
             raise CommandFailed(f"cannot copy {source}: {failures[0]}") from failures[0]
@@ -133,7 +133,7 @@ class _Copy:
         unpacker = _Unpacker(target, name or ".", preserve=not self._options.no_preserve)
         thread = threading.Thread(target=unpacker.run, args=(reader,), daemon=True)
         thread.start()
-        write = self._progress.through(open(writer, "wb"))  # noqa: SIM115  # closed below
+        write = self._count.through(open(writer, "wb"))  # noqa: SIM115  # closed below
 
         def take(data: bytes) -> None:
             with contextlib.suppress(BrokenPipeError):
@@ -144,13 +144,13 @@ class _Copy:
         finally:
             with contextlib.suppress(BrokenPipeError):
                 write.close()
+            self._count.end()
         thread.join()
         if unpacker.failure is not None and code == 0:
             raise CommandFailed(f"cannot copy to {target}: {unpacker.failure}") from unpacker.failure
         return self._judge(code)
 
     def _judge(self, code: int) -> int:
-        self._progress.end()
         if code in (126, 127):
             raise CommandFailed(f"the container {self._container} has no program tar, which cp needs")
         if code:
@@ -209,14 +209,12 @@ class _Unpacker:
                 file.write(data)
 
 
-class _Progress:
-    """Tells how much has been copied, on a terminal, when it takes longer than a second."""
+class _Count:
+    """Counts what is copied, and says so on a terminal when it takes longer than a second."""
 
     def __init__(self) -> None:
-        self._since = time.monotonic()
-        self._told = self._since
+        self._line = Progress()
         self._count = 0
-        self._shown = False
 
     def through(self, pipe: IO[bytes]) -> Any:
         """Return a writer that counts what goes through it."""
@@ -224,16 +222,12 @@ class _Progress:
 
     def _add(self, count: int) -> None:
         self._count += count
-        now = time.monotonic()
-        if sys.stderr.isatty() and now - self._told >= _PROGRESS_S:
-            self._told = now
-            self._shown = True
-            print(f"\r{self._count / 2**20:.0f} MiB copied", end="", file=sys.stderr, flush=True)
+        if self._line.is_due and self._line.age >= _PROGRESS_S:
+            self._line.show(f"{self._count / 2**20:.0f} MiB copied")
 
     def end(self) -> None:
-        """End the line."""
-        if self._shown:
-            print(file=sys.stderr)
+        """Take the line away."""
+        self._line.clear()
 
 
 class _Counting:
