@@ -29,6 +29,7 @@ from minikubelet.lifecycle.resources import oom_score_adj, qos_class
 from minikubelet.lifecycle.status import PodEnd, rfc3339
 from minikubelet.linux.features import can_lower_oom_score
 from minikubelet.linux.files import write_atomic
+from minikubelet.linux.kernel import boot_time
 from minikubelet.node import cordon, left_behind, shutdown
 from minikubelet.node.admission import NodeAdmission, node_facts, resource_list
 from minikubelet.node.desired import DesiredState
@@ -66,7 +67,6 @@ from minikubelet.runtime.termination_messages import TerminationMessages
 from minikubelet.runtime.variables import Variables
 from minikubelet.runtime.volumes.apart import run_apart
 from minikubelet.runtime.volumes.manager import Volumes
-from minikubelet.sandbox.pause import boot_time
 from minikubelet.version import VERSION
 
 if TYPE_CHECKING:

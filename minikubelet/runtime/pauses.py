@@ -30,12 +30,13 @@ from minikubelet.lifecycle.observed import (
     User,
 )
 from minikubelet.linux.faults import point
+from minikubelet.linux.kernel import boot_id, boot_time, start_ticks
 from minikubelet.runtime.journal_records import ContainerRecord, SandboxRecord, fitting
 from minikubelet.runtime.port import ContainerFailure, ExecResult, RuntimeFailure, RuntimeView, SandboxFailure
 from minikubelet.runtime.wording import words
 from minikubelet.sandbox.family import kill_tree
 from minikubelet.sandbox.journal import Journal, read_journal
-from minikubelet.sandbox.pause import boot_id, boot_time, start_ticks, unpin
+from minikubelet.sandbox.namespaces import unpin
 from minikubelet.sandbox.protocol import VERSION, Decoder, Message, Outbox, ProtocolError
 from minikubelet.sandbox.spec import ContainerSpec, SandboxSpec, to_json
 

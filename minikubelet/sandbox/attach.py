@@ -12,6 +12,11 @@ _NOTE: Final = b"\r\n[minikubelet: %d bytes of output left out: they were not re
 class Tee:
     """One reader. A slow one holds up neither the container nor its log; that it has gone is for the owner to see."""
 
+    __slots__ = (
+        "_lost",
+        "descriptor",
+    )
+
     def __init__(self, descriptor: int) -> None:
         """Args: descriptor: A pipe; it is owned from now on."""
         os.set_blocking(descriptor, False)

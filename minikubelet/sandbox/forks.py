@@ -7,12 +7,28 @@ import os
 from minikubelet.linux import libc
 from minikubelet.linux.forking import fork_in_group
 from minikubelet.linux.lean import Callable, suppress
+from minikubelet.sandbox.family import kill_group
+from minikubelet.sandbox.spec import SandboxSpec
 
 
 class Forks:
-    """Forks a pod's processes."""
+    """What all processes of a pod begin with."""
 
-    def __init__(self) -> None:
+    __slots__ = (
+        "_astray",
+        "_pidns",
+        "pause_pid",
+        "shares_pids",
+        "spec",
+        "user_namespace",
+    )
+
+    def __init__(self, spec: SandboxSpec, user_namespace: int) -> None:
+        """Args: user_namespace: A descriptor, -1 without one."""
+        self.spec = spec
+        self.user_namespace = user_namespace
+        self.pause_pid = int(os.readlink("/proc/self"))  # as the host's /proc numbers it
+        self.shares_pids = spec.share_pid or spec.host_pid
         self._pidns = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
         self._astray = False  # whether children still go to the PID namespace of the last fork
 
@@ -57,6 +73,11 @@ class Forks:
                 except OSError:  # the child is there and may not be forgotten; the next fork finds the way back
                     self._astray = True
         return pid
+
+    def kill_rest(self, cgroup_dirs: list[str]) -> None:
+        """Kill what a container's main process leaves where the kernel does not: in a PID namespace of others too."""
+        if self.shares_pids:
+            kill_group(cgroup_dirs)
 
     def close(self) -> None:
         """Close what it holds."""

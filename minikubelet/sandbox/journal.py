@@ -24,6 +24,15 @@ _MAX_PENDING: Final = 1024 * 1024
 class Journal:
     """Appends records; exits are waited for on disk."""
 
+    __slots__ = (
+        "_descriptor",
+        "_limit",
+        "_overflowed",
+        "_path",
+        "_pending",
+        "_size",
+    )
+
     def __init__(self, path: str) -> None:
         """Open for appending. Raises OSError."""
         self._path = path

@@ -30,6 +30,20 @@ def timestamp(nanoseconds: int) -> bytes:
 class LogFile:
     """One container instance's log: appended to, rotated by size, bounded in number."""
 
+    __slots__ = (
+        "_checked",
+        "_descriptor",
+        "_dropped",
+        "_inode",
+        "_max_size",
+        "_rotated_at",
+        "_rotations",
+        "_size",
+        "max_files",
+        "path",
+        "trouble",
+    )
+
     def __init__(self, path: str, *, max_size: int, max_files: int) -> None:
         """Open for appending, making the directory. Raises OSError."""
         self.path = path
@@ -196,6 +210,12 @@ def _private(path: str, flags: int) -> int:
 
 class LineStream:
     """Cuts one stream into log lines; holds back the beginning of a line that is not finished."""
+
+    __slots__ = (
+        "_name",
+        "_rest",
+        "name",
+    )
 
     def __init__(self, name: str) -> None:
         """Args: name: `stdout` or `stderr`."""

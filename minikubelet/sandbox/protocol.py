@@ -59,6 +59,11 @@ def send(connection: socket.SocketType, message: Message, descriptors: tuple[int
 class Outbox:
     """Messages on their way into a non-blocking socket, descriptors with their message's first byte."""
 
+    __slots__ = (
+        "_bytes",
+        "_rights",
+    )
+
     def __init__(self) -> None:
         self._bytes = bytearray()
         self._rights: list[tuple[int, list[int]]] = []  # where in the bytes they go
@@ -111,6 +116,11 @@ def _close_all(descriptors: list[int]) -> None:
 
 class Decoder:
     """Turns what a socket gives into messages; descriptors go to the message that they arrived with."""
+
+    __slots__ = (
+        "_buffer",
+        "_descriptors",
+    )
 
     def __init__(self) -> None:
         self._buffer = bytearray()

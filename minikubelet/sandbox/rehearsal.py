@@ -12,9 +12,10 @@ import os
 import time
 
 from minikubelet.linux import libc
+from minikubelet.linux.kernel import memory_peak, oom_kills
 from minikubelet.linux.lean import Any, Callable, NoReturn, signal
 from minikubelet.sandbox import spawn
-from minikubelet.sandbox.pause import Pause, memory_peak, oom_kills, take_lock
+from minikubelet.sandbox.pause import Pause, take_lock
 from minikubelet.sandbox.protocol import Message, encode
 from minikubelet.sandbox.spec import sandbox_from_json
 
@@ -41,14 +42,14 @@ def rehearse(directory: str) -> None:
     real = spawn.run_container, spawn.run_exec
     spawn.run_container, spawn.run_exec = _wait, _end
     try:
-        pause = Pause(sandbox_from_json(spec), spec, theirs)
+        pause = Pause(sandbox_from_json(spec), spec, theirs, -1)
         pause.start()
-        _play(pause, ours, started, lambda: any(one.start is None for one in pause.running.values()))
-        _play(pause, ours, [run], lambda: bool(pause.executions))
-        _play(pause, ours, [], lambda: not pause.executions)
-        _play(pause, ours, [killed], lambda: not pause.running)
+        _play(pause, ours, started, lambda: any(one.start is None for one in pause.containers.running.values()))
+        _play(pause, ours, [run], lambda: len(pause.executions) > 0)
+        _play(pause, ours, [], lambda: len(pause.executions) == 0)
+        _play(pause, ours, [killed], lambda: not pause.containers.running)
         ours.sendall(encode({"id": 1, "do": "stop"}))
-        pause.loop()
+        pause.run()
     finally:
         spawn.run_container, spawn.run_exec = real
         signal.set_wakeup_fd(-1)
@@ -61,11 +62,11 @@ def _play(pause: Pause, client: socket.SocketType, requests: list[Message], unti
     for request in requests:
         client.sendall(encode({"id": 1, **request}))
     while not until():
-        happened = pause.epoll.poll(_LIMIT_S)
+        happened = pause.loop.events(_LIMIT_S)
         if not happened:
             raise TimeoutError("the rehearsal takes too long")
         for descriptor, events in happened:
-            pause.guard(pause.handle, descriptor, events)
+            pause.guard(pause.loop.handle, descriptor, events)
 
 
 def _wait(*_arguments: Any, **_options: Any) -> NoReturn:

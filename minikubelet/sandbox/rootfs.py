@@ -42,6 +42,11 @@ Step = Callable[[str], None]
 class Mapping:
     """How owners are shown in a user namespace: id 0 inside is `first` outside."""
 
+    __slots__ = (
+        "first",
+        "namespace",
+    )
+
     def __init__(self, namespace: int, first: int) -> None:
         """Args: namespace: A descriptor of the user namespace."""
         self.namespace = namespace

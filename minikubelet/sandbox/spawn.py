@@ -46,6 +46,11 @@ DEFAULT_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/
 class Reporter:
     """Remembers the current step and sends a failure to the pause."""
 
+    __slots__ = (
+        "_descriptor",
+        "_step",
+    )
+
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
         self._step = "start"

@@ -14,8 +14,11 @@ import pytest
 from minikubelet.linux import libc
 from minikubelet.linux.forking import fork_in_group
 from minikubelet.sandbox.forks import Forks
+from minikubelet.sandbox.spec import sandbox_from_json
 
 pytestmark = pytest.mark.root
+
+NAMES = dict.fromkeys(("uid", "id", "namespace", "name", "hostname", "run_dir", "pod_dir"), "")
 
 
 def in_child(step: Callable[[], None]) -> int:
@@ -83,7 +86,7 @@ def test_the_child_is_a_process_like_any_other_and_is_in_the_group_from_the_firs
 
 def rests(groups: list[str]) -> list[list[str]]:
     """Fork into a new PID namespace and without one; return the groups that each child has still to join."""
-    forks = Forks()
+    forks = Forks(sandbox_from_json({**NAMES, "attempt": 0}), -1)
     found: list[list[str]] = []
     for pidfd in (-1, None):
         pid, rest = forks.fork(pidfd, groups)

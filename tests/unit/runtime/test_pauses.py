@@ -20,10 +20,10 @@ from typing import Any
 import pytest
 
 from minikubelet.lifecycle.observed import ContainerID, PodUID, RunState
+from minikubelet.linux.kernel import boot_id, start_ticks
 from minikubelet.runtime import pauses
 from minikubelet.runtime.pauses import ForeignPause, PauseHangs, Pauses, to_this_boot
 from minikubelet.runtime.port import RuntimeFailure, SandboxFailure
-from minikubelet.sandbox.pause import boot_id, start_ticks
 from minikubelet.sandbox.protocol import VERSION, Decoder, encode
 from minikubelet.sandbox.spec import SandboxSpec, container_from_json
 

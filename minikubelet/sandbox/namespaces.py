@@ -1,0 +1,68 @@
+"""A pod's namespaces: made once, by its pause, and known by a name."""
+
+from __future__ import annotations
+
+import _socket as socket
+import fcntl
+import os
+import struct
+
+from minikubelet.linux import libc
+from minikubelet.linux.files import write_small
+from minikubelet.linux.lean import suppress
+from minikubelet.sandbox import spawn, userns
+from minikubelet.sandbox.spec import SandboxSpec
+
+
+def make_namespaces(spec: SandboxSpec) -> int:
+    """Make and prepare the pod's namespaces; the PID namespace, if shared, was made before the fork.
+
+    Returns:
+        A descriptor of the pod's user namespace, -1 without one. The pause itself never enters it.
+    """
+    spawn.set_oom_score(spec.oom_score_adj)
+    flags = 0
+    if not spec.host_network:
+        flags |= libc.CLONE_NEWNET | libc.CLONE_NEWUTS
+    if not spec.host_ipc:
+        flags |= libc.CLONE_NEWIPC
+    user_namespace = -1
+    if spec.user_namespace is not None:
+        user_namespace = userns.make(spec.user_namespace, flags)
+    elif flags:
+        libc.unshare(flags)
+    if not spec.host_network:
+        socket.sethostname(spec.hostname)
+        bring_up_loopback()
+        if spec.netns_path:
+            pin(spec.netns_path)
+    for name, value in spec.sysctls.items():
+        write_small("/proc/sys/" + (name if "/" in name else name.replace(".", "/")), value.encode())
+    libc.prctl(libc.PR_SET_CHILD_SUBREAPER, 1)
+    return user_namespace
+
+
+def bring_up_loopback() -> None:
+    """Set `lo` up; see netdevice(7)."""
+    control = socket.SocketType(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+    fcntl.ioctl(control.fileno(), 0x8914, struct.pack("16sH22x", b"lo", 0x1 | 0x40))  # SIOCSIFFLAGS, UP and RUNNING
+    control.close()
+
+
+def pin(path: str) -> None:
+    """Give the network namespace a name that `ip netns` shows."""
+    directory = os.path.dirname(path)
+    os.makedirs(directory, mode=0o755, exist_ok=True)
+    unpin(path)  # what a lost pause of this pod left there
+    with suppress(FileExistsError):
+        os.close(os.open(path, os.O_RDONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o444))
+    libc.mount("/proc/self/ns/net", path, None, libc.MS_BIND)
+
+
+def unpin(path: str) -> None:
+    """Take the name away."""
+    with suppress(OSError):
+        while True:  # until the kernel says that nothing is mounted there
+            libc.umount(path, libc.MNT_DETACH)
+    with suppress(OSError):
+        os.unlink(path)
