@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import sys
 
+from minikubelet.cli import terminal
 from minikubelet.cli.drain import daemon_process
 
 EXAMPLES = """examples:
@@ -15,6 +15,7 @@ EXAMPLES = """examples:
 exit codes: 0 no problem (warnings may stand), 1 a problem
 """
 _MARKS = {"ok": "ok      ", "warning": "warning ", "problem": "PROBLEM "}
+_COLOURS = {"ok": terminal.GREEN, "warning": terminal.YELLOW, "problem": terminal.RED}
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -50,7 +51,4 @@ def execute(options: argparse.Namespace) -> int:
 
 
 def _paint(result: str) -> str:
-    mark = _MARKS[result]
-    if not sys.stdout.isatty() or os.environ.get("NO_COLOR"):
-        return mark
-    return f"\x1b[{ {'ok': 32, 'warning': 33, 'problem': 31}[result] }m{mark}\x1b[0m"
+    return terminal.paint(_MARKS[result], _COLOURS[result])
