@@ -53,6 +53,7 @@ from minikubelet.sandbox.spec import MountSpec, SandboxSpec
 log = structlog.get_logger(__name__)
 
 _CONTAINER_ID_BYTES: Final = 32
+_MAX_LINK_NAME: Final = 255 - len(".log")
 _MAX_HOSTNAME: Final = 64  # of the kernel
 _LOGS_KEPT: Final = 5  # instances of a container, the one that runs included
 _RESOLVED_UPSTREAM: Final = "/run/systemd/resolve/resolv.conf"
@@ -483,7 +484,7 @@ class PodRuntime:
             log.warning("cannot link log", path=path, error=str(error))
 
     def _log_link(self, pod: Pod, container: str, identity: str) -> str:
-        name = f"{pod.metadata.name}_{pod.metadata.namespace}_{container}-{identity}"[: 255 - 4] + ".log"
+        name = f"{pod.metadata.name}_{pod.metadata.namespace}_{container}-{identity}"[:_MAX_LINK_NAME] + ".log"
         return os.path.join(self._settings.log_dir, "containers", name)
 
     def _unlink_log(self, pod: Pod, container: str, identity: str) -> None:
@@ -591,8 +592,12 @@ class PodRuntime:
 
     def _unlink_logs_below(self, directory: str) -> None:
         links = os.path.join(self._settings.log_dir, "containers")
+        namespace, _, rest = os.path.basename(directory).partition("_")
+        start = f"{rest.partition('_')[0]}_{namespace}_"[:_MAX_LINK_NAME]
         with contextlib.suppress(FileNotFoundError):
             for name in os.listdir(links):
+                if not name.startswith(start):
+                    continue  # another pod's: with very many, to read them all would take long
                 with contextlib.suppress(OSError):  # no link, or gone meanwhile
                     if os.readlink(os.path.join(links, name)).startswith(directory + "/"):
                         os.unlink(os.path.join(links, name))
