@@ -81,6 +81,10 @@ class Decoding:
 
     def add(self, path: str, message: str) -> None:
         """Note an error about a field, whose place is known or that of what is around it."""
+        if len(self.problems) >= MAX_PROBLEMS:
+            # Of what is only counted nobody reads where it is and what was meant.
+            self.dropped[Severity.ERROR] = self.dropped.get(Severity.ERROR, 0) + 1
+            return
         found = _UNSUPPORTED.search(message)
         meant = likely_name(found[1], _QUOTED.findall(found[2])) if found is not None else ""
         hint = _meant(meant) if meant else ""
