@@ -214,7 +214,8 @@ class Chaos:
         if self.wanted:
             pod = self.chance.choice(list(self.wanted.values()))
             whole = self._manifest(pod)
-            self.node.write(f"{pod.name}.yaml", whole[: self.chance.randrange(len(whole))].rstrip() + "\n]")
+            # Not "]": cut behind the first of two containers, that would be the manifest of another pod.
+            self.node.write(f"{pod.name}.yaml", whole[: self.chance.randrange(len(whole))].rstrip() + "\n}")
             time.sleep(self.chance.choice((0, 0.05, 0.3)))
             self.node.write(f"{pod.name}.yaml", whole)
 
