@@ -99,19 +99,19 @@ def read_documents(text: str) -> tuple[list[Node], list[list[Duplicate]]]:
 
         root, duplicates = read_json(text)
         return [root], [duplicates]
-    stand_in = _UNREADABLE
+    stand_in = ""
     for _ in range(_MOST_COLONS):
         try:
             return _Reader(text, stand_in).documents()
         except _EndingColonError as colon:
-            if stand_in == _UNREADABLE:
-                stand_in = next(map(chr, sorted({*range(0xE000, 0xF900)} - {*map(ord, text)})), _UNREADABLE)
+            stand_in = stand_in or next(map(chr, sorted({*range(0xE000, 0xF900)} - {*map(ord, text)})), "")
+            if not stand_in:
+                break
             text = text[: colon.index] + stand_in + text[colon.index + 1 :]
     raise SourceError("yaml: found unexpected ':'", Mark(1, 1), "put quotes around each text that ends with a colon")
 
 
 _MOST_COLONS: Final = 20
-_UNREADABLE: Final = "\0"
 _ENDING_COLON: Final = "found unexpected ':'"
 
 
@@ -131,7 +131,7 @@ class _Reader:
         except yaml.reader.ReaderError as error:
             raise _unreadable(text, error) from error
         self._text = text
-        self._stand_in = stand_in  # a character that stands where a colon does
+        self._stand_in = stand_in  # a character that stands where a colon does; "" for none
         self._nodes = 0
         self._anchors: dict[str, Node] = {}
         self._weights: dict[int, int] = {}
@@ -167,7 +167,8 @@ class _Reader:
 
     def _event(self) -> Any:
         event = self._loader.get_event()
-        if isinstance(event, yaml.ScalarEvent) and self._stand_in in event.value:
+        # Only unquoted texts: between quotes the same character may come from an escape.
+        if self._stand_in and isinstance(event, yaml.ScalarEvent) and not event.style:
             event.value = event.value.replace(self._stand_in, ":")
         return event
 

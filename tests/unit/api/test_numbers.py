@@ -186,6 +186,8 @@ def test_a_second_object_of_a_key_is_read_into_the_first() -> None:
         ("{a:}", {"a:": None}),
         ("{a: b:, c:, 'd': [1:, é:]}", {"a": "b:", "c:": None, "d": ["1:", "é:"]}),
         ("[a::, \ue000]", ["a::", "\ue000"]),
+        (r'[a:, "\uE000\0"]', ["a:", "\ue000\0"]),
+        (r'["\0"]', ["\0"]),
     ],
 )
 def test_a_colon_at_the_end_of_a_text_between_brackets(text: str, value: object) -> None:
