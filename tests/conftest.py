@@ -175,7 +175,9 @@ class Node:
         """Return what of this node is still on the machine."""
         found = [line for line in Path("/proc/mounts").read_text().splitlines() if str(self.base) in line]
         links = subprocess.run(["ip", "-o", "link"], capture_output=True, text=True, check=True).stdout
-        found += [line for line in links.splitlines() if re.search(rf"\b{self.bridge}\b", line)]
+        # By number and name alone: the rest of a line changes, that of another run's link too.
+        own = [line.split() for line in links.splitlines() if re.search(rf"\b{self.bridge}\b", line)]
+        found += [f"link {number} {name}" for number, name, *_ in own]
         tables = subprocess.run(["nft", "list", "tables"], capture_output=True, text=True, check=False).stdout
         found += [line for line in tables.splitlines() if line.endswith(f"minikubelet-{self.bridge}")]
         for top in own_groups():

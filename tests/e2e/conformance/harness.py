@@ -63,7 +63,9 @@ class Told:
         self._times: dict[tuple[str, str], list[float]] = {}
         for path in base.glob("*/*.log"):
             for line in path.read_text().splitlines():
-                time, word = line.split(" ", 3)[3].split()
+                said = line.split(" ", 3)[3].split()
+                assert len(said) == 2, f"{path}: {line!r} is no time and word"
+                time, word = said
                 self._times.setdefault((path.parent.name, word), []).append(float(time))
 
     def times(self, container: str, word: str) -> list[float]:

@@ -24,10 +24,14 @@ def runs(found) -> bool:
     return phase("Running")(found) and is_running("main")(found)
 
 
-def has_let_go(found) -> bool:
-    """Tell whether a pod has ended with its sandbox: until then it keeps what it was admitted with."""
-    conditions = {one["type"]: one["status"] for one in found["status"]["conditions"]}
-    return phase("Succeeded")(found) and conditions["PodReadyToStartContainers"] == "False"
+def has_let_go(cluster):
+    """Return a check that a pod has ended with its sandbox and its address: until then it keeps what it was admitted with."""
+
+    def check(found) -> bool:
+        record = cluster.state_dir / "network" / f"{found['metadata']['uid']}.json"
+        return phase("Succeeded")(found) and not record.exists()
+
+    return check
 
 
 def identity(found):
@@ -57,7 +61,7 @@ def test_restarts_of_the_daemon_leak_no_address_and_end_no_container(cluster):
 def test_pods_that_have_ended_are_not_counted_after_the_daemon_was_killed(cluster):
     for name, text in DONE.items():
         cluster.write(f"{name}.yaml", text)
-    ended = {name: cluster.wait_pod(name, has_let_go, "Succeeded") for name in DONE}
+    ended = {name: cluster.wait_pod(name, has_let_go(cluster), "Succeeded") for name in DONE}
     late, *first = HOLDS
     for name in first:
         cluster.write(f"{name}.yaml", HOLDS[name])

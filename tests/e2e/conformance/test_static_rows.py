@@ -155,7 +155,10 @@ def test_what_daemon_and_node_restarts_leave_and_run_again(cluster):
         return status_of(found, "main")["restartCount"] == 1 and is_running("main")(found)
 
     for name, order in (("reboot", ("i1", "i2", "i3", "main")), ("life-85", ("i1", "sc2", "i3", "main"))):
-        told = Told(cluster, cluster.wait_pod(name, again, "running again", 40))
+        found = cluster.wait_pod(name, again, "running again", 40)
+        # A container runs before it has said so.
+        cluster.wait(lambda found=found: len(Told(cluster, found).starts("main")) == 2, "the second start's line")
+        told = Told(cluster, found)
         starts = [told.starts(one)[-1] for one in order]
         assert starts == sorted(starts)
         assert all(len(told.starts(one)) == 2 for one in order)
