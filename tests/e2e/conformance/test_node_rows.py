@@ -25,7 +25,7 @@ def runs(found) -> bool:
 
 
 def has_let_go(cluster):
-    """Return a check that a pod has ended with its sandbox and its address: until then it keeps what it was admitted with."""
+    """Return a check that a pod has ended and let go of its sandbox and address: until then it counts."""
 
     def check(found) -> bool:
         record = cluster.state_dir / "network" / f"{found['metadata']['uid']}.json"
