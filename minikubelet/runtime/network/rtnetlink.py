@@ -97,6 +97,7 @@ _ADDRESS: Final = struct.Struct("=BBBBI")
 _ROUTE: Final = struct.Struct("=BBBBBBBBI")
 _ATTRIBUTE: Final = struct.Struct("=HH")
 _RECEIVE_BYTES: Final = 256 * 1024
+_BATCH: Final = 64  # messages at once: the answers to some 300 would not fit the socket's buffer, and be lost
 _DUMP_ATTEMPTS: Final = 5
 # The kernel answers inside the request; this only keeps a lost answer from stopping the network for ever.
 _RECEIVE_TIMEOUT_S: Final = 30
@@ -276,8 +277,9 @@ class Netlink:
     def try_each(self, messages: Iterable[Message]) -> list[OSError | None]:
         """Carry out the messages in order and return what became of each."""
         batch = list(messages)
-        if not batch:
-            return []
+        return [result for at in range(0, len(batch), _BATCH) for result in self._try_batch(batch[at : at + _BATCH])]
+
+    def _try_batch(self, batch: list[Message]) -> list[OSError | None]:
         start = self._sequence + 1
         self._sequence += len(batch)
         packed = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import os
 import shutil
@@ -16,6 +17,7 @@ from minikubelet.lifecycle.observed import PodUID
 from minikubelet.runtime.network import names, wiring
 from minikubelet.runtime.network.errors import AddressesExhausted, NetworkConflict, NetworkError
 from minikubelet.runtime.network.inspection import inspect_network, remove_finding
+from minikubelet.runtime.network.rtnetlink import Netlink, set_link
 
 pytestmark = [
     pytest.mark.root,
@@ -378,6 +380,15 @@ async def test_the_hosts_loopback_is_closed_to_pods(lab: Any) -> None:
         with pytest.raises(TimeoutError):
             await lab.ask(pod, "127.0.0.1", 81, wait=0.5)
     await network.stop(remove=True)
+
+
+async def test_a_thousand_changes_are_all_answered(lab: Any) -> None:
+    """Their answers together are more than a socket holds."""
+    with Netlink() as netlink:
+        changes = [set_link("up0", group=7), set_link("nobody", group=7)] * 500
+        results = netlink.try_each(changes)
+        assert [result and result.errno for result in results] == [None, errno.ENODEV] * 500
+        netlink.apply(set_link("up0", group=0))
 
 
 async def test_fifty_pods_come_and_go_quickly(lab: Any) -> None:
