@@ -90,6 +90,19 @@ def struct_of(kind: FieldType) -> type[msgspec.Struct] | None:
     return kind.base if isinstance(kind.base, type) and issubclass(kind.base, msgspec.Struct) else None
 
 
+def every_struct() -> Iterator[type[msgspec.Struct]]:
+    """Yield the types of all documents and of everything below them, each once."""
+    seen: set[type[msgspec.Struct]] = set()
+    queue: list[type[msgspec.Struct]] = list(KINDS.values())
+    while queue:
+        kind = queue.pop()
+        if kind not in seen:
+            seen.add(kind)
+            yield kind
+            below = (struct_of(one.type) for one in struct_fields(kind).values())
+            queue.extend(one for one in below if one is not None)
+
+
 def type_name(kind: FieldType) -> str:
     """Return a field's type as kubectl explain names it."""
     if kind.item is not None:

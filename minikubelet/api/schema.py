@@ -11,7 +11,7 @@ from typing import Any, Final
 import msgspec
 
 from minikubelet.api.decode import FieldType, struct_fields
-from minikubelet.api.documentation import KINDS, description, struct_of
+from minikubelet.api.documentation import KINDS, description, every_struct, struct_of
 from minikubelet.api.support import Support, support_of
 
 Json = dict[str, Any]
@@ -111,14 +111,7 @@ _NEEDED: Final[dict[str, tuple[str, ...]]] = {
 
 def manifest_schema() -> Json:
     """Return the schema of one document: Pod, ConfigMap, Secret, or a List of them."""
-    definitions: Json = {}
-    queue: list[type[msgspec.Struct]] = list(KINDS.values())
-    while queue:
-        kind = queue.pop()
-        if kind.__name__ not in definitions:
-            definitions[kind.__name__] = _object(kind)
-            below = (struct_of(one.type) for one in struct_fields(kind).values())
-            queue.extend(one for one in below if one is not None)
+    definitions: Json = {kind.__name__: _object(kind) for kind in every_struct()}
     one = {"oneOf": [_reference(name) for name in KINDS]}
     listed = {
         "type": "object",

@@ -242,7 +242,7 @@ def _logs_of(line: Line) -> list[Candidate]:
 
 
 def _containers(line: Line) -> list[Candidate]:
-    pod = next((one for one in line.places), "")
+    pod = line.places[0] if line.places else ""
     if not pod and "source" in {one.dest for one in line.parser._actions}:
         pod = line.values.get("source", "")
     return [(one, "") for one in _containers_of(line, pod)]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import os
 import resource
 from collections.abc import Mapping, Sequence
@@ -149,19 +150,28 @@ def processes() -> Usage:
 
 def group_processes() -> dict[str, Usage]:
     """Return processes and limits of the control groups around this process that have a limit, innermost first."""
-    try:
-        with open("/proc/self/mountinfo") as mountinfo, open("/proc/self/cgroup") as own:
-            trees = find_trees(mountinfo.read(), own.read())
-    except (OSError, ValueError):
-        return {}
     found: dict[str, Usage] = {}
-    path = pids_directory(trees)
+    path = _own_directory()
     while path and os.path.isfile(os.path.join(path, "cgroup.procs")):
         with contextlib.suppress(OSError, ValueError):  # the root has none, and "max" is no number
             limit = _number(os.path.join(path, "pids.max"))
             found[path] = Usage(used=_number(os.path.join(path, "pids.current")), limit=limit)
         path = os.path.dirname(path)
     return found
+
+
+def _own_directory() -> str:
+    try:
+        with open("/proc/self/cgroup") as own:
+            return pids_directory(find_trees(_group_mounts(), own.read()))
+    except (OSError, ValueError):
+        return ""
+
+
+@functools.cache  # every pod adds to the list of mounts; those of control groups stay
+def _group_mounts() -> str:
+    with open("/proc/self/mountinfo") as file:
+        return "".join(line for line in file if " - cgroup" in line)
 
 
 def pids_directory(trees: Sequence[CgroupTree]) -> str:

@@ -75,10 +75,10 @@ class LogFile:
         """
         try:
             self._ensure_there()
+            rotated = self._size >= self._max_size and self._rotate()
         except OSError as error:
             self._drop(data.count(b"\n"), error)
             return False
-        rotated = self._size >= self._max_size and self._rotate()
         if self._dropped:
             note = b"%s stderr F minikubelet: %d lines lost: no space for the log\n"
             if self._append(note % (timestamp(time.time_ns()), self._dropped)) == 0:
@@ -124,7 +124,7 @@ class LogFile:
         self._open()
 
     def _rotate(self) -> bool:
-        """Rename the file as the kubelet does (`<name>.<time>`) and begin a new one."""
+        """Rename the file as the kubelet does (`<name>.<time>`) and begin a new one. Raises OSError if that fails."""
         try:
             self._size = os.fstat(self._descriptor).st_size
             if self._size < self._max_size:
@@ -134,11 +134,10 @@ class LogFile:
         except OSError:
             return False
         self._close_file()
-        with suppress(OSError):  # the next write tries again
-            self._open()
         with suppress(OSError):
             for old in rotated_files(self.path)[: -(self.max_files - 1)]:
                 os.unlink(old)
+        self._open()  # the next write tries again
         return True
 
     def _rotated_name(self) -> str:

@@ -19,6 +19,7 @@ MAX_MESSAGE: Final = 16 * 1024 * 1024
 _MAX_DESCRIPTORS: Final = 8
 # Below what malloc maps anew for each read.
 _READ_SIZE: Final = 64 * 1024
+_SEND_SIZE: Final = 256 * 1024
 
 Message = dict[str, Any]
 
@@ -89,7 +90,8 @@ class Outbox:
     def send(self, connection: socket.SocketType) -> None:
         """Send what waits. Raises BlockingIOError when the socket takes no more for now, OSError when it is broken."""
         while self._bytes:
-            end = self._rights[0][0] if self._rights else len(self._bytes)
+            # Never more than a socket takes: with a slow reader, all that waits would be copied for each piece.
+            end = min(self._rights[0][0] if self._rights else len(self._bytes), _SEND_SIZE)
             if end:
                 sent = connection.send(bytes(self._bytes[:end]))
             else:

@@ -15,7 +15,7 @@ import msgspec
 from aiohttp import web
 
 from minikubelet.api.decode import FieldType, struct_fields
-from minikubelet.api.documentation import KINDS, description, find, struct_of
+from minikubelet.api.documentation import KINDS, description, every_struct, find, struct_of
 from minikubelet.api.support import Support, support_of
 from minikubelet.server.errors import json_response
 from minikubelet.server.resources import RESOURCES
@@ -50,19 +50,15 @@ class OpenApi:
 
 def document(version: str) -> Json:
     """Return the OpenAPI document of the core group."""
-    schemas: Json = {}
-    queue: list[type[msgspec.Struct]] = list(KINDS.values())
-    while queue:
-        kind = queue.pop()
-        if kind.__name__ not in schemas:
-            schemas[kind.__name__] = _schema(kind)
-            below = (struct_of(one.type) for one in struct_fields(kind).values())
-            queue.extend(one for one in below if one is not None)
     return {
         "openapi": "3.0.0",
         "info": {"title": "minikubelet", "version": version},
         "paths": {path: item for name in RESOURCES for path, item in _paths(name)},
-        "components": {"schemas": {f"{_PREFIX}{name}": one for name, one in sorted(schemas.items())}},
+        "components": {
+            "schemas": {
+                f"{_PREFIX}{one.__name__}": _schema(one) for one in sorted(every_struct(), key=lambda one: one.__name__)
+            }
+        },
     }
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import gzip
+import os
 import re
 import resource
 from collections.abc import Iterator
@@ -103,6 +105,28 @@ def test_the_last_lines_stay_in_the_file_however_full_it_is(tmp_path: Path) -> N
     log.close()
     assert Path(path).read_text() == "the end\n"
     assert [len(Path(one).read_text()) for one in rotated_files(path)] == [200]
+
+
+def test_a_new_file_that_cannot_be_made_is_told_with_its_cause_and_costs_counted_lines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = str(tmp_path / "0.log")
+    log = LogFile(path, max_size=100, max_files=4)
+    log.write(b"%0199d\n" % 1)
+
+    def refuse(*_: object, **__: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("minikubelet.sandbox.logs.os.open", refuse)
+        log.write(b"a\nb\n")
+    assert log.trouble == f"lines are lost, {path}: No space left on device"
+    log.write(b"c\n")
+    log.close()
+    assert [line.split(b" F ")[-1] for line in Path(path).read_bytes().splitlines()] == [
+        b"minikubelet: 2 lines lost: no space for the log",
+        b"c",
+    ]
 
 
 def test_old_files_go_and_rotated_ones_are_compressed_but_for_the_newest(tmp_path: Path) -> None:
