@@ -344,6 +344,7 @@ def _not_ready(case: Case, spec: Json) -> str:
 def _manifest(case: Case) -> Iterable[str]:
     verdict = case.facts.verdict
     if not verdict.is_refused:
+        yield from _misspelt(verdict)
         return
     since = f" of {verdict.good_since}" if verdict.good_since else ""
     refused = f"the file {verdict.file} as it is now is refused{_errors(verdict)}."
@@ -356,11 +357,21 @@ def _manifest(case: Case) -> Iterable[str]:
 
 
 def _errors(verdict: Verdict) -> str:
-    errors = verdict.errors
-    if not errors:
+    more = len(verdict.errors) - 1
+    return _first(verdict.file, verdict.errors, "error") + (f", and {more} more" if more > 0 else "")
+
+
+def _misspelt(verdict: Verdict) -> Iterable[str]:
+    if verdict.misspelt:
+        yield f"Its manifest {verdict.file} has a warning{_first(verdict.file, verdict.misspelt, 'warning')}"
+    if (more := len(verdict.misspelt) - 1) > 0:
+        yield f"'minikubelet validate {verdict.file}' shows {more} more of that kind."
+
+
+def _first(file: str, lines: Sequence[str], severity: str) -> str:
+    """Return the first of a verdict's lines of one severity for a sentence's middle, "" without one."""
+    if not lines:
         return ""
-    place, _, message = errors[0].partition(": error: ")
-    line = place.removeprefix(verdict.file).strip(":").partition(":")[0]
-    where = f" at line {line}" if line else ""
-    more = f", and {len(errors) - 1} more" if len(errors) > 1 else ""
-    return f"{where}: {sentence(message)}{more}"
+    place, _, message = lines[0].partition(f": {severity}: ")
+    line = place.removeprefix(file).strip(":").partition(":")[0]
+    return f"{f' at line {line}' if line else ''}: {sentence(message)}"

@@ -33,6 +33,11 @@ class Verdict(NamedTuple):
         return [line for line in self.text.splitlines() if ": error: " in line]
 
     @property
+    def misspelt(self) -> list[str]:
+        """Return `FILE:LINE:COLUMN: warning: TEXT` of every unknown field that was probably meant to be another."""
+        return [line for line in self.text.splitlines() if ": warning: " in line and ": did you mean " in line]
+
+    @property
     def good_since(self) -> str:
         """Return when the version that runs was written, "" when nothing runs."""
         found = re.search(r"(?:version of|file, of) (\S+?)(?:,| goes|:$)", self.text, re.MULTILINE)

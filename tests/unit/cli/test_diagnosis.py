@@ -428,6 +428,19 @@ CASES = {
         "What starts in its place is the last good version of 2026-01-01T00:00:00Z: the file /m/web.yaml as it is now "
         "is refused at line 7: spec.containers[0].image: Required value.",
     ),
+    "a misspelt field that is only warned of": (
+        Facts(
+            pod(status={"conditions": READY, "containerStatuses": [running()]}),
+            verdict=Verdict(
+                "/m/web.yaml",
+                "/m/web.yaml: accepted with warnings\n"
+                '/m/web.yaml:7:5: warning: spec.containers[0].comand: unknown field, ignored: did you mean "command"?\n'
+                '/m/web.yaml:9:5: warning: spec.containers[0].prots: unknown field, ignored: did you mean "ports"?\n',
+            ),
+        ),
+        "Its manifest /m/web.yaml has a warning at line 7: spec.containers[0].comand: unknown field, ignored: did you "
+        "mean \"command\"? 'minikubelet validate /m/web.yaml' shows 1 more of that kind.",
+    ),
     "terminated but not gone": (
         Facts(
             pod(
