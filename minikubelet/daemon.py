@@ -483,6 +483,7 @@ class Daemon:
             self._expiry.cancel()
         self.events.stop()
         self.pauses.close()
+        self.runtime.close()
         self.hosts_files.close()
         await self.network.stop(remove=remove)
         await self.cgroups.stop(remove=remove)

@@ -284,7 +284,7 @@ class Pauses:
     async def start(self) -> None:
         """Make the directories and start the fork server; without it pods that run are managed all the same."""
         os.makedirs(self._pods_dir, mode=0o700, exist_ok=True)
-        os.makedirs(os.path.join(self._run_dir, "rootfs"), mode=0o700, exist_ok=True)
+        os.makedirs(self._run_dir, mode=0o700, exist_ok=True)
         os.chmod(self._run_dir, 0o700)
         with contextlib.suppress(SandboxFailure):  # told as a problem
             await self._ensure_forkserver()
@@ -356,7 +356,7 @@ class Pauses:
 
         def on_event(message: Message, descriptors: list[int]) -> None:
             if not ready.done():
-                ready.set_result(None)
+                ready.set_result(message.get("message", ""))
 
         number = theirs.fileno()
         os.set_inheritable(number, True)
@@ -374,8 +374,10 @@ class Pauses:
         closed = asyncio.ensure_future(channel.closed.wait())
         await asyncio.wait({ready, closed}, return_when=asyncio.FIRST_COMPLETED, timeout=_START_LIMIT_S)
         closed.cancel()
-        if not ready.done():
-            why = "it ended at once" if channel.closed.is_set() else "it does not answer"
+        why = (
+            ready.result() if ready.done() else "it ended at once" if channel.closed.is_set() else "it does not answer"
+        )
+        if why:
             channel.close()
             self._end_forkserver(patience_s=0)
             raise SandboxFailure(why)

@@ -29,6 +29,7 @@ from minikubelet.linux.faults import point
 from minikubelet.runtime import etc_files, launch
 from minikubelet.runtime.accounts import Accounts
 from minikubelet.runtime.cgroups import CgroupPaths, Cgroups
+from minikubelet.runtime.host_mounts import HostMounts
 from minikubelet.runtime.id_ranges import IdRangeError, IdRanges
 from minikubelet.runtime.network.errors import NetworkError
 from minikubelet.runtime.network.hosts_files import HostsFiles, NamedPod
@@ -122,6 +123,7 @@ class PodRuntime:
         self._network = network
         self._hosts_files = hosts_files
         self._accounts = Accounts()
+        self._host_mounts = HostMounts(settings.hidden_paths)
         self._cgroups = cgroups
         self._id_ranges = id_ranges
         self._volumes = volumes
@@ -343,6 +345,7 @@ class PodRuntime:
             hostname=hostname,
             mounts=self._mounts(pod, container, message, variables),
             hidden_paths=self._settings.hidden_paths,
+            host_mounts=self._host_mounts.points(),
             cgroup_dirs=group.directories,
             memory_cgroup=group.controller("memory") or "",
             oom_score_adj=self._oom_score(pod, container),
@@ -362,6 +365,10 @@ class PodRuntime:
             if not any(one.id == identity for one in self.view(uid).containers.get(container.name, ())):
                 await self._undo_container(pod, container.name, identity)
             raise ContainerFailure(launch.CREATE_ERROR, words(failure)) from failure
+
+    def close(self) -> None:
+        """Let go of what is kept open."""
+        self._host_mounts.close()
 
     async def _undo_container(self, pod: Pod, name: str, identity: str) -> None:
         """Take away what was made for an instance that never came to be."""

@@ -33,7 +33,6 @@ class Containers:
         "_loop",
         "_note",
         "_output",
-        "_scratch",
         "records",
         "running",
     )
@@ -54,7 +53,6 @@ class Containers:
         self._forks = forks
         self._note = note
         self._output = Output(loop, note=note, let_go=self._let_go)
-        self._scratch = os.path.join(forks.spec.run_dir, "rootfs")
         self.records: dict[str, Record] = {}
         self.running: dict[str, Running] = {}
 
@@ -166,7 +164,7 @@ class Containers:
                 spec,
                 reporter,
                 groups=groups,
-                scratch=self._scratch,
+                mount_base=self._forks.mount_base,
                 shm_dir=self._forks.spec.shm_dir,
                 pause_pid=self._forks.pause_pid,
                 user_namespace=self._forks.user_namespace,

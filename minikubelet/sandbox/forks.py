@@ -17,15 +17,17 @@ class Forks:
     __slots__ = (
         "_astray",
         "_pidns",
+        "mount_base",
         "pause_pid",
         "shares_pids",
         "spec",
         "user_namespace",
     )
 
-    def __init__(self, spec: SandboxSpec, user_namespace: int) -> None:
-        """Args: user_namespace: A descriptor, -1 without one."""
+    def __init__(self, spec: SandboxSpec, *, user_namespace: int, mount_base: int) -> None:
+        """Args: user_namespace, mount_base: Descriptors of namespaces; -1 without a user namespace."""
         self.spec = spec
+        self.mount_base = mount_base
         self.user_namespace = user_namespace
         self.pause_pid = int(os.readlink("/proc/self"))  # as the host's /proc numbers it
         self.shares_pids = spec.share_pid or spec.host_pid

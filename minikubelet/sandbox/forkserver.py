@@ -17,7 +17,7 @@ from minikubelet.linux import libc
 from minikubelet.linux.faults import point, rest
 from minikubelet.linux.heap import fill_holes
 from minikubelet.linux.lean import Final, NoReturn, signal, suppress
-from minikubelet.sandbox import pause
+from minikubelet.sandbox import mount_base, pause
 from minikubelet.sandbox.forks import fork_once
 from minikubelet.sandbox.protocol import Decoder, Message, ProtocolError, send
 from minikubelet.sandbox.rehearsal import rehearse
@@ -25,6 +25,7 @@ from minikubelet.sandbox.rehearsal import rehearse
 _MOST_DESCRIPTORS: Final = 4096
 # What programs have long been given; those that want more raise it themselves, up to the hard limit.
 _SOFT_DESCRIPTORS: Final = 1024
+_MOUNT_BASE: Final = 4  # the number of its descriptor in the fork server and in all pauses
 _REHEARSALS: Final = 8  # a function's code has taken its final form after as many calls
 
 
@@ -75,10 +76,10 @@ def run_middle(message: Message, descriptors: list[int]) -> NoReturn:
 
 
 def become_pause(message: Message, connection: int, groups: list[str]) -> None:
-    """Run in the grandchild: keep only the connection to the daemon, then be the pause."""
+    """Run in the grandchild: keep only the connection to the daemon and the mount namespace, then be the pause."""
     os.setsid()
     kept = os.dup2(connection, 3) if connection != 3 else 3
-    os.closerange(4, _MOST_DESCRIPTORS)
+    os.closerange(_MOUNT_BASE + 1, _MOST_DESCRIPTORS)
     os.set_inheritable(3, False)
     null = os.open("/dev/null", os.O_RDWR)
     for number in (0, 1, 2):
@@ -88,7 +89,7 @@ def become_pause(message: Message, connection: int, groups: list[str]) -> None:
     spec = message["spec"]
     libc.write_process_title(f"minikubelet: pause {spec['namespace']}/{spec['name']}")
     libc.set_process_name("mk:pause")
-    pause.run(spec, socket.SocketType(fileno=kept), groups)
+    pause.run(spec, socket.SocketType(fileno=kept), groups, mount_base=_MOUNT_BASE)
 
 
 def warm_up(directory: str) -> None:
@@ -123,6 +124,14 @@ def main() -> None:
     rest(True)
     warm_up(sys.argv[2])
     rest(False)
+    try:
+        base = mount_base.make(sys.argv[2])
+    except OSError as error:
+        send(control, {"event": "failed", "message": error.strerror})
+        return
+    if base != _MOUNT_BASE:
+        os.dup2(base, _MOUNT_BASE, inheritable=False)
+        os.close(base)
     kept = fill_holes()
     gc.freeze()
     gc.disable()

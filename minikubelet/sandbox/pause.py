@@ -62,7 +62,15 @@ class Pause:
         "troubles",
     )
 
-    def __init__(self, spec: SandboxSpec, spec_json: Message, first: socket.SocketType, user_namespace: int) -> None:
+    def __init__(
+        self,
+        spec: SandboxSpec,
+        spec_json: Message,
+        first: socket.SocketType,
+        *,
+        user_namespace: int,
+        mount_base: int,
+    ) -> None:
         """Create it, without a client yet.
 
         Args:
@@ -70,6 +78,7 @@ class Pause:
             spec_json: The same as it came.
             first: The connection to the daemon that asked for it.
             user_namespace: A descriptor of the pod's, -1 without one.
+            mount_base: A descriptor of the mount namespace in which containers build their roots.
         """
         self.spec = spec
         self.spec_json = spec_json
@@ -78,7 +87,7 @@ class Pause:
         self.loop = Loop()
         self.clients = Clients(self.loop, hello=self.hello, serve=self.on_request, on_drop=self.on_drop)
         self.journal = Journal(os.path.join(spec.pod_dir, "journal.jsonl"))
-        self.forks = Forks(spec, user_namespace)
+        self.forks = Forks(spec, user_namespace=user_namespace, mount_base=mount_base)
         self.containers = Containers(self.loop, self.clients, self.journal, self.forks, note=self.note)
         self.executions = Executions(self.loop, self.clients, self.forks)
         self.netns = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
@@ -304,13 +313,14 @@ class Pause:
                 self.containers.has_reaped(pid, status)
 
 
-def run(spec_json: Message, first: socket.SocketType, groups: list[str]) -> NoReturn:
+def run(spec_json: Message, first: socket.SocketType, groups: list[str], *, mount_base: int) -> NoReturn:
     """Become the pause process of one pod; never returns. Failures of the set-up go to `first` as an error message.
 
     Args:
         spec_json: What to be.
         first: The connection to the daemon that asked for it.
         groups: The control groups to join.
+        mount_base: A descriptor of the mount namespace in which containers build their roots.
     """
     try:
         spec = sandbox_from_json(spec_json)
@@ -318,7 +328,7 @@ def run(spec_json: Message, first: socket.SocketType, groups: list[str]) -> NoRe
         point("pause.namespaces")
         spawn.join_cgroups(groups)
         user_namespace = make_namespaces(spec)
-        pause = Pause(spec, spec_json, first, user_namespace)
+        pause = Pause(spec, spec_json, first, user_namespace=user_namespace, mount_base=mount_base)
         pause.start()
     except OSError as error:
         with suppress(OSError):

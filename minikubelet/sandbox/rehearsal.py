@@ -42,7 +42,7 @@ def rehearse(directory: str) -> None:
     real = spawn.run_container, spawn.run_exec
     spawn.run_container, spawn.run_exec = _wait, _end
     try:
-        pause = Pause(sandbox_from_json(spec), spec, theirs, -1)
+        pause = Pause(sandbox_from_json(spec), spec, theirs, user_namespace=-1, mount_base=-1)
         pause.start()
         _play(pause, ours, started, lambda: any(one.start is None for one in pause.containers.running.values()))
         _play(pause, ours, [run], lambda: len(pause.executions) > 0)

@@ -1,8 +1,9 @@
 """Builds what a container sees as its file system, in a mount namespace of its own.
 
-The root is an overlay: below it the host's `/`, above it a tmpfs that dies with the container. Volumes are cloned
-before anything else is touched and attached by descriptor, so that no symlink, inside or outside, can redirect them;
-targets are resolved inside the new root.
+The root is an overlay: below it the host's `/`, above it a tmpfs that dies with the container. What the host has
+mounted, volumes above all, is cloned before anything else is touched and attached by descriptor, so that no symlink,
+inside or outside, can redirect it; targets are resolved inside the new root. The namespace begins as a copy of a small
+one (`mount_base.py`), not of the host's.
 
 Unless the container is privileged, every mount of it is `nodev`, and its few devices are mounts of the host's own
 nodes: a container's root may make device nodes (it has CAP_MKNOD, as everywhere), and they are good for nothing.
@@ -16,13 +17,9 @@ import stat
 
 from minikubelet.linux import libc, mounts
 from minikubelet.linux.lean import Callable, Final, suppress
+from minikubelet.sandbox.mount_base import HOST_ROOT, SCRATCH
 from minikubelet.sandbox.spec import ContainerSpec, MountSpec
 
-# File systems of the kernel's own; a container gets fresh ones of the kinds it needs.
-_PSEUDO: Final = frozenset(
-    "proc sysfs devtmpfs devpts tmpfs ramfs cgroup cgroup2 securityfs pstore bpf tracefs debugfs mqueue hugetlbfs "
-    "configfs fusectl rpc_pipefs nsfs binfmt_misc autofs efivarfs".split()
-)
 _DEVICES: Final = ("null", "zero", "full", "random", "urandom", "tty")
 _TTY_GROUP: Final = 5
 _DEVICE_LINKS: Final = (
@@ -57,17 +54,16 @@ class Mapping:
         libc.map_tree_ids(tree, self.namespace)
 
 
-def build(spec: ContainerSpec, *, scratch: str, shm_dir: str, mapping: Mapping | None, step: Step) -> None:
+def build(spec: ContainerSpec, *, base: int, shm_dir: str, mapping: Mapping | None, step: Step) -> None:
     """Make and enter the container's root.
 
     Args:
         spec: The container.
-        scratch: An empty directory on the host to mount on; nothing stays in it.
+        base: A descriptor of the mount namespace that `mount_base.make` has made.
         shm_dir: The pod's /dev/shm on the host, "" for none.
         mapping: The pod's user namespace, None for the host's. The caller is not in it yet.
         step: Told the name of each step before it is done, for the error message.
     """
-    libc.unshare(libc.CLONE_NEWNS)
     step("open volumes")
     trees = [_open_tree(one) if one.kind == "bind" else -1 for one in spec.mounts]
     shm = _clone(shm_dir) if shm_dir else -1
@@ -75,14 +71,18 @@ def build(spec: ContainerSpec, *, scratch: str, shm_dir: str, mapping: Mapping |
         if mapping is not None and tree >= 0:
             step(f"map owners of {one.target}")
             _map_owners(tree, mapping, own=one.own)
-    step("make mounts private")
-    libc.mount(None, "/", None, libc.MS_REC | libc.MS_PRIVATE)
+    step("open host file systems")
+    whole_host = _clone("/") if spec.rootfs == "host" else -1
+    host_mounts = _open_host_mounts(spec, mapping)
+    step("enter mount namespace")
+    libc.setns(base, libc.CLONE_NEWNS)
+    libc.unshare(libc.CLONE_NEWNS)
     step("mount root")
-    root = _mount_root(spec, scratch, mapping)
+    root = _mount_whole_host(whole_host, mapping) if whole_host >= 0 else _mount_overlay(spec, mapping)
     root_fd = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    if spec.rootfs == "overlay":
+    if whole_host < 0:
         step("mount host file systems")
-        _show_host_mounts(root_fd, spec, mapping)
+        _show_host_mounts(root_fd, host_mounts)
         _hide(root_fd, spec.hidden_paths)
         step("mount /dev")
         _mount_dev(root_fd, shm, privileged=spec.privileged, first_id=mapping.first if mapping else 0)
@@ -95,7 +95,7 @@ def build(spec: ContainerSpec, *, scratch: str, shm_dir: str, mapping: Mapping |
     for one, tree in zip(spec.mounts, trees, strict=True):
         step(f"mount {one.target}")
         _attach(root_fd, one, tree, privileged=spec.privileged)
-    if spec.rootfs_read_only and spec.rootfs == "overlay":
+    if spec.rootfs_read_only and whole_host < 0:
         step("make root read-only")
         libc.set_read_only(root, recursive=False)
     if not spec.privileged:
@@ -111,65 +111,65 @@ def build(spec: ContainerSpec, *, scratch: str, shm_dir: str, mapping: Mapping |
     _make_working_directory(spec.cwd, mapping.first if mapping is not None else 0)
 
 
-def _mount_root(spec: ContainerSpec, scratch: str, mapping: Mapping | None) -> str:
-    if spec.rootfs == "host":
-        tree = _clone("/")
-        if mapping is not None:
-            mapping.apply(tree)
-        _move(tree, -1, scratch)
-        return scratch
-    mounts.mount_tmpfs(scratch, size=spec.rootfs_size, mode=0o755)
-    for name in ("upper", "work", "root"):
-        os.mkdir(f"{scratch}/{name}", 0o755)
-    lower = "/"
+def _mount_whole_host(tree: int, mapping: Mapping | None) -> str:
+    """Make the host's own tree the root."""
+    libc.set_tree_attributes(tree, read_only=False, propagation=libc.MS_PRIVATE, recursive=True)
     if mapping is not None:
-        os.chown(f"{scratch}/upper", mapping.first, mapping.first)
+        mapping.apply(tree)
+    _move(tree, -1, SCRATCH)
+    return SCRATCH
+
+
+def _mount_overlay(spec: ContainerSpec, mapping: Mapping | None) -> str:
+    mounts.mount_tmpfs(SCRATCH, size=spec.rootfs_size, mode=0o755)
+    for name in ("upper", "work", "root"):
+        os.mkdir(f"{SCRATCH}/{name}", 0o755)
+    lower = HOST_ROOT
+    if mapping is not None:
+        os.chown(f"{SCRATCH}/upper", mapping.first, mapping.first)
         with suppress(OSError):  # else the host's files are nobody's, readable where all may read
-            lower = _mount_mapped_host_root(scratch, mapping)
-    options = f"lowerdir={lower},upperdir={scratch}/upper,workdir={scratch}/work"
-    libc.mount("overlay", f"{scratch}/root", "overlay", 0 if spec.privileged else libc.MS_NODEV, options)
-    return f"{scratch}/root"
+            lower = _mount_mapped_host_root(mapping)
+    options = f"lowerdir={lower},upperdir={SCRATCH}/upper,workdir={SCRATCH}/work"
+    libc.mount("overlay", f"{SCRATCH}/root", "overlay", 0 if spec.privileged else libc.MS_NODEV, options)
+    return f"{SCRATCH}/root"
 
 
-def _mount_mapped_host_root(scratch: str, mapping: Mapping) -> str:
+def _mount_mapped_host_root(mapping: Mapping) -> str:
     """Mount the host's root with its owners mapped. Raises OSError: its file system cannot do that."""
-    tree = _clone("/", recursive=False)
+    tree = _clone(HOST_ROOT, recursive=False)
     try:
         mapping.apply(tree)
     except OSError:
         os.close(tree)
         raise
-    os.mkdir(f"{scratch}/lower")
-    _move(tree, -1, f"{scratch}/lower")
-    return f"{scratch}/lower"
+    os.mkdir(f"{SCRATCH}/lower")
+    _move(tree, -1, f"{SCRATCH}/lower")
+    return f"{SCRATCH}/lower"
 
 
-def _show_host_mounts(root: int, spec: ContainerSpec, mapping: Mapping | None) -> None:
-    """Show the host's other real mounts read-only; the overlay has only the root's own file system."""
-    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
-        lines = file.read().splitlines()
-    hidden = ("/proc", "/sys", "/dev", *spec.hidden_paths)
-    for line in lines:
-        left, _, right = line.partition(" - ")
-        point = left.split(" ", 5)[4].replace("\\040", " ")
-        if point == "/" or right.split(" ", 1)[0] in _PSEUDO or _is_below(point, hidden):
-            continue
-        with suppress(OSError):
-            tree = _clone(point, recursive=False)
+def _open_host_mounts(spec: ContainerSpec, mapping: Mapping | None) -> list[tuple[str, int]]:
+    """Clone the host's other file systems, to be shown read-only; the overlay has only the root's own."""
+    trees: list[tuple[str, int]] = []
+    for path in spec.host_mounts:
+        with suppress(OSError):  # gone meanwhile, or hung
+            tree = _clone(path, recursive=False)
             if mapping is not None:
                 with suppress(OSError):  # shown with nobody as owner, where the file system cannot map
                     mapping.apply(tree)
             libc.set_tree_attributes(
                 tree, read_only=True, propagation=libc.MS_PRIVATE, recursive=False, no_devices=not spec.privileged
             )
-            target = _open_target(root, point, is_file=not os.path.isdir(point))
+            trees.append((path, tree))
+    return trees
+
+
+def _show_host_mounts(root: int, trees: list[tuple[str, int]]) -> None:
+    for path, tree in trees:
+        with suppress(OSError):
+            target = _open_target(root, path, is_file=not stat.S_ISDIR(os.fstat(tree).st_mode))
             libc.move_tree(tree, target)
-            os.close(tree)
             os.close(target)
-
-
-def _is_below(path: str, tops: tuple[str, ...]) -> bool:
-    return any(path == top or path.startswith(top + "/") for top in tops)
+        os.close(tree)
 
 
 def _hide(root: int, hidden: list[str]) -> None:

@@ -86,7 +86,7 @@ def run_container(
     reporter: Reporter,
     *,
     groups: list[str],
-    scratch: str,
+    mount_base: int,
     shm_dir: str,
     pause_pid: int,
     user_namespace: int,
@@ -99,7 +99,7 @@ def run_container(
         spec: What to become.
         reporter: Where failures go.
         groups: The control groups to join.
-        scratch: An empty host directory to mount the root on.
+        mount_base: The mount namespace in which to build the root.
         shm_dir: The pod's shared memory directory on the host.
         pause_pid: Who the parent must still be, as the host's /proc numbers it.
         user_namespace: A descriptor of the pod's user namespace, -1 without one.
@@ -118,7 +118,7 @@ def run_container(
         reporter.step("set oom score")
         set_oom_score(spec.oom_score_adj)
         mapping = None if id_map is None else rootfs.Mapping(user_namespace, id_map.first)
-        rootfs.build(spec, scratch=scratch, shm_dir=shm_dir, mapping=mapping, step=reporter.step)
+        rootfs.build(spec, base=mount_base, shm_dir=shm_dir, mapping=mapping, step=reporter.step)
         if console >= 0:
             reporter.step("set terminal")
             connect_terminal(console, spec.uid + (id_map.first if id_map is not None else 0))

@@ -73,6 +73,7 @@ class ContainerSpec:
     rootfs_size: int = 0  # bytes of the writable layer, 0 for the kernel's default
     rootfs_read_only: bool = False
     hidden_paths: list[str] = field(default_factory=list)  # of the host: the daemon's own directories
+    host_mounts: list[str] = field(default_factory=list)  # of the host: what an overlay of its root does not show
     mounts: list[MountSpec] = field(default_factory=list)
     masked_paths: list[str] = field(default_factory=list)
     read_only_paths: list[str] = field(default_factory=list)

@@ -96,6 +96,7 @@ def pods(base: Path) -> list[Json]:
         pod("config-is-read-only", "touch /v/x; rm /v/k; echo x > /v/k; cat /v/k", FROM_MAP, [at("/v")]),
         pod("message", "echo -n 'the reason' > /v/message; exit 1", EMPTY, [at("/v")],
             container={"terminationMessagePath": "/v/message"}),
+        pod("beside", f"cat {plain}/precious; echo; touch {plain}/mine || echo refused", {}, []),
         pod("own-hosts", "cat /etc/hosts", FROM_MAP, [at("/etc/hosts", subPath="k")]),
         pod("over-dev", MASKED, EMPTY, [at("/dev")]),
         pod("over-null", MASKED, FROM_MAP, [at("/dev/null", subPath="k")]),
@@ -302,6 +303,12 @@ def test_termination_message_in_a_volume(cluster):
 
 def test_volume_in_place_of_the_hosts_file(cluster):
     assert ended(cluster, "own-hosts") == "text"
+
+
+def test_the_hosts_other_file_systems_are_seen_read_only(cluster):
+    """Mounted since the daemon began; an overlay of the host's root alone would show it, and take writes."""
+    assert ended(cluster, "beside").startswith("kept\n")
+    assert "refused" in ended(cluster, "beside")
 
 
 def test_dns_of_the_pod_alone(cluster):

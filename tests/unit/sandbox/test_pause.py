@@ -27,7 +27,9 @@ def pause(tmp_path: Path) -> Iterator[Pause]:
     spec: dict[str, Any] = {**names, "attempt": 0, "host_pid": True, "run_dir": str(tmp_path), "pod_dir": str(tmp_path)}
     before = len(os.listdir("/proc/self/fd"))
     ours, theirs = socket.socketpair()
-    made = Pause(sandbox_from_json(spec), spec, socket.SocketType(fileno=theirs.detach()), -1)
+    made = Pause(
+        sandbox_from_json(spec), spec, socket.SocketType(fileno=theirs.detach()), user_namespace=-1, mount_base=-1
+    )
     yield made
     made.clients.close()
     made.loop.close()
