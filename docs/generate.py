@@ -251,7 +251,12 @@ def setting_rows() -> Iterator[tuple[str, str, str, str]]:
     known = settings.Settings()
     keys = {**_keys(), "crashLoopBackOff.maxContainerRestartPeriod": "max_container_restart_period"}
     for key, attribute in keys.items():
-        yield key, _value(attribute, getattr(known, attribute)), f"MINIKUBELET_{attribute.upper()}", SETTINGS.get(key, "")
+        yield (
+            key,
+            _value(attribute, getattr(known, attribute)),
+            f"MINIKUBELET_{attribute.upper()}",
+            SETTINGS.get(key, ""),
+        )
 
 
 def _keys() -> dict[str, str]:

@@ -230,7 +230,7 @@ class Daemon:
             cgroups=self.cgroups,
             view=self.pauses.view,
             pause_pid=self.pauses.pause_pid,
-            log_dir=self.runtime.log_dir,
+            log_dir=self.runtime.logs.directory,
             volume_path=self.volumes.source_path,
             state_dir=settings.state_dir,
             wall_clock=time.time,
@@ -261,7 +261,7 @@ class Daemon:
             wall_clock=time.time,
             observe=self.measures.probe_ran,
         )
-        messages = TerminationMessages(file_of=self.runtime.termination_message_file, log_of=self.runtime.log_path)
+        messages = TerminationMessages(file_of=self.runtime.termination_message_file, log_of=self.runtime.logs.path)
         self.shutdown = shutdown.NodeShutdown(
             shutdown.periods(
                 settings.shutdown_grace_period,
@@ -372,7 +372,7 @@ class Daemon:
         await asyncio.sleep(0)
         meanwhile()  # the fork server has begun, and takes as long
         await forking
-        self.runtime.remove_dead_links()
+        self.runtime.logs.remove_dead_links()
         known = await self.pauses.adopt()
         await self.network.start(known)
         adopted = {uid: pod for uid in known if (pod := self._stored_pod(uid)) is not None}
