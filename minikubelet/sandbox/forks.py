@@ -1,4 +1,4 @@
-"""Where the processes of a pod begin: forks of its pause, in the right PID namespace and control groups."""
+"""Where the processes of a pod begin: forks in the right PID namespace and control groups."""
 
 from __future__ import annotations
 
@@ -11,26 +11,15 @@ from minikubelet.sandbox.family import kill_group
 from minikubelet.sandbox.spec import SandboxSpec
 
 
-class Forks:
-    """What all processes of a pod begin with."""
+class Forker:
+    """Forks of this process, which has one thread."""
 
     __slots__ = (
         "_astray",
         "_pidns",
-        "mount_base",
-        "pause_pid",
-        "shares_pids",
-        "spec",
-        "user_namespace",
     )
 
-    def __init__(self, spec: SandboxSpec, *, user_namespace: int, mount_base: int) -> None:
-        """Args: user_namespace, mount_base: Descriptors of namespaces; -1 without a user namespace."""
-        self.spec = spec
-        self.mount_base = mount_base
-        self.user_namespace = user_namespace
-        self.pause_pid = int(os.readlink("/proc/self"))  # as the host's /proc numbers it
-        self.shares_pids = spec.share_pid or spec.host_pid
+    def __init__(self) -> None:
         self._pidns = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
         self._astray = False  # whether children still go to the PID namespace of the last fork
 
@@ -76,29 +65,35 @@ class Forks:
                     self._astray = True
         return pid
 
-    def kill_rest(self, cgroup_dirs: list[str]) -> None:
-        """Kill what a container's main process leaves where the kernel does not: in a PID namespace of others too."""
-        if self.shares_pids:
-            kill_group(cgroup_dirs)
-
     def close(self) -> None:
         """Close what it holds."""
         os.close(self._pidns)
 
 
-def fork_once(cgroup_dirs: list[str], *, own_pids: bool) -> tuple[int, list[str]]:
-    """Fork as `Forks.fork` does, from a process that goes then: into a PID namespace of the child's own, or not.
+class Forks(Forker):
+    """Forks of a pause, and what all processes of its pod begin with."""
 
-    That namespace would be lost with a fork that fails, so nothing is tried with it.
-    """
-    if own_pids:
-        libc.unshare(libc.CLONE_NEWPID)
-        return os.fork(), cgroup_dirs
-    group = version_2_group(cgroup_dirs)
-    if group:
-        with suppress(OSError):
-            return fork_in_group(group), []
-    return os.fork(), cgroup_dirs
+    __slots__ = (
+        "mount_base",
+        "pause_pid",
+        "shares_pids",
+        "spec",
+        "user_namespace",
+    )
+
+    def __init__(self, spec: SandboxSpec, *, user_namespace: int, mount_base: int) -> None:
+        """Args: user_namespace, mount_base: Descriptors of namespaces; -1 without a user namespace."""
+        super().__init__()
+        self.spec = spec
+        self.mount_base = mount_base
+        self.user_namespace = user_namespace
+        self.pause_pid = int(os.readlink("/proc/self"))  # as the host's /proc numbers it
+        self.shares_pids = spec.share_pid or spec.host_pid
+
+    def kill_rest(self, cgroup_dirs: list[str]) -> None:
+        """Kill what a container's main process leaves where the kernel does not: in a PID namespace of others too."""
+        if self.shares_pids:
+            kill_group(cgroup_dirs)
 
 
 def version_2_group(cgroup_dirs: list[str]) -> str:

@@ -1,8 +1,8 @@
 """The fork server: a small, warm process whose copies become pauses.
 
 It holds the modules that a pause needs and nothing else, so a pause costs a fork, not the start of an interpreter, and
-shares its memory with all others. It lives and dies with the daemon: end of file on its socket is its end. Its children
-are orphaned at once, so that they belong to init.
+shares its memory with all others. It lives and dies with the daemon: end of file on its socket is its end. Pauses stay;
+init adopts them then.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ import sys
 from minikubelet.linux import libc
 from minikubelet.linux.faults import point, rest
 from minikubelet.linux.heap import fill_holes
-from minikubelet.linux.lean import Final, NoReturn, signal, suppress
+from minikubelet.linux.lean import Final, signal, suppress
 from minikubelet.sandbox import mount_base, pause
-from minikubelet.sandbox.forks import fork_once
+from minikubelet.sandbox.forks import Forker
 from minikubelet.sandbox.protocol import Decoder, Message, ProtocolError, send
 from minikubelet.sandbox.rehearsal import rehearse
 
@@ -32,6 +32,7 @@ _REHEARSALS: Final = 8  # a function's code has taken its final form after as ma
 def serve(control: socket.socket) -> None:
     """Fork a pause for each request until the daemon is gone."""
     decoder = Decoder()
+    forker = Forker()
     while True:
         try:
             messages = decoder.read(control)
@@ -40,20 +41,22 @@ def serve(control: socket.socket) -> None:
         if messages is None:
             return
         for message, descriptors in messages:
-            fork_pause(control, message, descriptors)
+            fork_pause(forker, control, message, descriptors)
 
 
-def fork_pause(control: socket.socket, message: Message, descriptors: list[int]) -> None:
-    """Fork twice: the middle process ends, so that init adopts the pause."""
+def fork_pause(forker: Forker, control: socket.socket, message: Message, descriptors: list[int]) -> None:
+    """Fork a pause, and say whether that could be done."""
     answer: Message = {"re": message.get("id", 0)}
     try:
         point("forkserver.fork")
-        middle = os.fork()
-        if middle == 0:
-            run_middle(message, descriptors)
-        _, status = os.waitpid(middle, 0)
-        if status:
-            answer["error"] = "the fork server could not fork the pause process"
+        spec = message["spec"]
+        pid, groups = forker.fork(-1 if spec.get("share_pid") else None, spec.get("cgroup_dirs", []))
+        if pid == 0:
+            try:
+                point("forkserver.forked")
+                become_pause(message, descriptors[0], groups)
+            finally:
+                os._exit(1)
     except OSError as error:
         answer["error"] = f"the fork server could not fork: {error.strerror}"
     for descriptor in descriptors:
@@ -62,21 +65,9 @@ def fork_pause(control: socket.socket, message: Message, descriptors: list[int])
         send(control, answer)
 
 
-def run_middle(message: Message, descriptors: list[int]) -> NoReturn:
-    """Run in the child: fork the pause and end; 1 says that it could not be forked."""
-    try:
-        spec = message["spec"]
-        pid, groups = fork_once(spec.get("cgroup_dirs", []), own_pids=bool(spec.get("share_pid")))
-        if pid != 0:
-            os._exit(0)
-        point("forkserver.forked")
-        become_pause(message, descriptors[0], groups)
-    finally:
-        os._exit(1)
-
-
 def become_pause(message: Message, connection: int, groups: list[str]) -> None:
-    """Run in the grandchild: keep only the connection to the daemon and the mount namespace, then be the pause."""
+    """Run in the child: keep only the connection to the daemon and the mount namespace, then be the pause."""
+    signal.signal(signal.SIGCHLD, wake)  # its children are its own to reap
     os.setsid()
     kept = os.dup2(connection, 3) if connection != 3 else 3
     os.closerange(_MOUNT_BASE + 1, _MOST_DESCRIPTORS)
@@ -90,6 +81,17 @@ def become_pause(message: Message, connection: int, groups: list[str]) -> None:
     libc.write_process_title(f"minikubelet: pause {spec['namespace']}/{spec['name']}")
     libc.set_process_name("mk:pause")
     pause.run(spec, socket.SocketType(fileno=kept), groups, mount_base=_MOUNT_BASE)
+
+
+def wake(number: int, frame: object) -> None:
+    """Handle a signal, so that the wake-up descriptor tells of it."""
+
+
+def reap(number: int, frame: object) -> None:
+    """Handle a pause's end."""
+    with suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
 
 
 def warm_up(directory: str) -> None:
@@ -113,7 +115,7 @@ def main() -> None:
     # The pauses inherit these. A handler, even one that does nothing, is what makes the wake-up descriptor speak.
     for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(ignored, signal.SIG_IGN)
-    signal.signal(signal.SIGCHLD, lambda *_: None)
+    signal.signal(signal.SIGCHLD, wake)
     number = int(sys.argv[1])
     control = socket.socket(fileno=os.dup2(number, 3) if number != 3 else 3)
     os.set_inheritable(3, False)
@@ -132,6 +134,7 @@ def main() -> None:
     if base != _MOUNT_BASE:
         os.dup2(base, _MOUNT_BASE, inheritable=False)
         os.close(base)
+    signal.signal(signal.SIGCHLD, reap)
     kept = fill_holes()
     gc.freeze()
     gc.disable()

@@ -86,7 +86,7 @@ def test_the_child_is_a_process_like_any_other_and_is_in_the_group_from_the_firs
 
 def rests(groups: list[str]) -> list[list[str]]:
     """Fork into a new PID namespace and without one; return the groups that each child has still to join."""
-    forks = Forks(sandbox_from_json({**NAMES, "attempt": 0}), -1)
+    forks = Forks(sandbox_from_json({**NAMES, "attempt": 0}), user_namespace=-1, mount_base=-1)
     found: list[list[str]] = []
     for pidfd in (-1, None):
         pid, rest = forks.fork(pidfd, groups)
