@@ -6,7 +6,9 @@ import errno
 import time
 
 from minikubelet.linux.files import read_small
-from minikubelet.linux.lean import suppress
+from minikubelet.linux.lean import Final, suppress
+
+NEVER: Final = float("inf")  # a time of `boot_time` that does not come
 
 
 def boot_time() -> float:

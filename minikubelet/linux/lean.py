@@ -37,6 +37,8 @@ else:
         def __exit__(self, kind, error, traceback):
             return kind is not None and issubclass(kind, self._kinds)
 
+    _UNSET = object()
+
     class field:  # noqa: N801
         """As `dataclasses.field`, for `default_factory` alone."""
 
@@ -50,16 +52,6 @@ else:
 
         __slots__ = ()
 
-        def __init__(self, **values):
-            for name, default in self._defaults.items():
-                if name not in values:
-                    values[name] = default.make() if type(default) is field else default
-            for name, value in values.items():
-                setattr(self, name, value)
-            if len(values) > len(self.__slots__) or any(not hasattr(self, name) for name in self.__slots__):
-                missing = [name for name in self.__slots__ if name not in values]
-                raise TypeError(f"{type(self).__name__} lacks {', '.join(missing)}")
-
         def __eq__(self, other):
             if type(other) is not type(self):
                 return NotImplemented
@@ -72,14 +64,33 @@ else:
             values = ", ".join(f"{name}={getattr(self, name)!r}" for name in self.__slots__)
             return f"{type(self).__name__}({values})"
 
+    def _initializer(cls, names):
+        """Return the method that sets the values: made of source, as only that sets attributes without searching."""
+        parameters, steps, known = [], [], {"_UNSET": _UNSET}
+        for name in names:
+            default = cls.__dict__.get(name, _UNSET)
+            if default is _UNSET:
+                parameters.append(name)
+                steps.append(f"self.{name} = {name}")
+            elif type(default) is field:
+                known[f"make_{name}"] = default.make
+                parameters.append(f"{name}=_UNSET")
+                steps.append(f"self.{name} = make_{name}() if {name} is _UNSET else {name}")
+            else:
+                known[f"default_{name}"] = default
+                parameters.append(f"{name}=default_{name}")
+                steps.append(f"self.{name} = {name}")
+        exec(f"def __init__(self, *, {', '.join(parameters)}):\n " + "\n ".join(steps), known)
+        return known["__init__"]
+
     def dataclass(**options):
         """As `dataclasses.dataclass` with `slots` and `kw_only`; the type checker sees to `frozen`."""
 
         def make(cls):
             names = tuple(cls.__annotations__)
-            defaults = {name: cls.__dict__[name] for name in names if name in cls.__dict__}
             body = {"__doc__": cls.__doc__, "__module__": cls.__module__, "__qualname__": cls.__qualname__}
-            return type(cls.__name__, (_Values,), {**body, "__slots__": names, "_defaults": defaults})
+            body |= {"__slots__": names, "__init__": _initializer(cls, names)}
+            return type(cls.__name__, (_Values,), body)
 
         return make
 

@@ -60,6 +60,8 @@ _MAX_BACKLOG: Final = 1024 * 1024
 _TITLE_ROOM: Final = "-" * 200
 # The fork server does without `site`, the environment and the directory that the daemon was started in.
 _START: Final = "import sys; sys.path.append(sys.argv[3]); from minikubelet.sandbox.launch import main; main()"
+# One arena, and all functions bound at its start: what a pause binds or begins is a page that it has for itself.
+_FORKSERVER_ENVIRONMENT: Final = {"MALLOC_ARENA_MAX": "1", "LD_BIND_NOW": "1"}
 _PACKAGES: Final = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 
@@ -364,7 +366,8 @@ class Pauses:
         argv += [os.path.join(self._run_dir, "rehearsal"), _PACKAGES, _TITLE_ROOM]
         self._reap_forkserver()
         try:
-            self._forkserver_pid = os.posix_spawn(sys.executable, argv, {**os.environ, "MALLOC_ARENA_MAX": "1"})
+            environment = {**os.environ, **_FORKSERVER_ENVIRONMENT}
+            self._forkserver_pid = os.posix_spawn(sys.executable, argv, environment)
         except OSError:
             ours.close()
             raise

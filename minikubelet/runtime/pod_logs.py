@@ -52,10 +52,11 @@ class PodLogs:
                     os.unlink(one.path)
 
     def link(self, pod: Pod, container: str, identity: str, log_path: str) -> None:
-        """Make the link under which log collectors look; a failure is no reason not to run."""
+        """Make the log's directory, and the link under which log collectors look; a failure is no reason not to run."""
         path = self._link(pod, container, identity)
         try:
             point("log.link")
+            os.makedirs(os.path.dirname(log_path), mode=0o755, exist_ok=True)
             os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
             os.symlink(log_path, path)
         except OSError as error:

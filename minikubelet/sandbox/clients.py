@@ -83,9 +83,9 @@ class Clients:
         os.umask(mask)
         listener.listen(16)
         os.close(directory)
-        self._loop.watch(listener.fileno(), lambda _: self._on_connect(listener))
+        self._loop.watch(listener.fileno(), self._on_connect, listener)
 
-    def _on_connect(self, listener: socket.SocketType) -> None:
+    def _on_connect(self, listener: socket.SocketType, events: int) -> None:
         """Accept a client; only root may."""
         with suppress(BlockingIOError, ConnectionAbortedError):
             try:
@@ -114,7 +114,7 @@ class Clients:
         sock.setblocking(False)
         connection = Connection(sock)
         self._connections[sock.fileno()] = connection
-        self._loop.watch(sock.fileno(), lambda events: self._on_message(connection, events))
+        self._loop.watch(sock.fileno(), self._on_message, connection)
         hello, namespace = self._hello()
         self.send(connection, hello, (namespace,))
         return connection

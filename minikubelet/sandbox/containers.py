@@ -7,7 +7,7 @@ import os
 import time
 
 from minikubelet.linux.faults import point
-from minikubelet.linux.kernel import boot_time, memory_peak, oom_kills, start_ticks
+from minikubelet.linux.kernel import NEVER, boot_time, memory_peak, oom_kills, start_ticks
 from minikubelet.linux.lean import Callable, NoReturn, signal, suppress
 from minikubelet.sandbox import spawn
 from minikubelet.sandbox.clients import Clients
@@ -63,9 +63,13 @@ class Containers:
             raise LookupError(f"container {identity} is not running")
         return running
 
-    def due(self) -> list[float]:
-        """Return the deadlines of starts."""
-        return [one.start.deadline for one in self.running.values() if one.start is not None]
+    def due(self) -> float:
+        """Return the next deadline of a start."""
+        due = NEVER
+        for one in self.running.values():
+            if one.start is not None:
+                due = min(due, one.start.deadline)
+        return due
 
     def start(self, spec: ContainerSpec, start: Start) -> None:
         """Fork; what the new process reports says whether its program runs. Raises OSError with nothing left."""
@@ -97,7 +101,7 @@ class Containers:
             raise
         running.start = start
         self.running[spec.id] = running
-        self._loop.watch(start.status, lambda _: self._on_report(running, start))
+        self._loop.watch(start.status, self._on_report, running, start)
         # Told before anything else is answered, so that nobody starts a second one.
         self._clients.broadcast({"event": "container", "container": record})
 
@@ -174,7 +178,7 @@ class Containers:
         finally:
             os._exit(128)
 
-    def _on_report(self, running: Running, start: Start) -> None:
+    def _on_report(self, running: Running, start: Start, events: int) -> None:
         """Take what a new process reports; the end of it says that its program runs, or that it is about to end."""
         try:
             data = os.read(start.status, 65536)
@@ -184,20 +188,21 @@ class Containers:
             start.reports += data
             return
         self._loop.unwatch(start.status)
-        if start.failure() is None:
+        if start.said("failed") is None:
             self._complete_start(running, start)
 
     def _complete_start(self, running: Running, start: Start) -> None:
         """Note that a container's program runs."""
         record = self.records[running.spec.id]
-        record["pid"] = next((one["pid"] for one in start.lines() if "pid" in one), running.pid)
+        told = start.said("pid")
+        record["pid"] = running.pid if told is None else told["pid"]
         record["start_ticks"] = start_ticks(str(record["pid"]))
         record.update(state="running", started_at=time.time(), started_mono=boot_time())
         if start.console >= 0:
             self._take_terminal(running, start.console)
         self._end_start(running, start)
         for stream in running.streams:
-            self._output.watch(stream, lambda ended: self._end_stream(running, ended))
+            self._output.watch(stream, self._end_stream, running)
         self._tell_start(record, start)
 
     def _settle_start(self, running: Running, start: Start) -> None:
@@ -205,7 +210,7 @@ class Containers:
         with suppress(BlockingIOError):
             while data := os.read(start.status, 65536):
                 start.reports += data
-        failure = start.failure()
+        failure = start.said("failed")
         if failure is None:
             self._complete_start(running, start)
         else:
@@ -332,7 +337,7 @@ class Containers:
             if start is not None and start.deadline <= now:
                 self.kill(running)
                 late = {"failed": "start", "message": f"not started within {START_LIMIT_S:.0f} s"}
-                self._fail_start(running, start, start.failure() or late)
+                self._fail_start(running, start, start.said("failed") or late)
 
     def try_logs_again(self) -> None:
         """Write what logs had no room for."""

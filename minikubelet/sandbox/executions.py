@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from minikubelet.linux.faults import point
-from minikubelet.linux.kernel import boot_time
+from minikubelet.linux.kernel import NEVER, boot_time
 from minikubelet.linux.lean import NoReturn, replace, signal
 from minikubelet.sandbox import spawn
 from minikubelet.sandbox.clients import Clients, Connection
@@ -38,7 +38,7 @@ class Execution:
         self.status = status  # where the process reports why it could not become the command
         self.output = output  # what it prints; -1 with streams of the client's own
         self.data = bytearray()
-        self.deadline: float | None = None
+        self.deadline = NEVER
         self.timed_out = False
         self.streams = False  # somebody sits at its other end
 
@@ -74,9 +74,12 @@ class Executions:
             if execution.connection is connection and execution.streams:
                 kill_tree(pid)
 
-    def due(self) -> list[float]:
-        """Return the deadlines."""
-        return [one.deadline for one in self._all.values() if one.deadline is not None]
+    def due(self) -> float:
+        """Return the next deadline."""
+        due = NEVER
+        for one in self._all.values():
+            due = min(due, one.deadline)
+        return due
 
     def start(
         self, connection: Connection, message: Message, spec: ContainerSpec, target: int, descriptors: list[int]
@@ -93,7 +96,7 @@ class Executions:
         console = descriptors[0] if message.get("console") else -1
         given = [] if console >= 0 else descriptors
         timeout = message.get("timeout")
-        deadline = boot_time() + timeout if timeout is not None else None
+        deadline = boot_time() + timeout if timeout is not None else NEVER
         adopts = timeout is not None
         pid, status, output = self._fork(spec, message["command"], target, given, console, adopts)
         execution = Execution(connection, message["id"], int(message.get("limit", 10240)), status=status, output=output)
@@ -101,7 +104,7 @@ class Executions:
         execution.deadline = deadline
         self._all[pid] = execution
         if output >= 0:
-            self._loop.watch(output, lambda _: self._on_output(execution))
+            self._loop.watch(output, self._on_output, execution)
 
     def _fork(
         self,
@@ -181,7 +184,7 @@ class Executions:
         finally:
             os._exit(128)
 
-    def _on_output(self, execution: Execution) -> None:
+    def _on_output(self, execution: Execution, events: int) -> None:
         """Keep output up to the limit, drop the rest."""
         try:
             data = os.read(execution.output, 65536)
@@ -247,7 +250,7 @@ class Executions:
         """Cut off commands whose time is over; the answer does not wait for their death."""
         now = boot_time()
         for pid, execution in list(self._all.items()):
-            if execution.deadline is not None and execution.deadline <= now:
+            if execution.deadline <= now:
                 execution.timed_out = True
                 del self._all[pid]
                 kill_family(pid)

@@ -26,7 +26,7 @@ _MOST_DESCRIPTORS: Final = 4096
 # What programs have long been given; those that want more raise it themselves, up to the hard limit.
 _SOFT_DESCRIPTORS: Final = 1024
 _MOUNT_BASE: Final = 4  # the number of its descriptor in the fork server and in all pauses
-_REHEARSALS: Final = 8  # a function's code has taken its final form after as many calls
+_REHEARSALS: Final = 10  # a function's code has taken its final form after nine calls
 
 
 def serve(control: socket.socket) -> None:
@@ -69,18 +69,21 @@ def become_pause(message: Message, connection: int, groups: list[str]) -> None:
     """Run in the child: keep only the connection to the daemon and the mount namespace, then be the pause."""
     signal.signal(signal.SIGCHLD, wake)  # its children are its own to reap
     os.setsid()
-    kept = os.dup2(connection, 3) if connection != 3 else 3
+    kept = os.dup2(connection, 3, inheritable=False)
     os.closerange(_MOUNT_BASE + 1, _MOST_DESCRIPTORS)
-    os.set_inheritable(3, False)
     null = os.open("/dev/null", os.O_RDWR)
     for number in (0, 1, 2):
         os.dup2(null, number)
     os.close(null)
-    os.umask(0o022)
     spec = message["spec"]
-    libc.write_process_title(f"minikubelet: pause {spec['namespace']}/{spec['name']}")
-    libc.set_process_name("mk:pause")
+    show_as("pause", f"pause {spec['namespace']}/{spec['name']}")
     pause.run(spec, socket.SocketType(fileno=kept), groups, mount_base=_MOUNT_BASE)
+
+
+def show_as(name: str, title: str) -> None:
+    """Say in lists of processes what this one is."""
+    libc.write_process_title(f"minikubelet: {title}")
+    libc.set_process_name(f"mk:{name}")
 
 
 def wake(number: int, frame: object) -> None:
@@ -100,6 +103,7 @@ def warm_up(directory: str) -> None:
         os.makedirs(directory, mode=0o700, exist_ok=True)
         for _ in range(_REHEARSALS):
             rehearse(directory)
+            show_as("forkserver", "forkserver")
             gc.collect()  # before its descriptors are closed under it
             os.closerange(4, _MOST_DESCRIPTORS)
     gc.collect()
@@ -117,12 +121,12 @@ def main() -> None:
         signal.signal(ignored, signal.SIG_IGN)
     signal.signal(signal.SIGCHLD, wake)
     number = int(sys.argv[1])
-    control = socket.socket(fileno=os.dup2(number, 3) if number != 3 else 3)
+    control = socket.socket(fileno=os.dup2(number, 3, inheritable=False) if number != 3 else 3)
     os.set_inheritable(3, False)
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(_SOFT_DESCRIPTORS, hard), hard))
-    libc.write_process_title("minikubelet: forkserver")
-    libc.set_process_name("mk:forkserver")
+    os.umask(0o022)
+    show_as("forkserver", "forkserver")
     rest(True)
     warm_up(sys.argv[2])
     rest(False)
@@ -135,6 +139,7 @@ def main() -> None:
         os.dup2(base, _MOUNT_BASE, inheritable=False)
         os.close(base)
     signal.signal(signal.SIGCHLD, reap)
+    gc.collect()  # also empties the lists of free tuples and the like, which lie anywhere
     kept = fill_holes()
     gc.freeze()
     gc.disable()

@@ -37,13 +37,17 @@ class Start:
         self.reports = bytearray()
         self.deadline = boot_time() + START_LIMIT_S
 
-    def lines(self) -> list[Message]:
-        """Return what was reported."""
-        return [from_line(line) for line in bytes(self.reports).splitlines()]
+    def said(self, key: str) -> Message | None:
+        """Return the first report with a key, None without one.
 
-    def failure(self) -> Message | None:
-        """Return why the program could not be executed, None if it was, or if the process was killed before."""
-        return next((one for one in self.lines() if "failed" in one), None)
+        `pid` says how the host numbers the process; `failed` why the program could not be executed, and is not said
+        if it was, or if the process was killed before.
+        """
+        for line in bytes(self.reports).splitlines():
+            report = from_line(line)
+            if key in report:
+                return report
+        return None
 
 
 class Running:

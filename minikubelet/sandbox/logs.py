@@ -61,9 +61,12 @@ class LogFile:
 
     def _open(self) -> None:
         point("log.open")
-        os.makedirs(os.path.dirname(self.path), mode=0o755, exist_ok=True)
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
-        self._descriptor = os.open(self.path, flags, _MODE)
+        try:
+            self._descriptor = os.open(self.path, flags, _MODE)
+        except FileNotFoundError:
+            os.makedirs(os.path.dirname(self.path), mode=0o755, exist_ok=True)
+            self._descriptor = os.open(self.path, flags, _MODE)
         found = os.fstat(self._descriptor)
         self._size, self._inode = found.st_size, found.st_ino
 

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import select
 
-from minikubelet.linux.lean import Callable, suppress
+from minikubelet.linux.lean import Any, Callable, suppress
 
 
 class Loop:
-    """Owner of the handlers. Nothing in it waits but `events`."""
+    """Owner of the handlers. Nothing in it waits but `events`.
+
+    A handler comes with arguments instead of being a closure: each function made touches its code, its names and its
+    module, pages that a pause then has for itself.
+    """
 
     __slots__ = (
         "_epoll",
@@ -17,11 +21,13 @@ class Loop:
 
     def __init__(self) -> None:
         self._epoll = select.epoll()
-        self._handlers: dict[int, Callable[[int], None]] = {}
+        self._handlers: dict[int, tuple[Callable[..., None], tuple[Any, ...]]] = {}
 
-    def watch(self, descriptor: int, handler: Callable[[int], None], events: int = select.EPOLLIN) -> None:
-        """Call `handler` when something happens on a descriptor."""
-        self._handlers[descriptor] = handler
+    def watch(
+        self, descriptor: int, handler: Callable[..., None], *arguments: Any, events: int = select.EPOLLIN
+    ) -> None:
+        """Call `handler` with its arguments, and what has happened as the last one, when it does on a descriptor."""
+        self._handlers[descriptor] = handler, arguments
         self._epoll.register(descriptor, events)
 
     def unwatch(self, descriptor: int) -> None:
@@ -40,9 +46,10 @@ class Loop:
 
     def handle(self, descriptor: int, events: int) -> None:
         """Call a descriptor's handler, if it still has one."""
-        handler = self._handlers.get(descriptor)
-        if handler is not None:
-            handler(events)
+        found = self._handlers.get(descriptor)
+        if found is not None:
+            handler, arguments = found
+            handler(*arguments, events)
 
     def close(self) -> None:
         """Give up everything."""

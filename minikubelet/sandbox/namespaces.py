@@ -5,7 +5,7 @@ from __future__ import annotations
 import _socket as socket
 import fcntl
 import os
-import struct
+import sys
 
 from minikubelet.linux import libc
 from minikubelet.linux.files import write_small
@@ -45,17 +45,22 @@ def make_namespaces(spec: SandboxSpec) -> int:
 def bring_up_loopback() -> None:
     """Set `lo` up; see netdevice(7)."""
     control = socket.SocketType(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
-    fcntl.ioctl(control.fileno(), 0x8914, struct.pack("16sH22x", b"lo", 0x1 | 0x40))  # SIOCSIFFLAGS, UP and RUNNING
+    request = bytearray(40)  # struct ifreq: the name, and from 16 on the flags
+    request[:2] = b"lo"
+    request[16:18] = (0x1 | 0x40).to_bytes(2, sys.byteorder)  # UP and RUNNING
+    fcntl.ioctl(control.fileno(), 0x8914, request)  # SIOCSIFFLAGS
     control.close()
 
 
 def pin(path: str) -> None:
     """Give the network namespace a name that `ip netns` shows."""
-    directory = os.path.dirname(path)
-    os.makedirs(directory, mode=0o755, exist_ok=True)
     unpin(path)  # what a lost pause of this pod left there
-    with suppress(FileExistsError):
-        os.close(os.open(path, os.O_RDONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o444))
+    flags = os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+    try:
+        os.close(os.open(path, flags, 0o444))
+    except FileNotFoundError:
+        os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
+        os.close(os.open(path, flags, 0o444))
     libc.mount("/proc/self/ns/net", path, None, libc.MS_BIND)
 
 

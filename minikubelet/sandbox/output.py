@@ -9,7 +9,7 @@ import struct
 import termios
 
 from minikubelet.linux import libc
-from minikubelet.linux.lean import Callable, Final, signal, suppress
+from minikubelet.linux.lean import Any, Callable, Final, signal, suppress
 from minikubelet.sandbox.attach import Tee
 from minikubelet.sandbox.logs import READ_SIZE, LineStream, LogFile, compress_rotated
 from minikubelet.sandbox.loop import Loop
@@ -67,11 +67,11 @@ class Output:
         self._compressing: dict[int, str] = {}
         self._compress_again: set[str] = set()
 
-    def watch(self, stream: Stream, on_end: Callable[[Stream], None]) -> None:
-        """Read a stream whenever there is something; `on_end` gets it when there will be no more, and ends it."""
-        self._loop.watch(stream.descriptor, lambda _: self._on_output(stream, on_end))
+    def watch(self, stream: Stream, on_end: Callable[[Any, Stream], None], owner: Any) -> None:
+        """Read a stream when there is something; `on_end` gets its owner and it when it is over, and ends it."""
+        self._loop.watch(stream.descriptor, self._on_output, stream, on_end, owner)
 
-    def _on_output(self, stream: Stream, on_end: Callable[[Stream], None]) -> None:
+    def _on_output(self, stream: Stream, on_end: Callable[[Any, Stream], None], owner: Any, events: int) -> None:
         """Move what a container printed to its log: one read a turn, so that no container starves another."""
         try:
             data = os.read(stream.descriptor, READ_SIZE)
@@ -80,7 +80,7 @@ class Output:
         except OSError:
             data = b""
         if not data:
-            on_end(stream)
+            on_end(owner, stream)
             return
         if not stream.wide and len(data) >= _PIPE_SIZE:
             # A program that fills its pipe gets a wider one; most never do, and kernel memory for them stays small.
@@ -101,9 +101,9 @@ class Output:
         """Copy what a container prints to a pipe until its reader goes, be it that nothing is printed ever again."""
         tee = Tee(descriptor)
         stream.tees.append(tee)
-        self._loop.watch(descriptor, lambda _: self._end_copy(stream, tee), 0)  # errors are told unasked
+        self._loop.watch(descriptor, self._end_copy, stream, tee, events=0)  # errors are told unasked
 
-    def _end_copy(self, stream: Stream, tee: Tee) -> None:
+    def _end_copy(self, stream: Stream, tee: Tee, events: int = 0) -> None:
         """Forget a reader."""
         self._loop.unwatch(tee.descriptor)
         tee.close()

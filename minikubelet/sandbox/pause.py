@@ -19,7 +19,7 @@ import select
 import time
 
 from minikubelet.linux.faults import point
-from minikubelet.linux.kernel import boot_id, boot_time, start_ticks
+from minikubelet.linux.kernel import NEVER, boot_id, boot_time, start_ticks
 from minikubelet.linux.lean import Callable, Final, NoReturn, signal, suppress
 from minikubelet.sandbox import spawn
 from minikubelet.sandbox.clients import Clients, Connection
@@ -86,7 +86,7 @@ class Pause:
         self.sandbox: Record = {}
         self.loop = Loop()
         self.clients = Clients(self.loop, hello=self.hello, serve=self.on_request, on_drop=self.on_drop)
-        self.journal = Journal(os.path.join(spec.pod_dir, "journal.jsonl"))
+        self.journal = Journal(f"{spec.pod_dir}/journal.jsonl")
         self.forks = Forks(spec, user_namespace=user_namespace, mount_base=mount_base)
         self.containers = Containers(self.loop, self.clients, self.journal, self.forks, note=self.note)
         self.executions = Executions(self.loop, self.clients, self.forks)
@@ -100,7 +100,7 @@ class Pause:
         reading, writing = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(writing, warn_on_full_buffer=False)  # the handlers are there since the fork server
         spawn.look_up()
-        self.loop.watch(reading, lambda _: self.on_signal(reading))
+        self.loop.watch(reading, self.on_signal, reading)
         self.clients.listen(self.spec.run_dir, self.spec.uid)
         self.sandbox = {
             "id": self.spec.id,
@@ -179,12 +179,12 @@ class Pause:
 
     def timeout(self) -> float:
         """Return how long to sleep, in seconds; -1 for as long as nothing happens."""
-        due = [max(0.0, one - boot_time()) for one in (*self.containers.due(), *self.executions.due())]
+        due = min(self.containers.due(), self.executions.due())
         if self.journal.is_behind or self.troubles:
-            due.append(_RETRY_S)
+            due = min(due, boot_time() + _RETRY_S)
         if self.stop_by is not None:
-            due.append(max(0.0, self.stop_by - boot_time()))
-        return min(due, default=-1)
+            due = min(due, self.stop_by)
+        return -1 if due == NEVER else max(0.0, due - boot_time())
 
     def mend_journal(self) -> None:
         """Write what had no room, or the whole journal anew when it has grown."""
@@ -292,9 +292,9 @@ class Pause:
         if self.spec.netns_path:
             unpin(self.spec.netns_path)
         with suppress(OSError):
-            os.unlink(os.path.join(self.spec.run_dir, f"{self.spec.uid}.sock"))
+            os.unlink(f"{self.spec.run_dir}/{self.spec.uid}.sock")
 
-    def on_signal(self, descriptor: int) -> None:
+    def on_signal(self, descriptor: int, events: int) -> None:
         """Reap whatever has ended; the pipe only says that something has."""
         with suppress(BlockingIOError):
             os.read(descriptor, 4096)
@@ -355,7 +355,7 @@ def take_lock(pod_dir: str) -> None:
     Raises:
         OSError: Another pause of the pod is still there after a while.
     """
-    descriptor = os.open(os.path.join(pod_dir, "pause.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    descriptor = os.open(f"{pod_dir}/pause.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     deadline = boot_time() + _LOCK_LIMIT_S
     while True:
         try:
@@ -372,4 +372,6 @@ def is_hung_up(connection: socket.SocketType) -> bool:
     """Tell whether the other side of a connection is gone."""
     poll = select.poll()
     poll.register(connection, select.POLLRDHUP)
-    return any(events & (select.POLLRDHUP | select.POLLHUP) for _, events in poll.poll(0))
+    for _, events in poll.poll(0):
+        return bool(events & (select.POLLRDHUP | select.POLLHUP))
+    return False

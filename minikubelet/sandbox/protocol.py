@@ -31,7 +31,7 @@ class ProtocolError(Exception):
 def encode(message: Message) -> bytes:
     """Return a message as it goes over the wire."""
     body = to_line(message)
-    return struct.pack("<I", len(body)) + body
+    return len(body).to_bytes(4, "little") + body
 
 
 def to_line(message: Message) -> bytes:
@@ -101,7 +101,8 @@ class Outbox:
                 del self._rights[0]  # not before: a full socket has taken nothing
                 _close_all(own)
             del self._bytes[:sent]
-            self._rights = [(at - sent, one) for at, one in self._rights]
+            if self._rights:
+                self._rights = [(at - sent, one) for at, one in self._rights]
 
     def close(self) -> None:
         """Give up what waits."""
@@ -164,7 +165,7 @@ class Decoder:
     def _take_messages(self, messages: list[tuple[Message, list[int]]]) -> None:
         """Take what is complete out of the buffer."""
         while len(self._buffer) >= 4:
-            (length,) = struct.unpack_from("<I", self._buffer)
+            length = int.from_bytes(self._buffer[:4], "little")
             if length > MAX_MESSAGE:
                 raise ProtocolError(f"message of {length} bytes is over the limit of {MAX_MESSAGE}")
             if len(self._buffer) < 4 + length:

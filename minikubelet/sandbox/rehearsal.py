@@ -12,15 +12,18 @@ import os
 import time
 
 from minikubelet.linux import libc
+from minikubelet.linux.files import read_small
 from minikubelet.linux.kernel import memory_peak, oom_kills
-from minikubelet.linux.lean import Any, Callable, NoReturn, signal
+from minikubelet.linux.lean import Any, Callable, Final, NoReturn, signal, suppress
 from minikubelet.sandbox import spawn
+from minikubelet.sandbox.namespaces import make_namespaces, unpin
 from minikubelet.sandbox.pause import Pause, take_lock
 from minikubelet.sandbox.protocol import Message, encode
 from minikubelet.sandbox.spec import sandbox_from_json
 
 _LIMIT_S = 5.0
 _CONTAINER = "0" * 64
+_NAMES: Final = {"uid": "u" * 32, "id": _CONTAINER, "attempt": 0, "namespace": "n", "name": "p", "hostname": "h"}
 
 
 def rehearse(directory: str) -> None:
@@ -30,8 +33,8 @@ def rehearse(directory: str) -> None:
         OSError: Something in it fails, as it will for the pods.
     """
     ours, theirs = socket.socketpair()
-    message = {"uid": "u" * 32, "id": _CONTAINER, "attempt": 0, "namespace": "n", "name": "p", "hostname": "h"}
-    spec: Message = {**message, "run_dir": directory, "pod_dir": directory}
+    _become(directory)
+    spec: Message = {**_NAMES, "run_dir": directory, "pod_dir": directory}
     take_lock(directory)
     container: Message = {"id": _CONTAINER, "name": "c", "restart_count": 0, "spec_hash": "", "argv": [""]}
     container |= {"env": ["A=b"], "log_path": f"{directory}/c/0.log"}
@@ -55,6 +58,29 @@ def rehearse(directory: str) -> None:
         signal.set_wakeup_fd(-1)
     oom_kills(directory)
     memory_peak(directory)
+
+
+def _become(directory: str) -> None:
+    """Make what a pause makes before it works: in namespaces that are left again."""
+    group = f"{directory}/group"
+    os.makedirs(group, exist_ok=True)
+    os.close(os.open(f"{group}/tasks", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    spawn.join_cgroups([group, group])
+    spec: Message = {**_NAMES, "run_dir": directory, "pod_dir": directory}
+    spec["oom_score_adj"] = int(read_small("/proc/self/oom_score_adj"))
+    before = [os.open(f"/proc/self/ns/{name}", os.O_RDONLY | os.O_CLOEXEC) for name in ("net", "uts", "ipc")]
+    try:
+        with suppress(OSError):
+            make_namespaces(sandbox_from_json(spec))
+            unpin(f"{directory}/none")
+    finally:
+        try:
+            for one in before:
+                libc.setns(one)
+                os.close(one)
+            libc.prctl(libc.PR_SET_CHILD_SUBREAPER, 0)
+        except OSError:
+            os._exit(1)  # pods without namespaces of their own would get these
 
 
 def _play(pause: Pause, client: socket.SocketType, requests: list[Message], until: Callable[[], bool]) -> None:

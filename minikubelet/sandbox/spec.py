@@ -103,20 +103,24 @@ def to_json(spec: SandboxSpec | ContainerSpec) -> dict[str, Any]:
 
 def container_from_json(data: dict[str, Any]) -> ContainerSpec:
     """Return a container's spec from JSON; keys of a newer daemon are passed over."""
-    known = {name: value for name, value in data.items() if name in _names(ContainerSpec)}
-    mounts = [
-        MountSpec(**{k: v for k, v in mount.items() if k in _names(MountSpec)}) for mount in known.pop("mounts", [])
-    ]
+    known = _known(ContainerSpec, data)
+    mounts: list[MountSpec] = []
+    for mount in known.pop("mounts", ()):
+        mounts.append(MountSpec(**_known(MountSpec, mount)))
     return ContainerSpec(**known, mounts=mounts)
 
 
 def sandbox_from_json(data: dict[str, Any]) -> SandboxSpec:
     """Return a sandbox' spec from JSON; keys of a newer daemon are passed over."""
-    known = {name: value for name, value in data.items() if name in _names(SandboxSpec)}
+    known = _known(SandboxSpec, data)
     id_map = known.pop("user_namespace", None)
     return SandboxSpec(**known, user_namespace=IdMap(**id_map) if id_map else None)
 
 
-def _names(kind: type) -> tuple[str, ...]:
-    names: tuple[str, ...] = vars(kind)["__slots__"]
-    return names
+def _known(kind: Any, data: dict[str, Any]) -> dict[str, Any]:
+    """Return what a kind of spec has fields for; a loop, as a comprehension would be a function made for each call."""
+    known: dict[str, Any] = {}
+    for name in kind.__slots__:
+        if name in data:
+            known[name] = data[name]
+    return known
