@@ -24,7 +24,7 @@ from minikubelet.node.pressure import disk_problem, measure_disk
 from minikubelet.runtime.cgroups import find_trees
 from minikubelet.runtime.network.inspection import inspect_network
 from minikubelet.runtime.network.nft import find_nft
-from minikubelet.runtime.pauses import is_alive
+from minikubelet.runtime.processes import is_alive
 from minikubelet.sandbox.journal import read_journal
 
 _KERNEL: Final = (5, 12)  # mount_setattr(2)

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from minikubelet.lifecycle.status import rfc3339
 from minikubelet.runtime.journal_records import ContainerRecord, SandboxRecord, fitting
-from minikubelet.runtime.pauses import is_alive, observed_container, to_this_boot
+from minikubelet.runtime.pause_state import observed_container, to_this_boot
+from minikubelet.runtime.processes import is_alive
 
 RECORDED = Path(__file__).parents[2] / "data" / "protocol" / "version1.jsonl"
 Json = dict[str, Any]

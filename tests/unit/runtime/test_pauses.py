@@ -21,8 +21,10 @@ import pytest
 
 from minikubelet.lifecycle.observed import ContainerID, PodUID, RunState
 from minikubelet.linux.kernel import boot_id, start_ticks
-from minikubelet.runtime import pauses
-from minikubelet.runtime.pauses import ForeignPause, PauseHangs, Pauses, to_this_boot
+from minikubelet.runtime import fork_server, pause_connections, processes
+from minikubelet.runtime.channel import Channel, ForeignPause, PauseHangs
+from minikubelet.runtime.pause_state import to_this_boot
+from minikubelet.runtime.pauses import Pauses
 from minikubelet.runtime.port import RuntimeFailure, SandboxFailure
 from minikubelet.sandbox.protocol import VERSION, Decoder, encode
 from minikubelet.sandbox.spec import SandboxSpec, container_from_json
@@ -211,7 +213,7 @@ async def test_a_newer_pause_is_refused_plainly_and_left_alone(world: World) -> 
 async def test_a_pause_that_does_not_answer_is_said_and_heard_again(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pauses, "RESPONSE_LIMIT_S", 0.05)
+    monkeypatch.setattr(pause_connections, "RESPONSE_LIMIT_S", 0.05)
     peer = Peer(world.run, world.uid, world.hello)
     peer.start()
     await world.pauses.adopt()
@@ -262,9 +264,10 @@ async def test_after_a_reboot_nothing_counts_as_alive_and_how_it_ended_is_unknow
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The same pids and start times, but another boot: they name nobody (rows of lifecycle K4)."""
-    monkeypatch.setattr(pauses, "boot_id", lambda: "another-boot")
+    for module in (processes, pause_connections):
+        monkeypatch.setattr(module, "boot_id", lambda: "another-boot")
     killed: list[int] = []
-    monkeypatch.setattr(pauses, "kill_tree", killed.append)
+    monkeypatch.setattr(processes, "kill_tree", killed.append)
     await world.pauses.adopt()
     view = world.pauses.view(world.uid)
     assert not view.sandboxes[0].ready
@@ -310,7 +313,7 @@ async def test_the_descriptor_of_an_answer_that_comes_too_late_is_closed(
     peer.start()
     await world.pauses.adopt()
     peer.silent = True
-    monkeypatch.setattr(pauses, "RESPONSE_LIMIT_S", 0.05)
+    monkeypatch.setattr(pause_connections, "RESPONSE_LIMIT_S", 0.05)
     with pytest.raises(PauseHangs):
         await world.pauses.open_socket(world.uid, socket.AF_INET, socket.SOCK_STREAM)
     before = len(os.listdir("/proc/self/fd"))
@@ -347,8 +350,8 @@ async def test_sandboxes_that_failed_are_not_kept_for_ever(world: World) -> None
 
 async def test_pauses_that_hang_hold_up_no_start(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of 50, five are stopped and five say nothing: the others are taken over, and nobody waits for an answer."""
-    monkeypatch.setattr(pauses, "RESPONSE_LIMIT_S", 3600.0)
-    monkeypatch.setattr(pauses, "_QUIET_LIMIT_S", 1.0)
+    monkeypatch.setattr(pause_connections, "RESPONSE_LIMIT_S", 3600.0)
+    monkeypatch.setattr(pause_connections, "_QUIET_LIMIT_S", 1.0)
     lines = [json.loads(line) for line in world.journal.read_text().splitlines()]
     stopped = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
     os.kill(stopped.pid, signal.SIGSTOP)
@@ -386,18 +389,18 @@ async def test_a_fork_server_that_hangs_is_replaced_and_not_waited_for_at_the_en
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await world.pauses.start()
-    first = world.pauses._forkserver_pid
+    first = world.pauses._fork_server.pid
     os.kill(first, signal.SIGSTOP)
-    monkeypatch.setattr(pauses, "_START_LIMIT_S", 0.2)
+    monkeypatch.setattr(fork_server, "_START_LIMIT_S", 0.2)
     spec = SandboxSpec(
         uid=world.uid, id="1", attempt=1, namespace="d", name="n", hostname="h", run_dir="/x", pod_dir="/x"
     )
     with pytest.raises(SandboxFailure, match="the fork server did not answer"):
         await world.pauses.create_sandbox(spec)
     assert not Path(f"/proc/{first}").exists()
-    monkeypatch.setattr(pauses, "_START_LIMIT_S", 30.0)
-    await world.pauses._ensure_forkserver()
-    second = world.pauses._forkserver_pid
+    monkeypatch.setattr(fork_server, "_START_LIMIT_S", 30.0)
+    await world.pauses._fork_server.connection()
+    second = world.pauses._fork_server.pid
     assert second != first
     os.kill(second, signal.SIGSTOP)
     world.pauses.close()
@@ -421,15 +424,15 @@ async def test_a_fork_server_that_cannot_start_is_a_problem_until_it_can(
         (text,) = problems
         assert text.startswith("cannot start the fork server: Resource temporarily unavailable (a limit of processes")
         with pytest.raises(SandboxFailure, match="cannot start the fork server"):
-            await node._ensure_forkserver()
-    await node._ensure_forkserver()
+            await node._fork_server.connection()
+    await node._fork_server.connection()
     assert problems[-1] == ""
     node.close()
 
 
 async def test_descriptors_for_a_peer_that_does_not_read_wait_and_block_nobody() -> None:
     ours, theirs = socket.socketpair()
-    channel = pauses.Channel(ours, on_event=lambda message, descriptors: None)
+    channel = Channel(ours, on_event=lambda message, descriptors: None)
     requests = [channel.begin({"do": "x" * 60_000}) for _ in range(10)]  # more than the socket takes
     reading, writing = os.pipe()
     requests.append(channel.begin({"do": "last"}, (writing,)))
@@ -462,8 +465,8 @@ async def test_a_pause_whose_queue_of_clients_is_full_hangs_and_is_not_lost(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     killed: list[int] = []
-    monkeypatch.setattr(pauses, "kill_tree", killed.append)
-    monkeypatch.setattr(pauses, "_LOOK_PERIOD_S", 0.02)
+    monkeypatch.setattr(processes, "kill_tree", killed.append)
+    monkeypatch.setattr(pause_connections, "_LOOK_PERIOD_S", 0.02)
     peer = Peer(world.run, world.uid, world.hello)
     crowd = []
     with contextlib.suppress(BlockingIOError):
