@@ -135,7 +135,7 @@ def _pods(options: argparse.Namespace) -> list[str]:
 
 def _without_daemon(options: argparse.Namespace) -> int:
     """Take the daemon's place for as long as it takes to end the pods."""
-    from minikubelet.daemon import StartupError
+    from minikubelet.daemon.daemon import StartupError
     from minikubelet.node.settings import SettingsError, load_settings
     from minikubelet.runtime.network.errors import NetworkError
 
@@ -157,7 +157,7 @@ def _without_daemon(options: argparse.Namespace) -> int:
 
 async def _end_all_pods(options: argparse.Namespace, settings: Settings) -> None:
     """End the pods and tell of each that goes, as if the daemon did it."""
-    from minikubelet.daemon import end_all_pods
+    from minikubelet.daemon.run import end_all_pods
 
     seen = _announce(options)
 

@@ -21,7 +21,7 @@ from minikubelet.cli.refusals import refusal_line
 from minikubelet.cli.terminal import cut, printable, wrap
 
 if TYPE_CHECKING:
-    from minikubelet.daemon import Daemon
+    from minikubelet.daemon.daemon import Daemon
     from minikubelet.node.settings import Settings
     from minikubelet.node.verdicts import Verdict
 
@@ -53,7 +53,8 @@ def execute(options: argparse.Namespace) -> int:
     gc.disable()
     # structlog would draw with rich where it finds it: 4 MB and a tenth of the start for lines that are plain.
     sys.modules.setdefault("rich", None)  # type: ignore[arg-type]  # such a module cannot be imported
-    from minikubelet.daemon import StartupError, run
+    from minikubelet.daemon.daemon import StartupError
+    from minikubelet.daemon.run import run
     from minikubelet.node.settings import SettingsError, load_settings
     from minikubelet.runtime.network.errors import NetworkError
 
@@ -120,7 +121,7 @@ def _call(verb: str, settings: Settings) -> str:
 
 async def _run_with_table(settings: Settings, notes: _Notes | None, *, remove: bool) -> tuple[str, ...]:
     """Run the daemon and keep a table of its pods on the terminal."""
-    from minikubelet.daemon import run
+    from minikubelet.daemon.run import run
 
     task: asyncio.Task[None] | None = None
     draw: _Screen | _Lines = _Lines()

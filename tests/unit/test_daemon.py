@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from minikubelet.api.types import Container, ObjectMeta, Pod, PodSpec
-from minikubelet.daemon import Daemon
+from minikubelet.daemon.daemon import Daemon
 from minikubelet.node.settings import Settings
 
 pytestmark = pytest.mark.anyio
@@ -37,15 +37,15 @@ async def test_one_pods_failure_does_not_end_the_refresh_of_volumes(
 
     def wake(uid: Any) -> None:
         if refreshed == expected[:2] and uid == "good":
-            daemon._objects_changed.set()
+            daemon.refresher.note_change()
         if refreshed == expected:
             every.set()
 
     monkeypatch.setattr(daemon.volumes, "refresh", refresh)
     monkeypatch.setattr(daemon.pods, "pods", lambda: [make_pod("bad"), make_pod("good")])
     monkeypatch.setattr(daemon.pods, "wake", wake)
-    task = asyncio.create_task(daemon._keep_volumes_fresh())
-    daemon._objects_changed.set()
+    task = asyncio.create_task(daemon.refresher.run())
+    daemon.refresher.note_change()
     async with asyncio.timeout(10):
         await every.wait()
     task.cancel()

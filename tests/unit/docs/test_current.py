@@ -40,7 +40,7 @@ def test_every_event_is_in_the_reference():
     for path in [
         *ROOT.glob("minikubelet/node/*.py"),
         *ROOT.glob("minikubelet/runtime/*.py"),
-        ROOT / "minikubelet/daemon.py",
+        *ROOT.glob("minikubelet/daemon/*.py"),
     ]:
         used |= set(re.findall(r'"(?:Normal|Warning)",\s*"([A-Z][A-Za-z]+)"', path.read_text()))
         used |= set(re.findall(r'^FAILED_[A-Z]+: Final = "([A-Za-z]+)"', path.read_text(), re.MULTILINE))

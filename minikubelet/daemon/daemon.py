@@ -1,4 +1,4 @@
-"""Builds the daemon's parts, wires them to each other, and runs them until told to stop.
+"""Builds the daemon's parts, wires them to each other, brings them up and down.
 
 The only place where objects are made. On the way down the order of the way up is reversed; pods go on running unless
 the daemon is told to take them along.
@@ -9,37 +9,33 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
-import gc
 import os
 import resource
-import signal
-import sys
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
-import msgspec
 import structlog
 
-from minikubelet.api.support import unhonoured_fields
-from minikubelet.api.types import ConfigMap, Pod, Secret
+from minikubelet.api.types import Pod
 from minikubelet.lifecycle import columns, preemption
 from minikubelet.lifecycle.observed import ObservedContainer, PodUID
 from minikubelet.lifecycle.resources import oom_score_adj, qos_class
 from minikubelet.lifecycle.status import PodEnd, rfc3339
 from minikubelet.linux.features import can_lower_oom_score
-from minikubelet.linux.files import write_atomic
 from minikubelet.linux.kernel import boot_time
 from minikubelet.node import cordon, left_behind, shutdown
 from minikubelet.node.admission import NodeAdmission, node_facts, resource_list
 from minikubelet.node.desired import DesiredState
 from minikubelet.node.events import EventRecorder
-from minikubelet.node.health import Health, describe
+from minikubelet.node.health import Health
 from minikubelet.node.kept_results import KeptResults
+from minikubelet.node.leftovers import Leftovers
 from minikubelet.node.machine import Machine, NodePublisher
 from minikubelet.node.measures import Measures
+from minikubelet.node.objects import NodeObjects
 from minikubelet.node.pod_bells import PodBells
 from minikubelet.node.pod_manager import PodManager
+from minikubelet.node.pod_records import PodRecords
 from minikubelet.node.pressure import PressureWatch
 from minikubelet.node.prober import NodeProber
 from minikubelet.node.published import Namespaces, PublishedObjects
@@ -50,27 +46,22 @@ from minikubelet.node.status_manager import StatusManager, to_json
 from minikubelet.node.store import Store
 from minikubelet.node.systemd import ServiceManager
 from minikubelet.node.verdicts import Verdict, VerdictFiles
+from minikubelet.node.volume_refresher import VolumeRefresher
 from minikubelet.runtime.cgroups import Cgroups
 from minikubelet.runtime.hooks import HookRunner
 from minikubelet.runtime.id_ranges import IdRanges
 from minikubelet.runtime.launch import container_hash
 from minikubelet.runtime.limits import apply_limits, unenforced
-from minikubelet.runtime.network.errors import NetworkError
 from minikubelet.runtime.network.hosts_files import HostsFiles
 from minikubelet.runtime.network.network import Network
 from minikubelet.runtime.pauses import Pauses
 from minikubelet.runtime.pods import PodRuntime, RuntimeSettings, host_port_mappings
-from minikubelet.runtime.port import RuntimeFailure, VolumeFailure
 from minikubelet.runtime.probes.ask import Asker
 from minikubelet.runtime.stats import Stats
 from minikubelet.runtime.termination_messages import TerminationMessages
 from minikubelet.runtime.variables import Variables
-from minikubelet.runtime.volumes.apart import run_apart
 from minikubelet.runtime.volumes.manager import Volumes
 from minikubelet.version import VERSION
-
-if TYPE_CHECKING:
-    from minikubelet.server.app import Server
 
 log = structlog.get_logger(__name__)
 
@@ -80,8 +71,6 @@ KUBELET_VERSION = "1.36"
 STANDALONE_GRACE_S = 2.0
 # How often events that have grown old are looked for while none is recorded.
 EVENT_EXPIRY_S = 60.0
-# When volumes whose objects are missing, or that could not be written, are looked at again without being asked to.
-REFRESH_RETRY_S = 60.0
 # The kubelet's words for node conditions, where it has one.
 _PROBLEM_REASONS = {
     "state directory": "NodeHasDiskPressure",
@@ -93,30 +82,6 @@ _PROBLEM_REASONS = {
 
 class StartupError(Exception):
     """The daemon cannot run here; the text is one clear line."""
-
-
-class NodeObjects:
-    """The ConfigMaps and Secrets of the manifest directory."""
-
-    def __init__(self) -> None:
-        self._config_maps: dict[tuple[str, str], ConfigMap] = {}
-        self._secrets: dict[tuple[str, str], Secret] = {}
-
-    def set(self, config_maps: Sequence[ConfigMap], secrets: Sequence[Secret]) -> bool:
-        """Replace all objects; True when something differs."""
-        maps = {(one.metadata.namespace or "default", one.metadata.name): one for one in config_maps}
-        hidden = {(one.metadata.namespace or "default", one.metadata.name): one for one in secrets}
-        changed = maps != self._config_maps or hidden != self._secrets
-        self._config_maps, self._secrets = maps, hidden
-        return changed
-
-    def config_map(self, namespace: str, name: str) -> ConfigMap | None:
-        """Return the named ConfigMap, or None."""
-        return self._config_maps.get((namespace, name))
-
-    def secret(self, namespace: str, name: str) -> Secret | None:
-        """Return the named Secret, or None."""
-        return self._secrets.get((namespace, name))
 
 
 class Daemon:
@@ -138,9 +103,7 @@ class Daemon:
         self._expiry: asyncio.TimerHandle | None = None
         self._cordoned = False
         self._shutting_down = False
-        self._objects_changed = asyncio.Event()
         self._refresher: asyncio.Task[None] | None = None
-        self._leftovers: set[PodUID] = set()  # what an earlier daemon left of pods that are not any more
         self._removal: asyncio.Task[None] | None = None
         self.health = Health(on_change=self._on_problem)
         self.pressure = PressureWatch(
@@ -242,6 +205,9 @@ class Daemon:
             node_name=settings.node_name,
             clock=time.time,
         )
+        self.records = PodRecords(
+            pods_dir=os.path.join(settings.state_dir, "pods"), recorder=self.events, health=self.health
+        )
         self.status = StatusManager(
             status_dir=os.path.join(settings.run_dir, "status"),
             table_path=os.path.join(settings.run_dir, "status.txt"),
@@ -295,7 +261,7 @@ class Daemon:
                 ),
                 admission=self.admission,
                 host_ips=self.network.host_ips,
-                remember=self._store_pod,
+                remember=self.records.keep,
                 message_of=messages.of,
                 wanted_hash=container_hash,
                 wall_clock=time.time,
@@ -308,6 +274,10 @@ class Daemon:
             on_gone=self._on_gone,
             on_restarted=lambda pod: self.measures.pod_restarted(),
         )
+        self.refresher = VolumeRefresher(
+            self.volumes, self.events, pods=lambda: self.pods.pods(), wake=lambda uid: self.pods.wake(uid)
+        )
+        self.leftovers = Leftovers(self.runtime, self.cgroups, alive=self._alive, on_removed=self._on_leftover_removed)
         self.source = ManifestSource(
             directory=settings.manifest_dir,
             state_dir=settings.state_dir,
@@ -375,17 +345,17 @@ class Daemon:
         self.runtime.logs.remove_dead_links()
         known = await self.pauses.adopt()
         await self.network.start(known)
-        adopted = {uid: pod for uid in known if (pod := self._stored_pod(uid)) is not None}
+        adopted = {uid: pod for uid in known if (pod := self.records.read(uid)) is not None}
         for uid in known:
             if uid in adopted:
                 await self.runtime.adopt(adopted[uid])
             else:  # its manifest may still describe it: then it runs on
                 self.pauses.set_ips(uid, self.network.addresses(uid))
         self.pods.adopt(list(adopted.values()))
-        self._refresher = asyncio.create_task(self._keep_volumes_fresh(), name="volume refresh")
+        self._refresher = asyncio.create_task(self.refresher.run(), name="volume refresh")
         await self.source.start()
-        self._leftovers = set(known) - self._alive()
-        self._removal = asyncio.create_task(self._remove_leftovers(), name="leftovers")
+        self.leftovers.note(set(known) - self._alive())
+        self._removal = asyncio.create_task(self.leftovers.run(), name="leftovers")
         self.status.remove_stale(self.pods.pods())
         self.pressure.start()
         self.shutdown.start()
@@ -412,39 +382,8 @@ class Daemon:
         except OSError as error:
             raise StartupError(f"cannot start: another daemon already uses {self.settings.run_dir}") from error
 
-    def _stored_pod(self, uid: PodUID) -> Pod | None:
-        """Return what an earlier daemon kept of a pod; what cannot be read is set aside and told."""
-        path = os.path.join(self.settings.state_dir, "pods", uid, "pod.json")
-        try:
-            with open(path, "rb") as file:
-                return msgspec.json.decode(file.read(), type=Pod)
-        except FileNotFoundError:
-            return None
-        except (OSError, msgspec.MsgspecError, ValueError, RecursionError) as error:
-            log.warning("pod's record set aside, its manifest decides", path=path, error=str(error))
-            with contextlib.suppress(OSError):
-                os.replace(path, f"{path}.bad")
-            return None
-
     def _alive(self) -> set[PodUID]:
         return {PodUID(one.metadata.uid) for one in self.pods.pods()}
-
-    async def _remove_leftovers(self) -> None:
-        """Remove what belongs to no pod: state that neither its own record nor a manifest explains, stray groups.
-
-        Nobody waits for that, as it may be much; a pod that is written meanwhile and has the same UID waits.
-        """
-        for uid in sorted(self._leftovers):
-            try:
-                await self.runtime.remove_leftover(uid)
-            except (OSError, RuntimeFailure, NetworkError) as error:
-                log.warning("leftover not removed, tried again at the next start", uid=uid, error=str(error))
-            self._leftovers.discard(uid)
-            if any(one.pod.metadata.uid == uid for one in self.source.desired.pods):
-                self._on_desired(self.source.desired)
-        for leftover in self.cgroups.known_pods():
-            if leftover not in self._alive():
-                await self.cgroups.remove_pod(leftover)
 
     @property
     def is_cordoned(self) -> bool:
@@ -522,7 +461,7 @@ class Daemon:
             return
         changed = self.objects.set(desired.config_maps, desired.secrets)
         self.published.set(desired.config_maps, desired.secrets)
-        pods = [one.pod for one in desired.pods if one.pod.metadata.uid not in self._leftovers]
+        pods = [one.pod for one in desired.pods if one.pod.metadata.uid not in self.leftovers]
         cordoned, self._cordoned = self._cordoned, cordon.is_cordoned(self.settings.run_dir)
         if cordoned is not self._cordoned:
             self.node.publish()
@@ -535,7 +474,12 @@ class Daemon:
             self.pods.set_pods(pods)
         self.verdicts.write(desired.verdicts)
         if changed:
-            self._objects_changed.set()
+            self.refresher.note_change()
+
+    def _on_leftover_removed(self, uid: PodUID) -> None:
+        """Take up a pod that has waited until nothing was left of an earlier one under its UID."""
+        if any(one.pod.metadata.uid == uid for one in self.source.desired.pods):
+            self._on_desired(self.source.desired)
 
     def _on_refusal(self, verdict: Verdict) -> None:
         """Say a refusal as an event: of the pods that the file keeps running, or else of the node."""
@@ -546,52 +490,8 @@ class Daemon:
         if not pods:
             self.events.node_event("Warning", verdict.reason, message)
 
-    def _store_pod(self, pod: Pod) -> None:
-        """Keep a pod for a daemon that comes when its manifest has gone."""
-        directory = os.path.join(self.settings.state_dir, "pods", pod.metadata.uid)
-        path = os.path.join(directory, "pod.json")
-        data = msgspec.json.encode(pod)
-        problem = ""
-        if not os.path.exists(path):
-            for _, text in unhonoured_fields(pod):
-                self.events.event(pod, "Warning", "FieldNotHonoured", text)
-        try:
-            with contextlib.suppress(FileNotFoundError), open(path, "rb") as file:
-                if file.read() == data:
-                    return
-            os.makedirs(directory, mode=0o700, exist_ok=True)
-            write_atomic(path, data, mode=0o600)
-        except OSError as error:
-            # The pod may run all the same; only a daemon that comes when its manifest has gone would miss this.
-            problem = describe(error)
-        self.health.set(f"record of {pod.metadata.namespace}/{pod.metadata.name}", problem)
-
     def _on_update(self, pod: Pod) -> None:
-        self._objects_changed.set()  # files of the downward API show labels and annotations
-
-    async def _keep_volumes_fresh(self) -> None:
-        """Show changed objects in the volumes of pods that run, and wake the pods that wait for one."""
-        while True:
-            await self._objects_changed.wait()
-            self._objects_changed.clear()
-            whole = True
-            for pod in self.pods.pods():
-                whole = await self._refresh_volumes(pod) and whole
-                self.pods.wake(PodUID(pod.metadata.uid))
-            if not whole:
-                asyncio.get_running_loop().call_later(REFRESH_RETRY_S, self._objects_changed.set)
-
-    async def _refresh_volumes(self, pod: Pod) -> bool:
-        try:
-            await run_apart(self.volumes.refresh, pod)
-        except VolumeFailure as failure:
-            for message in failure.messages:
-                self.events.event(pod, "Warning", "FailedMount", message)
-            return False
-        except Exception:  # one pod's volumes are not another's, and those of all are refreshed by one task
-            log.exception("volumes not refreshed", pod=f"{pod.metadata.namespace}/{pod.metadata.name}")
-            return False
-        return True
+        self.refresher.note_change()  # files of the downward API show labels and annotations
 
     async def _end_group(self, group: shutdown.Group) -> None:
         end = PodEnd(reason=shutdown.REASON, message=shutdown.MESSAGE, disruption=shutdown.MESSAGE)
@@ -693,106 +593,3 @@ def render_pods(pods: Sequence[Pod]) -> str:
     """Return the table of all pods, wide."""
     now = time.time()
     return columns.render_table([columns.HEADERS, *(columns.pod_row(to_json(pod), now) for pod in pods)])
-
-
-def _load_server() -> None:
-    """Import the API with its libraries, which take a third of all imports' time."""
-    import minikubelet.server.app
-    import minikubelet.server.control
-    import minikubelet.server.metrics
-    import minikubelet.server.usage
-    import minikubelet.server.writes  # noqa: F401
-
-
-def _make_server(daemon: Daemon) -> Server:
-    """Build the API, which is imported as late as here."""
-    from minikubelet.server.app import Parts, make_server
-    from minikubelet.server.context import Context
-    from minikubelet.server.control import Control
-    from minikubelet.server.metrics import Metrics
-    from minikubelet.server.usage import Usage
-    from minikubelet.server.writes import Origin, Writes
-
-    settings, store = daemon.settings, daemon.store
-    context = Context(settings=settings, store=store, pauses=daemon.pauses, bells=daemon.bells, version=VERSION)
-    usage = Usage(stats=daemon.stats, pods=daemon.status.pods, node_name=settings.node_name)
-
-    def origin(kind: str, namespace: str, name: str) -> Origin | None:
-        found = daemon.source.desired.origin(kind, namespace, name)
-        return Origin(*found) if found is not None else None
-
-    parts = Parts(
-        writes=Writes(manifest_dir=settings.manifest_dir, origin=origin),
-        control=Control(context, desired=lambda: daemon.source.desired, measures=daemon.measures, usage=usage),
-        usage=usage,
-        metrics=Metrics(
-            measures=daemon.measures,
-            usage=usage,
-            store=store,
-            version=VERSION,
-            problems=lambda: len(daemon.health.problems()),
-        ),
-        health=lambda: {name.replace(" ", "-"): text for name, text in daemon.node_problems().items()},
-    )
-    return make_server(context, parts, settings.socket_path)
-
-
-def _follow_children_by_pidfd() -> None:
-    """Let asyncio wait for child processes without a thread for each, as it does by itself since Python 3.12."""
-    if sys.version_info < (3, 12):
-        watcher = asyncio.PidfdChildWatcher()
-        watcher.attach_loop(asyncio.get_running_loop())
-        asyncio.set_child_watcher(watcher)
-
-
-async def run(
-    settings: Settings, *, remove_pods: bool, on_ready: Callable[[Daemon], None] | None = None
-) -> tuple[str, ...]:
-    """Run the daemon until SIGTERM or SIGINT; a second one ends it without waiting for pods.
-
-    Args:
-        settings: The node's configuration.
-        remove_pods: End all pods on the way down and leave nothing behind.
-        on_ready: Called when the node is up.
-
-    Returns:
-        A line for each pod that was to be removed and could not be ended.
-    """
-    stopped, hurried = asyncio.Event(), asyncio.Event()
-    loop = asyncio.get_running_loop()
-    _follow_children_by_pidfd()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, lambda: (hurried if stopped.is_set() else stopped).set())
-    daemon = Daemon(settings)
-    reloading: set[asyncio.Task[None]] = set()
-
-    def reload() -> None:
-        task = asyncio.create_task(daemon.reload(), name="reload")
-        reloading.add(task)
-        task.add_done_callback(reloading.discard)
-
-    loop.add_signal_handler(signal.SIGHUP, reload)
-    await daemon.start(meanwhile=_load_server)
-    server = _make_server(daemon)
-    await server.listen()
-    try:
-        daemon.ready()
-        gc.freeze()  # later collections pass over all that has been loaded
-        gc.enable()
-        if on_ready is not None:
-            on_ready(daemon)
-        await stopped.wait()
-    finally:
-        await server.close()
-        left = await daemon.stop(remove_pods=remove_pods, hurried=hurried)
-    return left
-
-
-async def end_all_pods(settings: Settings) -> None:
-    """Take up what an earlier daemon left on a cordoned node, end it, and leave the node as a stopped daemon does."""
-    daemon = Daemon(settings)
-    try:
-        await daemon.start()
-        await daemon.pods.wait_until_gone()
-    finally:
-        await daemon.stop(remove_pods=False)

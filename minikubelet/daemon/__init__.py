@@ -1,0 +1,1 @@
+"""The daemon: its parts, wired to each other, and the process that runs them."""
