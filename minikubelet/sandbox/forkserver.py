@@ -17,10 +17,10 @@ from minikubelet.linux import libc
 from minikubelet.linux.faults import point, rest
 from minikubelet.linux.heap import fill_holes
 from minikubelet.linux.lean import Final, signal, suppress
-from minikubelet.sandbox import mount_base, pause
+from minikubelet.sandbox import mount_base, pause, spawn
 from minikubelet.sandbox.forks import Forker
 from minikubelet.sandbox.protocol import Decoder, Message, ProtocolError, send
-from minikubelet.sandbox.rehearsal import rehearse
+from minikubelet.sandbox.rehearsal import nothing, rehearse
 
 _MOST_DESCRIPTORS: Final = 4096
 # What programs have long been given; those that want more raise it themselves, up to the hard limit.
@@ -102,8 +102,8 @@ def warm_up(directory: str) -> None:
     with suppress(OSError):
         os.makedirs(directory, mode=0o700, exist_ok=True)
         for _ in range(_REHEARSALS):
+            rehearse_parting()
             rehearse(directory)
-            show_as("forkserver", "forkserver")
             gc.collect()  # before its descriptors are closed under it
             os.closerange(4, _MOST_DESCRIPTORS)
     gc.collect()
@@ -112,6 +112,20 @@ def warm_up(directory: str) -> None:
         for name in names:
             os.unlink(os.path.join(top, name))
         os.rmdir(top)
+
+
+def rehearse_parting() -> None:
+    """Do what a new pause does to leave its parent, but what cannot be undone, and undo it."""
+    kept = [os.dup(number) for number in range(4)]
+    real = os.setsid, os.closerange, pause.run
+    os.setsid = os.closerange = pause.run = nothing
+    try:
+        become_pause({"spec": {"namespace": "", "name": ""}}, os.dup(3), [])
+    finally:
+        os.setsid, os.closerange, pause.run = real
+        for number, one in enumerate(kept):
+            os.dup2(one, number, inheritable=number < 3)
+        show_as("forkserver", "forkserver")
 
 
 def main() -> None:
@@ -130,6 +144,7 @@ def main() -> None:
     rest(True)
     warm_up(sys.argv[2])
     rest(False)
+    spawn.look_up()
     try:
         base = mount_base.make(sys.argv[2])
     except OSError as error:

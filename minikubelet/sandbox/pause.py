@@ -99,7 +99,6 @@ class Pause:
         """Take up work: signals, socket, sandbox record; tell the daemon that made us."""
         reading, writing = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(writing, warn_on_full_buffer=False)  # the handlers are there since the fork server
-        spawn.look_up()
         self.loop.watch(reading, self.on_signal, reading)
         self.clients.listen(self.spec.run_dir, self.spec.uid)
         self.sandbox = {
@@ -323,13 +322,7 @@ def run(spec_json: Message, first: socket.SocketType, groups: list[str], *, moun
         mount_base: A descriptor of the mount namespace in which containers build their roots.
     """
     try:
-        spec = sandbox_from_json(spec_json)
-        take_lock(spec.pod_dir)
-        point("pause.namespaces")
-        spawn.join_cgroups(groups)
-        user_namespace = make_namespaces(spec)
-        pause = Pause(spec, spec_json, first, user_namespace=user_namespace, mount_base=mount_base)
-        pause.start()
+        pause = begin(spec_json, first, groups, mount_base=mount_base)
     except OSError as error:
         with suppress(OSError):
             first.sendall(encode({"event": "failed", "message": cause_of(error)}))
@@ -338,6 +331,18 @@ def run(spec_json: Message, first: socket.SocketType, groups: list[str], *, moun
         pause.run()
     finally:
         os._exit(0)
+
+
+def begin(spec_json: Message, first: socket.SocketType, groups: list[str], *, mount_base: int) -> Pause:
+    """Make a pause with all that it needs, and have it take up work. Raises OSError."""
+    spec = sandbox_from_json(spec_json)
+    take_lock(spec.pod_dir)
+    point("pause.namespaces")
+    spawn.join_cgroups(groups)
+    user_namespace = make_namespaces(spec)
+    pause = Pause(spec, spec_json, first, user_namespace=user_namespace, mount_base=mount_base)
+    pause.start()
+    return pause
 
 
 def cause_of(error: BaseException) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import _socket as socket
 import os
 import struct
+import sys
 
 from minikubelet.linux.lean import Any, Final
 from minikubelet.sandbox.wire import dumps, loads
@@ -96,7 +97,9 @@ class Outbox:
                 sent = connection.send(bytes(self._bytes[:end]))
             else:
                 own = self._rights[0][1]
-                rights = struct.pack(f"{len(own)}i", *own)
+                rights = bytearray()
+                for one in own:
+                    rights += one.to_bytes(4, sys.byteorder)
                 sent = connection.sendmsg([bytes(self._bytes[:1])], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])
                 del self._rights[0]  # not before: a full socket has taken nothing
                 _close_all(own)

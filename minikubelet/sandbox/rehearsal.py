@@ -14,12 +14,10 @@ import time
 from minikubelet.linux import libc
 from minikubelet.linux.files import read_small
 from minikubelet.linux.kernel import memory_peak, oom_kills
-from minikubelet.linux.lean import Any, Callable, Final, NoReturn, signal, suppress
+from minikubelet.linux.lean import Any, Callable, Final, NoReturn, signal
 from minikubelet.sandbox import spawn
-from minikubelet.sandbox.namespaces import make_namespaces, unpin
-from minikubelet.sandbox.pause import Pause, take_lock
+from minikubelet.sandbox.pause import Pause, begin
 from minikubelet.sandbox.protocol import Message, encode
-from minikubelet.sandbox.spec import sandbox_from_json
 
 _LIMIT_S = 5.0
 _CONTAINER = "0" * 64
@@ -33,11 +31,8 @@ def rehearse(directory: str) -> None:
         OSError: Something in it fails, as it will for the pods.
     """
     ours, theirs = socket.socketpair()
-    _become(directory)
-    spec: Message = {**_NAMES, "run_dir": directory, "pod_dir": directory}
-    take_lock(directory)
     container: Message = {"id": _CONTAINER, "name": "c", "restart_count": 0, "spec_hash": "", "argv": [""]}
-    container |= {"env": ["A=b"], "log_path": f"{directory}/c/0.log"}
+    container |= {"env": ["A=b"], "log_path": f"{directory}/c/0.log", "mounts": [{"kind": "tmpfs", "target": "/"}]}
     run: Message = {"do": "exec", "container": _CONTAINER, "command": [""], "timeout": _LIMIT_S, "limit": 1}
     started: list[Message] = [{"do": "ping"}, {"do": "start", "spec": container}]
     killed: Message = {"do": "signal", "container": _CONTAINER, "signal": signal.SIGKILL}
@@ -45,8 +40,7 @@ def rehearse(directory: str) -> None:
     real = spawn.run_container, spawn.run_exec
     spawn.run_container, spawn.run_exec = _wait, _end
     try:
-        pause = Pause(sandbox_from_json(spec), spec, theirs, user_namespace=-1, mount_base=-1)
-        pause.start()
+        pause = _begin(directory, theirs)
         _play(pause, ours, started, lambda: any(one.start is None for one in pause.containers.running.values()))
         _play(pause, ours, [run], lambda: len(pause.executions) > 0)
         _play(pause, ours, [], lambda: len(pause.executions) == 0)
@@ -60,27 +54,30 @@ def rehearse(directory: str) -> None:
     memory_peak(directory)
 
 
-def _become(directory: str) -> None:
-    """Make what a pause makes before it works: in namespaces that are left again."""
+def _begin(directory: str, first: socket.SocketType) -> Pause:
+    """Begin as a pause does, in namespaces that are left again."""
     group = f"{directory}/group"
     os.makedirs(group, exist_ok=True)
     os.close(os.open(f"{group}/tasks", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
-    spawn.join_cgroups([group, group])
-    spec: Message = {**_NAMES, "run_dir": directory, "pod_dir": directory}
+    spec: Message = {**_NAMES, "run_dir": directory, "pod_dir": directory, "netns_path": f"{directory}/netns"}
     spec["oom_score_adj"] = int(read_small("/proc/self/oom_score_adj"))
     before = [os.open(f"/proc/self/ns/{name}", os.O_RDONLY | os.O_CLOEXEC) for name in ("net", "uts", "ipc")]
+    real = libc.mount
+    libc.mount = nothing
     try:
-        with suppress(OSError):
-            make_namespaces(sandbox_from_json(spec))
-            unpin(f"{directory}/none")
+        return begin(spec, first, [group, group], mount_base=-1)
     finally:
+        libc.mount = real
         try:
             for one in before:
                 libc.setns(one)
-                os.close(one)
             libc.prctl(libc.PR_SET_CHILD_SUBREAPER, 0)
         except OSError:
             os._exit(1)  # pods without namespaces of their own would get these
+
+
+def nothing(*_arguments: Any, **_options: Any) -> Any:
+    """Stand for what would be seen outside of this process, or change what it is."""
 
 
 def _play(pause: Pause, client: socket.SocketType, requests: list[Message], until: Callable[[], bool]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from minikubelet.linux.lean import Any, asdict, dataclass, field
+from minikubelet.linux.lean import Any, Final, asdict, dataclass, field
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,24 +103,27 @@ def to_json(spec: SandboxSpec | ContainerSpec) -> dict[str, Any]:
 
 def container_from_json(data: dict[str, Any]) -> ContainerSpec:
     """Return a container's spec from JSON; keys of a newer daemon are passed over."""
-    known = _known(ContainerSpec, data)
+    known = _known(_CONTAINER_FIELDS, data)
     mounts: list[MountSpec] = []
     for mount in known.pop("mounts", ()):
-        mounts.append(MountSpec(**_known(MountSpec, mount)))
+        mounts.append(MountSpec(**_known(_MOUNT_FIELDS, mount)))
     return ContainerSpec(**known, mounts=mounts)
 
 
 def sandbox_from_json(data: dict[str, Any]) -> SandboxSpec:
     """Return a sandbox' spec from JSON; keys of a newer daemon are passed over."""
-    known = _known(SandboxSpec, data)
+    known = _known(_SANDBOX_FIELDS, data)
     id_map = known.pop("user_namespace", None)
     return SandboxSpec(**known, user_namespace=IdMap(**id_map) if id_map else None)
 
 
-def _known(kind: Any, data: dict[str, Any]) -> dict[str, Any]:
-    """Return what a kind of spec has fields for; a loop, as a comprehension would be a function made for each call."""
-    known: dict[str, Any] = {}
-    for name in kind.__slots__:
-        if name in data:
-            known[name] = data[name]
-    return known
+_SANDBOX_FIELDS: Final = frozenset(SandboxSpec.__slots__)
+_CONTAINER_FIELDS: Final = frozenset(ContainerSpec.__slots__)
+_MOUNT_FIELDS: Final = frozenset(MountSpec.__slots__)
+
+
+def _known(fields: frozenset[str], data: dict[str, Any]) -> dict[str, Any]:
+    """Return what there are fields for, as a copy. To compare sets touches no field's name, and all is known mostly."""
+    if data.keys() <= fields:
+        return data.copy()
+    return {name: value for name, value in data.items() if name in fields}
