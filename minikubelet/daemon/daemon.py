@@ -342,7 +342,7 @@ class Daemon:
         await asyncio.sleep(0)
         meanwhile()  # the fork server has begun, and takes as long
         await forking
-        self.runtime.logs.remove_dead_links()
+        self.runtime.remove_dead_links()
         known = await self.pauses.adopt()
         await self.network.start(known)
         adopted = {uid: pod for uid in known if (pod := self.records.read(uid)) is not None}

@@ -33,6 +33,7 @@ class ContainerStarter:
         self._observer = observer
         self._end = end
         self._start: asyncio.Task[ObservedContainer | ContainerFailure] | None = None  # the last that was begun
+        self._untold = memory.runtime.untold_start(memory.pod)  # what an earlier daemon did not live to tell
 
     def close(self) -> None:
         """Leave: what is being started is the next daemon's."""
@@ -104,17 +105,42 @@ class ContainerStarter:
     async def _make(self, container: Container, count: int) -> ObservedContainer | ContainerFailure:
         """Make and start one container, and say so."""
         memory, name = self._memory, container.name
+        self._untold = None
         try:
             started = await memory.runtime.start_container(memory.pod, container, count)
         except ContainerFailure as failure:
+            memory.runtime.note_told(memory.pod)
             if failure.reason == "RunContainerError":
                 memory.event("Normal", "Created", "Container created", container=name)
             memory.event("Warning", "Failed", f"Error: {failure.message}", container=name)
             return failure
-        memory.event("Normal", "Created", "Container created", container=name)
-        memory.event("Normal", "Started", "Container started", container=name)
-        memory.services.on_started(memory.pod, started)
+        memory.runtime.note_told(memory.pod)
+        self._tell(started)
         return started
+
+    def _tell(self, started: ObservedContainer) -> None:
+        """Say that a container was started."""
+        memory = self._memory
+        memory.event("Normal", "Created", "Container created", container=started.name)
+        memory.event("Normal", "Started", "Container started", container=started.name)
+        memory.services.on_started(memory.pod, started)
+
+    def tell_untold(self) -> None:
+        """Say what came of a start whose daemon died before it could; nothing as long as it is under way."""
+        if self._untold is None:
+            return
+        memory = self._memory
+        instances = (one for found in memory.runtime.view(memory.uid).containers.values() for one in found)
+        found = next((one for one in instances if one.id == self._untold), None)
+        if found is None or found.state is RunState.CREATED:
+            return
+        self._untold = None
+        memory.runtime.note_told(memory.pod)
+        if found.started_at is not None:
+            self._tell(found)
+        elif found.exit is not None and found.exit.reason == "StartError":
+            memory.event("Normal", "Created", "Container created", container=found.name)
+            memory.event("Warning", "Failed", f"Error: {found.exit.message}", container=found.name)
 
     async def _post_start(self, container: Container, started: ObservedContainer) -> None:
         """Run a container's postStart hook; the container ends when it fails."""

@@ -87,6 +87,7 @@ class PodWorker:
         if self.is_gone:
             return
         self._ender.take_exits()
+        self._starter.tell_untold()
         self._woken.set()
         self._observer.publish()
 
@@ -226,6 +227,7 @@ class PodWorker:
     async def _sync(self) -> float | None:
         """Observe, decide, act once; return when to look again (boot-time seconds), None for no deadline."""
         now = self._services.boot_clock()
+        self._starter.tell_untold()
         if self._observer.deadline_exceeded():
             return None
         if not self._runtime.view(self.uid).responsive or self._starter.is_under_way():
@@ -325,6 +327,7 @@ class PodWorker:
         """End everything that runs, and what is being started as soon as it does; then take away what it stood on."""
         self._observer.publish()
         self._observer.probe(terminating=True)
+        self._starter.tell_untold()
         await self._ender.end_everything(self._woken, self._starter)
         await self._runtime.stop_sandbox(self.pod)
         self._services.prober.remove(self.uid)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Callable
 from typing import Final
 
 import structlog
@@ -40,8 +41,10 @@ class PodLogs:
             return count_from_logs(os.listdir(os.path.join(self.directory(pod), container)))
         return 0
 
-    def remove_dead_links(self) -> None:
+    def remove_dead_links(self, is_starting: Callable[[str], bool]) -> None:
         """Remove links to logs that lead nowhere: a daemon may have died between such a link and its instance.
+
+        Those of a pod of which `is_starting`, asked by its uid, says that an instance may still come to be, stay.
 
         Source: kubelet kuberuntime_gc.go `evictPodLogsDirectories` (v1.36).
         """
@@ -49,7 +52,9 @@ class PodLogs:
         with contextlib.suppress(OSError), os.scandir(directory) as found:
             for one in found:
                 if one.name.endswith(".log") and one.is_symlink() and not os.path.exists(one.path):
-                    os.unlink(one.path)
+                    directory = os.path.dirname(os.path.dirname(os.readlink(one.path)))
+                    if not is_starting(directory.rpartition("_")[2]):
+                        os.unlink(one.path)
 
     def link(self, pod: Pod, container: str, identity: str, log_path: str) -> None:
         """Make the log's directory, and the link under which log collectors look; a failure is no reason not to run."""
@@ -61,6 +66,12 @@ class PodLogs:
             os.symlink(log_path, path)
         except OSError as error:
             log.warning("cannot link log", path=path, error=str(error))
+
+    def link_again(self, pod: Pod, container: str, identity: str, restart_count: int) -> None:
+        """Make the link of an instance that has a log, if it is missing: an earlier daemon could not make it."""
+        log_path = self.path(pod, container, restart_count)
+        if os.path.exists(log_path) and not os.path.lexists(self._link(pod, container, identity)):
+            self.link(pod, container, identity, log_path)
 
     def unlink(self, pod: Pod, container: str, identity: str) -> None:
         """Remove an instance's link."""

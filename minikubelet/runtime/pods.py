@@ -44,6 +44,7 @@ from minikubelet.runtime.port import (
     RuntimeView,
     SandboxFailure,
 )
+from minikubelet.runtime.start_note import read_note, remove_note, write_note
 from minikubelet.runtime.sysctls import pod_sysctls
 from minikubelet.runtime.volumes.apart import run_apart
 from minikubelet.runtime.volumes.manager import Volumes
@@ -153,6 +154,14 @@ class PodRuntime:
         """Return the restart count for a container of which no instance is known: by its logs, 0 without one."""
         return self.logs.next_restart_count(pod, container)
 
+    def untold_start(self, pod: Pod) -> ContainerID | None:
+        """Return the instance that an earlier daemon had started without telling what came of it; None without one."""
+        return read_note(self.pod_dir(pod))
+
+    def note_told(self, pod: Pod) -> None:
+        """Note that what came of the newest start is about to be told, so that no later daemon tells it again."""
+        remove_note(self.pod_dir(pod))
+
     # Making
 
     async def prepare(self, pod: Pod) -> None:
@@ -248,9 +257,17 @@ class PodRuntime:
             raise SandboxFailure(f'failed to set up network for pod "{pod.metadata.name}": {error}') from error
         self._set_ips(pod, ips)
 
+    def remove_dead_links(self) -> None:
+        """Remove links to logs that lead nowhere, but for those of starts that are under way."""
+        pods = os.path.join(self._settings.state_dir, "pods")
+        self.logs.remove_dead_links(lambda uid: read_note(os.path.join(pods, uid)) is not None)
+
     async def adopt(self, pod: Pod) -> None:
-        """Take up a pod that an earlier daemon started: its addresses, and its connection if that was lost."""
+        """Take up a pod that an earlier daemon started: its addresses and logs, and its connection if that was lost."""
         uid = PodUID(pod.metadata.uid)
+        for name, instances in self.view(uid).containers.items():
+            for one in instances:
+                self.logs.link_again(pod, name, one.id, one.restart_count)
         self._cgroups.share(uid, self._qos(pod), pod_shares(pod))
         if pod.spec.host_network:
             self._set_ips(pod, self._network.host_ips())
@@ -344,6 +361,7 @@ class PodRuntime:
             seccomp_profiles_dir=self._settings.seccomp_profiles_dir,
         )
         self.logs.link(pod, container.name, identity, log_path)
+        write_note(self.pod_dir(pod), identity)
         try:
             point("pod.start-container.prepared")
             return await self._pauses.start_container(uid, spec)

@@ -70,6 +70,14 @@ class Runtime(Protocol):
         """Return the restart count for a container of which no instance is known: by its logs, 0 without one."""
         ...
 
+    def untold_start(self, pod: Pod) -> ContainerID | None:
+        """Return the instance that an earlier daemon had started without telling what came of it; None without one."""
+        ...
+
+    def note_told(self, pod: Pod) -> None:
+        """Note that what came of the newest start is about to be told, so that no later daemon tells it again."""
+        ...
+
     async def prepare(self, pod: Pod) -> None:
         """Make the pod's directories, control group and volumes. Raises VolumeFailure, GroupFailure or OSError."""
         ...

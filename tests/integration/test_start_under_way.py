@@ -135,6 +135,29 @@ def test_a_deletion_ends_it_with_hook_and_grace(
         (gated.base / "marks" / one).unlink()
 
 
+def test_one_whose_daemon_dies_meanwhile_is_told_once_and_has_its_link(
+    gated: Node, gate: Gate, pod: Callable[..., None]
+) -> None:
+    gate.close()
+    pod("told", {"main": {"command": ["sh", "-c", "echo here; exec sleep 1000"]}}, grace=1)
+    gate.wait_for_start()
+    for _ in range(2):
+        gated.kill()
+        gated.start()
+    gate.open()
+    found = gated.wait_pod("told", lambda one: state(one, "main") == "running", "the container to run")
+    identity = status(found, "main")["containerID"].rpartition("/")[2]
+    link = gated.log_dir / "containers" / f"{found['metadata']['name']}_default_main-{identity}.log"
+    gated.wait(lambda: link.exists() and " F here" in link.read_text(), "its output through the link")
+    link.unlink()
+    gated.kill()
+    gated.start()
+    assert link.exists()
+    events = json.loads(gated.cli("get", "events", *gated.roots, "-o", "json").stdout)["items"]
+    mine = {one["reason"]: one["count"] for one in events if one["involvedObject"]["uid"] == found["metadata"]["uid"]}
+    assert (mine["Created"], mine["Started"]) == (1, 1)
+
+
 def test_one_that_hangs_stops_neither_logs_nor_probes_nor_commands_of_its_pod(
     gated: Node, gate: Gate, pod: Callable[..., None]
 ) -> None:

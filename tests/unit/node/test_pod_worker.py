@@ -516,3 +516,33 @@ def test_a_daemon_that_takes_its_pods_along_gives_up_one_that_does_not_die() -> 
         assert world.runtime.running(UID) == [one]
 
     run(live())
+
+
+@pytest.mark.parametrize(("died_at_s", "removed"), [(1.0, False), (5.5, False), (5.5, True)])
+@pytest.mark.parametrize("is_broken", [False, True])
+def test_what_came_of_a_start_is_told_once_by_whichever_daemon(
+    died_at_s: float, removed: bool, is_broken: bool
+) -> None:
+    async def live() -> None:
+        pod = crashing("v1")
+        world = World(msgspec.structs.replace(pod, spec=msgspec.structs.replace(pod.spec, restart_policy="Never")))
+        world.runtime.start_s = 5.0
+        if is_broken:
+            world.runtime.broken.add("a")
+        world.is_wanted = True
+        world.set_pods()
+        await asyncio.sleep(1.0)
+        await world.manager.stop()
+        await asyncio.sleep(died_at_s - 1.0)
+        if removed:
+            world.is_wanted = False
+        await world.restart_daemon()
+        await asyncio.sleep(6.0)
+        told = [reason for reason, _ in world.recorder.told if reason in ("Created", "Started", "Failed")]
+        assert told == ["Created", "Failed" if is_broken else "Started"]
+        await world.restart_daemon()
+        await asyncio.sleep(1.0)
+        assert [reason for reason, _ in world.recorder.told].count(told[1]) == 1
+        await world.manager.drain()
+
+    run(live())

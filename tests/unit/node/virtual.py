@@ -84,6 +84,7 @@ class FakeRuntime:
         self.broken: set[str] = set()  # containers whose program cannot be executed
         self.request_s = 0.0  # how long a request takes to reach the pause
         self.start_s = 0.01  # how long a container takes to start then
+        self.untold: dict[PodUID, ContainerID] = {}  # what came of its start has not been told
         self.killed: list[str] = []  # containers that ran when their sandbox was ended
         self._number = 0
 
@@ -99,10 +100,11 @@ class FakeRuntime:
     def running(self, uid: PodUID) -> list[ObservedContainer]:
         return [one for one in self.present(uid) if one.state is RunState.RUNNING]
 
-    def exits(self, uid: PodUID, one: ObservedContainer, code: int) -> None:
+    def exits(self, uid: PodUID, one: ObservedContainer, code: int, *, reason: str = "") -> None:
         """Let a container exit."""
         now = self.clock()
-        ended = Exit(exit_code=code, finished_at=now, finished_mono=now, reason="Error" if code else "Completed")
+        reason = reason or ("Error" if code else "Completed")
+        ended = Exit(exit_code=code, finished_at=now, finished_mono=now, reason=reason)
         instances = self.pods[uid].containers[one.name]
         instances[:] = [
             replace(each, state=RunState.EXITED, exit=ended) if each.id == one.id and each.exit is None else each
@@ -129,6 +131,12 @@ class FakeRuntime:
 
     def next_restart_count(self, pod: Pod, container: str) -> int:
         return self.pods[PodUID(pod.metadata.uid)].logs.get(container, -1) + 1
+
+    def untold_start(self, pod: Pod) -> ContainerID | None:
+        return self.untold.get(PodUID(pod.metadata.uid))
+
+    def note_told(self, pod: Pod) -> None:
+        self.untold.pop(PodUID(pod.metadata.uid), None)
 
     async def prepare(self, pod: Pod) -> None:
         self.pods.setdefault(PodUID(pod.metadata.uid), FakePod())
@@ -167,17 +175,18 @@ class FakeRuntime:
             sandbox_id=state.sandboxes[-1].id,
         )
         state.containers.setdefault(container.name, []).append(created)
+        self.untold[uid] = created.id
         state.logs[container.name] = restart_count
         await asyncio.sleep(self.start_s)
         if created not in self.present(uid):
             raise ContainerFailure("CreateContainerError", "the pause process is gone")
+        if created.name in self.broken:
+            self.exits(uid, created, 128, reason="StartError")
+            raise ContainerFailure("RunContainerError", "no such file or directory")
         now = self.clock()
         started = replace(created, state=RunState.RUNNING, started_at=now, started_mono=now)
         instances = self.pods[uid].containers[created.name]
         instances[:] = [started if each.id == created.id else each for each in instances]
-        if created.name in self.broken:
-            self.exits(uid, started, 128)
-            raise ContainerFailure("RunContainerError", "no such file or directory")
         self.on_change(uid)
         return started
 
