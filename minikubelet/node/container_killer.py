@@ -91,12 +91,6 @@ class ContainerKiller:
         for ongoing in self._ongoing.values():
             ongoing.task.cancel()
 
-    async def until_exited(self, container_id: ContainerID) -> None:
-        """Wait until a container that is being ended has exited; others are not waited for."""
-        ongoing = self._ongoing.get(container_id)
-        if ongoing is not None:
-            await ongoing.exited.wait()
-
     def exited(self, container_id: ContainerID) -> None:
         """Note that a container has exited; its ending goes on."""
         ongoing = self._ongoing.get(container_id)

@@ -33,6 +33,7 @@ class ContainerStarter:
         self._observer = observer
         self._end = end
         self._start: asyncio.Task[ObservedContainer | ContainerFailure] | None = None  # the last that was begun
+        self._name = ""  # whose start that is
         self._untold = memory.runtime.untold_start(memory.pod)  # what an earlier daemon did not live to tell
 
     def close(self) -> None:
@@ -47,10 +48,13 @@ class ContainerStarter:
 
     def is_under_way(self) -> bool:
         """Tell whether a container is being started: by us, or by the pause for a daemon before us."""
-        if self.under_way:
-            return True
-        found = self._memory.runtime.view(self._memory.uid).containers.values()
-        return any(instances[0].state is RunState.CREATED for instances in found if instances)
+        return bool(self.names_under_way())
+
+    def names_under_way(self) -> set[str]:
+        """Return which containers are being started."""
+        found = self._memory.runtime.view(self._memory.uid).containers
+        names = {name for name, instances in found.items() if instances and instances[0].state is RunState.CREATED}
+        return {*names, self._name} if self.under_way else names
 
     async def start(self, action: act.StartContainer) -> bool:
         """Start one container and run its postStart hook; False when it must be tried again later."""
@@ -69,6 +73,7 @@ class ContainerStarter:
         if has_hook:
             memory.starting.add(action.name)
         try:
+            self._name = action.name
             self._start = asyncio.create_task(self._make(container, count))
             # A deletion ends this sync, but not the start: what comes of it is ended as anything else that runs.
             started = await asyncio.shield(self._start)

@@ -21,7 +21,7 @@ from minikubelet.node.pod_observer import PodObserver
 from minikubelet.runtime.port import RuntimeFailure
 
 # How long a deletion lets a start that is under way come to its end before it begins to end the other containers: a
-# start takes milliseconds, and with all of them there sidecars end after those that use them.
+# start takes milliseconds. Sidecars wait for one that takes longer, as for what runs.
 _START_PATIENCE_S: Final = 2.0
 
 
@@ -33,6 +33,7 @@ class PodEnder:
         self._memory = memory
         self._observer = observer
         self._runtime = memory.runtime
+        self._looked = asyncio.Event()  # set, and replaced, when something happened to the pod
         self._ended_sandbox = ""  # the last one that was ended with all that it held
         self._killer = ContainerKiller(
             send_signal=lambda cid, number: self._runtime.signal(memory.pod, cid, number),
@@ -48,6 +49,8 @@ class PodEnder:
     def take_exits(self) -> None:
         """Note which containers do not run any more."""
         self._killer.prune(self._memory.running_ids())
+        self._looked.set()
+        self._looked = asyncio.Event()
 
     async def end_pod(self, action: act.KillPod) -> None:
         """End every container and the sandbox, within a sync: a new sandbox may follow, or the pod is finished."""
@@ -108,21 +111,37 @@ class PodEnder:
         )
         self._observer.probe()
 
-    async def _end_all(self, *, grace_s: float) -> None:
-        """End all running containers in parallel; sidecars wait for their turn, last first."""
-        running = self._memory.running()
+    async def _end_all(self, *, grace_s: float, starter: ContainerStarter | None = None) -> None:
+        """End all running containers in parallel; sidecars wait for their turn, last first.
+
+        Args:
+            grace_s: For each.
+            starter: Knows of starts that are under way: what comes of them may need a sidecar, too.
+        """
 
         async def end(name: str, found: ObservedContainer) -> None:
-            users = [running[one].id for one in termination.needed_by(self._memory.pod, name, running)]
-
             async def turn() -> None:
-                for user in users:
-                    await self._killer.until_exited(user)
+                while self._is_needed(name, starter):
+                    await self._next_change(starter)
 
             message = f"Stopping container {name}"
-            await self.end(found, message, grace_s=grace_s, turn=turn if users else None)
+            await self.end(found, message, grace_s=grace_s, turn=turn if self._is_needed(name, starter) else None)
 
-        await asyncio.gather(*(end(name, found) for name, found in running.items()))
+        await asyncio.gather(*(end(name, found) for name, found in self._memory.running().items()))
+
+    def _is_needed(self, name: str, starter: ContainerStarter | None) -> bool:
+        """Tell whether a container is a sidecar that another one needs, which runs or is on its way to that."""
+        there = {*self._memory.running(), *(starter.names_under_way() if starter is not None else ())}
+        return bool(termination.needed_by(self._memory.pod, name, there))
+
+    async def _next_change(self, starter: ContainerStarter | None) -> None:
+        """Wait until something happened to the pod, or a start is over."""
+        looked = asyncio.create_task(self._looked.wait())
+        try:
+            starts = starter.under_way if starter is not None else ()
+            await asyncio.wait({looked, *starts}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            looked.cancel()
 
     async def end_everything(self, woken: asyncio.Event, starter: ContainerStarter) -> None:
         """End what runs or comes to run; a later, shorter request joins in while it is under way.
@@ -145,7 +164,7 @@ class PodEnder:
                 break
             patience = begun + _START_PATIENCE_S if starts else now
             if now >= patience:
-                self._begin_endings(running, endings)
+                self._begin_endings(running, endings, starter)
             waked = asyncio.create_task(woken.wait())
             delay = (patience if now < patience else limit) - now if starts and now < limit else None
             await asyncio.wait(
@@ -158,11 +177,13 @@ class PodEnder:
         self._killer.prune({})
         await asyncio.gather(*endings)  # they have only to see that all is over
 
-    def _begin_endings(self, running: dict[str, ObservedContainer], endings: set[asyncio.Task[None]]) -> None:
+    def _begin_endings(
+        self, running: dict[str, ObservedContainer], endings: set[asyncio.Task[None]], starter: ContainerStarter
+    ) -> None:
         """Begin to end what is not being ended yet; shorten the grace of the others to what is left."""
         grace = self._memory.remaining_grace_s()
         if not all(self._killer.is_ending(found.id) for found in running.values()):
-            endings.add(asyncio.create_task(self._end_all(grace_s=grace)))
+            endings.add(asyncio.create_task(self._end_all(grace_s=grace, starter=starter)))
         elif self._memory.deletion is not None:
             for found in running.values():
                 self._killer.end(self._memory.container(found.name), found.id, grace_s=grace)

@@ -546,3 +546,40 @@ def test_what_came_of_a_start_is_told_once_by_whichever_daemon(
         await world.manager.drain()
 
     run(live())
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+def test_a_sidecar_ends_after_an_app_whose_start_takes_longer_than_the_deletion_waits(restarts: bool) -> None:
+    async def live() -> None:
+        pod = crashing("v1")
+        spec = msgspec.structs.replace(
+            pod.spec,
+            init_containers=[Container(name="s", image="v1", restart_policy="Always")],
+            termination_grace_period_seconds=30,
+        )
+        world = World(msgspec.structs.replace(pod, spec=spec))
+        world.runtime.deaf.add("a")
+        ends: list[str] = []
+        world.runtime.on_signal = lambda pod, one: ends.append(one.name)
+
+        def on_start(pod: Pod, container: Container, count: int) -> None:
+            world.runtime.start_s = 6.0 if container.name == "a" else 0.01
+
+        world.runtime.on_start = on_start
+        world.is_wanted = True
+        world.set_pods()
+        await asyncio.sleep(1.0)
+        assert [one.name for one in world.runtime.running(UID)] == ["s"]
+        if restarts:
+            await world.restart_daemon()
+        world.is_wanted = False
+        world.set_pods()
+        await asyncio.sleep(7.0)
+        assert ends == ["a"]
+        assert [one.name for one in world.runtime.running(UID)] == ["s", "a"]
+        world.runtime.exits(UID, world.runtime.running(UID)[1], 0)
+        await asyncio.sleep(1.0)
+        assert ends == ["a", "s"]
+        await world.manager.drain()
+
+    run(live())
