@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
 from minikubelet.lifecycle.observed import ContainerID, ObservedContainer, PodUID
@@ -20,7 +20,7 @@ from minikubelet.runtime.port import ContainerFailure, ExecResult, RuntimeFailur
 from minikubelet.runtime.processes import kill_alive, signal_alive, wait_until_dead
 from minikubelet.sandbox.journal import Journal
 from minikubelet.sandbox.namespaces import unpin
-from minikubelet.sandbox.protocol import Message
+from minikubelet.sandbox.protocol import Message, send_descriptor
 from minikubelet.sandbox.spec import ContainerSpec, SandboxSpec, to_json
 
 # How long a pause may take to say that it is there.
@@ -34,8 +34,12 @@ class Pauses(PauseConnections):
 
     # Sandboxes
 
-    async def create_sandbox(self, spec: SandboxSpec) -> int:
+    async def create_sandbox(self, spec: SandboxSpec, netns: Callable[[], Awaitable[int]] | None = None) -> int:
         """Make the pause of a pod; return a descriptor of its network namespace (it stays ours).
+
+        Args:
+            spec: What to make.
+            netns: Gives the network namespace, where that is not the pause's to make; the caller's to close.
 
         Raises:
             SandboxFailure: It could not be made.
@@ -49,7 +53,7 @@ class Pauses(PauseConnections):
         except OSError as error:
             raise SandboxFailure(f"cannot connect the pause process: {error.strerror}") from error
         try:
-            await self._fork_pause(uid, spec, ours, theirs)
+            await self._fork_pause(uid, spec, netns, ours, theirs)
         except BaseException:
             self._withdraw(uid, ours)
             raise
@@ -57,10 +61,21 @@ class Pauses(PauseConnections):
             theirs.close()
         return pod.netns
 
-    async def _fork_pause(self, uid: PodUID, spec: SandboxSpec, ours: socket.socket, theirs: socket.socket) -> None:
+    async def _fork_pause(
+        self,
+        uid: PodUID,
+        spec: SandboxSpec,
+        netns: Callable[[], Awaitable[int]] | None,
+        ours: socket.socket,
+        theirs: socket.socket,
+    ) -> None:
         ready = self._attach(uid, ours)
         await self._fork_server.fork(spec, theirs)
         theirs.close()
+        if netns is not None:
+            given = await netns()
+            with contextlib.suppress(OSError):  # the pause is gone: its connection says why
+                send_descriptor(ours, given)
         try:
             async with asyncio.timeout(_START_LIMIT_S):
                 await ready

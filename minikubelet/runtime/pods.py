@@ -6,6 +6,7 @@ order of how it was made.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import errno
 import os
@@ -225,6 +226,9 @@ class PodRuntime:
                     os.chown(shm, id_map.first, id_map.first)
             except (IdRangeError, OSError) as error:
                 raise SandboxFailure(f"cannot allocate user namespace: {words(error)}") from error
+        # A pod's sysctls are defaults of links to come, so they must be set first; and what belongs to a user namespace
+        # must be made in it.
+        own_sysctls = pod.spec.security_context is not None and bool(pod.spec.security_context.sysctls)
         spec = SandboxSpec(
             uid=uid,
             id=secrets.token_hex(_CONTAINER_ID_BYTES),
@@ -236,6 +240,7 @@ class PodRuntime:
             pod_dir=self.pod_dir(pod),
             netns_path="" if pod.spec.host_network else f"/run/netns/{self._network.netns_name(uid, key)}",
             host_network=pod.spec.host_network,
+            given_netns=self._network.makes_namespaces and not (pod.spec.host_network or own_sysctls or id_map),
             host_ipc=pod.spec.host_ipc,
             host_pid=pod.spec.host_pid,
             share_pid=bool(pod.spec.share_process_namespace),
@@ -245,13 +250,18 @@ class PodRuntime:
             oom_score_adj=-998,
             user_namespace=id_map,
         )
-        netns = await self._pauses.create_sandbox(spec)
-        point("pod.create-sandbox.made")
         if pod.spec.host_network:
+            await self._pauses.create_sandbox(spec)
+            point("pod.create-sandbox.made")
             self._set_ips(pod, self._network.host_ips())
             return
         try:
-            ips = await self._network.attach(uid, pod=key, netns_fd=netns, host_ports=host_port_mappings(pod))
+            if spec.given_netns:
+                ips = await self._create_while_connecting(pod, spec)
+            else:
+                netns = await self._pauses.create_sandbox(spec)
+                point("pod.create-sandbox.made")
+                ips = await self._connect(pod, netns)
         except NetworkError as error:
             await self._pauses.stop_sandbox(uid)
             raise SandboxFailure(f'failed to set up network for pod "{pod.metadata.name}": {error}') from error
@@ -261,6 +271,44 @@ class PodRuntime:
         """Remove links to logs that lead nowhere, but for those of starts that are under way."""
         pods = os.path.join(self._settings.state_dir, "pods")
         self.logs.remove_dead_links(lambda uid: read_note(os.path.join(pods, uid)) is not None)
+
+    async def _create_while_connecting(self, pod: Pod, spec: SandboxSpec) -> tuple[str, ...]:
+        """Make the pause and, at the same time, its network namespace with all that is in it; return the addresses.
+
+        Each is half a sandbox' time, and most of it the kernel's. Without a pause, the link goes with the namespace,
+        and what is recorded of it is found again at the next attempt or at the pod's end.
+        """
+        namespace = asyncio.create_task(self._make_namespace(pod))
+        connecting = asyncio.create_task(self._connect_when_made(pod, namespace))
+        try:
+            await self._pauses.create_sandbox(spec, lambda: asyncio.shield(namespace))
+            point("pod.create-sandbox.made")
+            return await asyncio.shield(connecting)
+        finally:
+            await asyncio.wait({connecting})
+            connecting.exception()  # asked for, as nobody else asks when there is no pause
+            if namespace.exception() is None:
+                os.close(namespace.result())
+
+    async def _make_namespace(self, pod: Pod) -> int:
+        try:
+            return await self._network.make_namespace()
+        except NetworkError as error:
+            raise SandboxFailure(
+                f'failed to create network namespace for pod "{pod.metadata.name}": {error}'
+            ) from error
+
+    async def _connect_when_made(self, pod: Pod, namespace: asyncio.Task[int]) -> tuple[str, ...]:
+        return await self._connect(pod, await namespace)
+
+    async def _connect(self, pod: Pod, netns: int) -> tuple[str, ...]:
+        """Connect a pod's network namespace; return its addresses. Raises NetworkError."""
+        return await self._network.attach(
+            PodUID(pod.metadata.uid),
+            pod=f"{pod.metadata.namespace}/{pod.metadata.name}",
+            netns_fd=netns,
+            host_ports=host_port_mappings(pod),
+        )
 
     async def adopt(self, pod: Pod) -> None:
         """Take up a pod that an earlier daemon started: its addresses and logs, and its connection if that was lost."""
@@ -274,13 +322,10 @@ class PodRuntime:
             return
         ips = self._network.addresses(uid)
         if not ips and self._pauses.netns(uid) >= 0:
-            key = f"{pod.metadata.namespace}/{pod.metadata.name}"
             try:
-                ips = await self._network.attach(
-                    uid, pod=key, netns_fd=self._pauses.netns(uid), host_ports=host_port_mappings(pod)
-                )
+                ips = await self._connect(pod, self._pauses.netns(uid))
             except NetworkError as error:
-                log.error("cannot reconnect pod", pod=key, error=str(error))
+                log.error("cannot reconnect pod", pod=f"{pod.metadata.namespace}/{pod.metadata.name}", error=str(error))
         self._set_ips(pod, ips)
         self._etc.keep_hosts(pod, self.pod_dir(pod))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import _socket as socket
+import errno
 import fcntl
 import os
 import sys
@@ -11,11 +12,16 @@ from minikubelet.linux import libc
 from minikubelet.linux.files import write_small
 from minikubelet.linux.lean import suppress
 from minikubelet.sandbox import spawn, userns
+from minikubelet.sandbox.protocol import receive_descriptor
 from minikubelet.sandbox.spec import SandboxSpec
 
 
-def make_namespaces(spec: SandboxSpec) -> int:
+def make_namespaces(spec: SandboxSpec, daemon: socket.SocketType) -> int:
     """Make and prepare the pod's namespaces; the PID namespace, if shared, was made before the fork.
+
+    Args:
+        spec: The pod's.
+        daemon: Where a given network namespace comes from.
 
     Returns:
         A descriptor of the pod's user namespace, -1 without one. The pause itself never enters it.
@@ -23,7 +29,7 @@ def make_namespaces(spec: SandboxSpec) -> int:
     spawn.set_oom_score(spec.oom_score_adj)
     flags = 0
     if not spec.host_network:
-        flags |= libc.CLONE_NEWNET | libc.CLONE_NEWUTS
+        flags |= libc.CLONE_NEWUTS if spec.given_netns else libc.CLONE_NEWNET | libc.CLONE_NEWUTS
     if not spec.host_ipc:
         flags |= libc.CLONE_NEWIPC
     user_namespace = -1
@@ -33,13 +39,25 @@ def make_namespaces(spec: SandboxSpec) -> int:
         libc.unshare(flags)
     if not spec.host_network:
         socket.sethostname(spec.hostname)
-        bring_up_loopback()
+        if spec.given_netns:
+            join_network(daemon)
+        else:
+            bring_up_loopback()
         if spec.netns_path:
             pin(spec.netns_path)
     for name, value in spec.sysctls.items():
         write_small("/proc/sys/" + (name if "/" in name else name.replace(".", "/")), value.encode())
     libc.prctl(libc.PR_SET_CHILD_SUBREAPER, 1)
     return user_namespace
+
+
+def join_network(daemon: socket.SocketType) -> None:
+    """Join the network namespace that the daemon makes and connects meanwhile. Raises OSError: it could not."""
+    descriptor = receive_descriptor(daemon)
+    if descriptor < 0:
+        raise OSError(errno.ENOENT, "the network namespace was not sent")
+    libc.setns(descriptor, libc.CLONE_NEWNET)
+    os.close(descriptor)
 
 
 def bring_up_loopback() -> None:

@@ -339,7 +339,7 @@ def begin(spec_json: Message, first: socket.SocketType, groups: list[str], *, mo
     take_lock(spec.pod_dir)
     point("pause.namespaces")
     spawn.join_cgroups(groups)
-    user_namespace = make_namespaces(spec)
+    user_namespace = make_namespaces(spec, first)
     pause = Pause(spec, spec_json, first, user_namespace=user_namespace, mount_base=mount_base)
     pause.start()
     return pause

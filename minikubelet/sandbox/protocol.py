@@ -58,6 +58,20 @@ def send(connection: socket.SocketType, message: Message, descriptors: tuple[int
     connection.sendall(data[sent:])
 
 
+def send_descriptor(connection: socket.SocketType, descriptor: int) -> None:
+    """Send a descriptor with one byte. Raises OSError."""
+    connection.sendmsg([b"d"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack("i", descriptor))])
+
+
+def receive_descriptor(connection: socket.SocketType, flags: int = 0) -> int:
+    """Return a descriptor that comes with one byte, -1 when none does. Raises OSError."""
+    _, control, _, _ = connection.recvmsg(1, socket.CMSG_LEN(4), flags | socket.MSG_CMSG_CLOEXEC)
+    for level, kind, payload in control:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS and len(payload) == 4:
+            return int(struct.unpack("i", payload)[0])
+    return -1
+
+
 class Outbox:
     """Messages on their way into a non-blocking socket, descriptors with their message's first byte."""
 

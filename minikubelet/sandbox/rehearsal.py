@@ -17,7 +17,7 @@ from minikubelet.linux.kernel import memory_peak, oom_kills
 from minikubelet.linux.lean import Any, Callable, Final, NoReturn, signal
 from minikubelet.sandbox import spawn
 from minikubelet.sandbox.pause import Pause, begin
-from minikubelet.sandbox.protocol import Message, encode
+from minikubelet.sandbox.protocol import Message, encode, send_descriptor
 
 _LIMIT_S = 5.0
 _CONTAINER = "0" * 64
@@ -40,7 +40,7 @@ def rehearse(directory: str) -> None:
     real = spawn.run_container, spawn.run_exec
     spawn.run_container, spawn.run_exec = _wait, _end
     try:
-        pause = _begin(directory, theirs)
+        pause = _begin(directory, ours, theirs)
         _play(pause, ours, started, lambda: any(one.start is None for one in pause.containers.running.values()))
         _play(pause, ours, [run], lambda: len(pause.executions) > 0)
         _play(pause, ours, [], lambda: len(pause.executions) == 0)
@@ -54,14 +54,16 @@ def rehearse(directory: str) -> None:
     memory_peak(directory)
 
 
-def _begin(directory: str, first: socket.SocketType) -> Pause:
+def _begin(directory: str, daemon: socket.SocketType, first: socket.SocketType) -> Pause:
     """Begin as a pause does, in namespaces that are left again."""
     group = f"{directory}/group"
     os.makedirs(group, exist_ok=True)
     os.close(os.open(f"{group}/tasks", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
     spec: Message = {**_NAMES, "run_dir": directory, "pod_dir": directory, "netns_path": f"{directory}/netns"}
+    spec["given_netns"] = True
     spec["oom_score_adj"] = int(read_small("/proc/self/oom_score_adj"))
     before = [os.open(f"/proc/self/ns/{name}", os.O_RDONLY | os.O_CLOEXEC) for name in ("net", "uts", "ipc")]
+    send_descriptor(daemon, before[0])
     real = libc.mount
     libc.mount = nothing
     try:

@@ -19,6 +19,7 @@ class SandboxSpec:
     pod_dir: str  # the journal lies in it
     netns_path: str = ""  # where the network namespace is pinned; "" with the host's network
     host_network: bool = False
+    given_netns: bool = False  # its network namespace is made by the daemon, which sends it
     host_ipc: bool = False
     host_pid: bool = False
     share_pid: bool = False

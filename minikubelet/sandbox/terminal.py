@@ -13,6 +13,7 @@ import struct
 import termios
 
 from minikubelet.linux.lean import Final
+from minikubelet.sandbox.protocol import receive_descriptor, send_descriptor
 
 _MULTIPLEXER: Final = "/dev/pts/ptmx"
 _MULTIPLEXER_DEVICE: Final = os.makedev(5, 2)
@@ -41,7 +42,7 @@ def connect_terminal(console: int, uid: int) -> None:
     # Ours before anybody can press a key: a Ctrl-C on a terminal that is nobody's yet is lost.
     fcntl.ioctl(slave, termios.TIOCSCTTY, 0)
     connection = socket.socket(fileno=os.dup(console))
-    connection.sendmsg([b"t"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack("i", master))])
+    send_descriptor(connection, master)
     connection.close()
     for number in range(3):
         os.dup2(slave, number)
@@ -54,16 +55,11 @@ def receive_terminal(console: int) -> int:
     """Return the controlling side that was sent over a socket, -1 when there is none."""
     connection = socket.socket(fileno=os.dup(console))
     try:
-        flags = socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC
-        _, control, _, _ = connection.recvmsg(1, socket.CMSG_LEN(4), flags)
+        return receive_descriptor(connection, socket.MSG_DONTWAIT)
     except OSError:
         return -1
     finally:
         connection.close()
-    for level, kind, payload in control:
-        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS and len(payload) == 4:
-            return int(struct.unpack("i", payload)[0])
-    return -1
 
 
 def set_size(master: int, rows: int, columns: int) -> None:

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.root
 CONFIG = """
 nodeLabels: {disk: ssd}
 systemReserved: {memory: 1Gi}
-allowedUnsafeSysctls: ['net.core.somaxconn']
+allowedUnsafeSysctls: ['net.core.somaxconn', 'net.ipv4.conf.*']
 """
 
 
@@ -135,6 +135,15 @@ def test_sysctls(cluster):
     cluster.write("good.yaml", pod("good", more=context.format("net.core.somaxconn")))
     assert rejected(cluster, "bad", "SysctlForbidden") == 'forbidden sysctl: "kernel.msgmax" not allowlisted'
     cluster.wait_pod("good", phase("Running"), "Running")
+
+
+def test_sysctls_are_set_before_the_pods_link_comes(cluster):
+    """What a link begins with are the namespace's defaults of that moment."""
+    sysctls = "securityContext: {sysctls: [{name: net.ipv4.conf.default.rp_filter, value: '2'}]}"
+    more = f"restartPolicy: Never\n  {sysctls}"
+    cluster.write("early.yaml", pod("early", more=more, command="cat /proc/sys/net/ipv4/conf/eth0/rp_filter"))
+    found = cluster.wait_pod("early", phase("Succeeded"), "its end")
+    assert cluster.output(found).strip() == "2"
 
 
 def test_host_port_is_held_until_its_pod_has_ended(cluster):

@@ -200,9 +200,7 @@ def test_no_more_descriptors_or_processes_for_a_pause(cluster: Node) -> None:
     """The pause turns clients away and starts nothing, but lives; what it could not do is done when it can."""
     cluster.write("tight.yaml", manifest("tight", "trap 'exit 0' TERM; " + STEADY))
     before = cluster.wait_pod("tight", is_ready, "the pod to run")
-    (pause,) = [
-        one for one in laws.children_of(cluster)["pause"] if b"tight" in Path(f"/proc/{one}/cmdline").read_bytes()
-    ]
+    (pause,) = [one for one in laws.children_of(cluster)["pause"] if laws.pod_of(one) == "tight"]
     old = limit(pause, resource.RLIMIT_NOFILE, len(os.listdir(f"/proc/{pause}/fd")))
     try:
         (container,) = [one for one in laws._processes() if laws._parent(one) == pause]

@@ -123,6 +123,18 @@ class Network:
             host_ports="nftables" if self._host_ports.in_kernel else "proxy",
         )
 
+    @property
+    def makes_namespaces(self) -> bool:
+        """Whether `make_namespace` may be used: plugins want a namespace that has its name already."""
+        return not self._by_plugins
+
+    async def make_namespace(self) -> int:
+        """Make a network namespace; return a descriptor, the caller's. Raises NetworkError."""
+        try:
+            return await self._thread.run(lambda wiring: wiring.make_namespace())
+        except OSError as error:
+            raise NetworkError(os_error_text("cannot make a network namespace", error)) from error
+
     async def attach(
         self, uid: PodUID, *, pod: str, netns_fd: int, host_ports: tuple[HostPort, ...] = ()
     ) -> tuple[str, ...]:

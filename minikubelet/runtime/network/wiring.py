@@ -129,6 +129,16 @@ class Wiring:
         self._ensure_bridge_addresses(found.index, wanted)
         return made
 
+    def make_namespace(self) -> int:
+        """Make a network namespace by stepping into it and out again; return a descriptor. Raises OSError."""
+        if _libc().unshare(_CLONE_NEWNET) != 0:
+            code = ctypes.get_errno()
+            raise OSError(code, os.strerror(code))
+        try:
+            return os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        finally:
+            self._go_home()
+
     def connect(self, wire: Wire, netns: int) -> None:
         """Connect a pod's network namespace to the bridge; what is already there stays as it is.
 
@@ -233,13 +243,16 @@ class Wiring:
             if self._ipv6:
                 _ignore_router_advertisements()
         finally:
-            try:
-                _enter(self._home)
-            except OSError:
-                self.lost = True
-                raise
+            self._go_home()
         with pod:
             yield pod
+
+    def _go_home(self) -> None:
+        try:
+            _enter(self._home)
+        except OSError:
+            self.lost = True
+            raise
 
 
 def link_local(mac: str) -> IPInterface:
