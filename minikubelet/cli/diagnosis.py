@@ -313,7 +313,7 @@ def _default_container(case: Case) -> str:
 
 
 def _lived(ended: Json) -> str:
-    if not ended.get("startedAt") or not ended.get("finishedAt"):
+    if not ended.get("finishedAt") or not seconds(ended.get("startedAt")):  # 0: it has never started
         return ""
     lived = seconds(ended["finishedAt"]) - seconds(ended["startedAt"])
     return f"after {human_duration(lived)} " if lived >= 1 else "within a second "

@@ -176,7 +176,8 @@ def of_states(known: facts.Facts) -> Iterator[Entry]:
                 identity = str(ended.get("containerID") or one.get("containerID") or "").rpartition("//")[2]
                 if identity in recorded:
                     continue
-                if started := running.get("startedAt") or ended.get("startedAt"):
+                started = running.get("startedAt") or ended.get("startedAt")
+                if started and seconds(started):  # 0: it has never started
                     yield _started(one["name"], started, 0)
                 if ended.get("finishedAt"):
                     yield _ended(one["name"], ended)

@@ -248,13 +248,14 @@ class _Builder:
         ended = instance.exit
         written = self._facts.message_of(container, instance)
         runtime = ended.message if ended is not None else ""
-        started = instance.started_at
+        # Of an instance that has never started, containerd tells the time 0 and the kubelet passes it on.
+        started = instance.started_at if instance.started_at is not None else 0.0
         return ContainerStateTerminated(
             exit_code=ended.exit_code if ended is not None else 255,
             signal=0,
             reason=ended.reason if ended is not None else "Unknown",
             message=cut(": ".join(text for text in (runtime, written) if text), self._count),
-            started_at=rfc3339(started) if started is not None else None,
+            started_at=rfc3339(started),
             finished_at=rfc3339(ended.finished_at) if ended is not None else None,
             container_id=f"{RUNTIME}://{instance.id}",
         )

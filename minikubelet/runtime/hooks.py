@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 from collections.abc import Callable, Sequence
 from typing import Final
 from urllib.parse import urlsplit
 
 import structlog
 
+from minikubelet.api.field_errors import quote
 from minikubelet.api.types import Container, HTTPGetAction, LifecycleHandler, Pod
 from minikubelet.lifecycle.observed import ContainerID
 from minikubelet.runtime.port import Runtime, RuntimeFailure
@@ -96,7 +96,7 @@ class HookRunner:
             output = result.output.decode("utf-8", "replace")
             # The kubelet has the standard error after the colon; here it is part of the message alone.
             error = f"command '{' '.join(command)}' exited with {result.exit_code}: "
-            raise HookError(f"{what} - error: {error}, message: {json.dumps(output, ensure_ascii=False)}")
+            raise HookError(f"{what} - error: {error}, message: {quote(output)}")
 
     async def _http(self, action: HTTPGetAction, which: str, pod: Pod, container: Container) -> None:
         named = f'Container "{container.name}" in Pod "{_pod_name(pod)}"'

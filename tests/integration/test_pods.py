@@ -74,7 +74,7 @@ def test_missing_command_is_start_error(node):
     node.write("none.yaml", text)
     pod = node.wait_pod("none", lambda p: "terminated" in first(p)["lastState"], "a failed start")
     ended = first(pod)["lastState"]["terminated"]
-    assert (ended["exitCode"], ended["reason"]) == (128, "StartError")
+    assert (ended["exitCode"], ended["reason"], ended["startedAt"]) == (128, "StartError", "1970-01-01T00:00:00Z")
     assert 'exec: "no-such-program": executable file not found in $PATH' in ended["message"]
 
 

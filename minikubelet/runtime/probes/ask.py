@@ -6,12 +6,12 @@ Source: kubelet prober/prober.go `runProbe` (v1.36).
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final
 
 from minikubelet.api.expansion import expand
+from minikubelet.api.field_errors import quote
 from minikubelet.api.types import Container, Pod, Probe
 from minikubelet.lifecycle.observed import ContainerID
 from minikubelet.lifecycle.restart import go_duration
@@ -74,8 +74,7 @@ class Asker:
     async def _exec(self, pod: Pod, container_id: ContainerID, command: tuple[str, ...], limit_s: float) -> ProbeReply:
         result = await self._runtime.exec(pod, container_id, command, timeout_s=limit_s, limit=OUTPUT_LIMIT)
         if result.timed_out:
-            quoted = json.dumps(" ".join(command), ensure_ascii=False)
-            text = f"command timed out: {quoted} timed out after {go_duration(limit_s)}"
+            text = f"command timed out: {quote(' '.join(command))} timed out after {go_duration(limit_s)}"
             return ProbeReply(Verdict.FAILURE, text)
         verdict = Verdict.SUCCESS if result.exit_code == 0 else Verdict.FAILURE
         return ProbeReply(verdict, result.output.decode("utf-8", "replace"))

@@ -92,6 +92,14 @@ def conditions(status: PodStatus) -> dict[str, str]:
     return {one.type: one.status for one in status.conditions or ()}
 
 
+def test_an_instance_that_never_started_has_the_start_time_0_as_from_containerd() -> None:
+    ended = Exit(exit_code=128, finished_at=20, finished_mono=20, reason="StartError")
+    one = replace(running("a"), state=RunState.EXITED, exit=ended, started_at=None, started_mono=None)
+    shown = of(pod_status(pod(container("a")), seen(one), None, FACTS), "a").state.terminated
+    assert shown is not None
+    assert (shown.started_at, shown.finished_at) == ("1970-01-01T00:00:00Z", "1970-01-01T00:00:20Z")
+
+
 def test_a_container_that_got_lost_has_restarted() -> None:
     one = pod(container("a"))
     before = pod_status(one, seen(running("a", 2)), None, FACTS)
