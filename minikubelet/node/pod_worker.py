@@ -22,6 +22,7 @@ import structlog
 
 from minikubelet.api.types import Pod
 from minikubelet.lifecycle import actions as act
+from minikubelet.lifecycle.admission import Rejection
 from minikubelet.lifecycle.observed import PodUID, StartFailure
 from minikubelet.lifecycle.sameness import is_same_pod
 from minikubelet.lifecycle.status import PodEnd
@@ -163,7 +164,7 @@ class PodWorker:
         """Ask admission once, unless the pod has begun to run already; True when it was turned away."""
         if self.is_unwanted or self._runtime.view(self.uid).sandboxes:
             return False
-        rejection = await self._services.admission.admit(self.pod)
+        rejection = await self._admit()
         if rejection is None:
             if self._observer.status is not None and self._observer.status.message.startswith(_REJECTED):
                 self._observer.status = None  # by an earlier daemon: that is over
@@ -172,6 +173,18 @@ class PodWorker:
         self._memory.end = PodEnd(reason=rejection.reason, message=_REJECTED + rejection.message, rejected=True)
         self._observer.publish()
         return True
+
+    async def _admit(self) -> Rejection | None:
+        """Ask admission, which may wait until others have ended: no longer than this pod is to run."""
+        admitting = asyncio.create_task(self._services.admission.admit(self.pod))
+        ending = asyncio.create_task(self._ending.wait())
+        try:
+            await asyncio.wait({admitting, ending}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            ending.cancel()
+            admitting.cancel()
+        await asyncio.wait({admitting})
+        return None if admitting.cancelled() else admitting.result()
 
     def _remember(self) -> None:
         """Keep the pod for a daemon that comes when its manifest has gone, with its deletion if it is to end."""

@@ -17,7 +17,7 @@ from minikubelet.node.pod_manager import PodManager
 from minikubelet.node.prober import NodeProber
 from minikubelet.runtime.port import ContainerFailure, VolumeFailure
 from minikubelet.runtime.probes.result import Ask, ProbeReply, Verdict
-from tests.unit.node.test_pod_worker_laws import HOOK, UID, Recorder, World
+from tests.unit.node.test_pod_worker_laws import HOOK, UID, Admission, Recorder, World
 from tests.unit.node.virtual import run
 
 
@@ -581,5 +581,30 @@ def test_a_sidecar_ends_after_an_app_whose_start_takes_longer_than_the_deletion_
         await asyncio.sleep(1.0)
         assert ends == ["a", "s"]
         await world.manager.drain()
+
+    run(live())
+
+
+def test_a_pod_that_waits_for_room_goes_as_soon_as_it_is_no_longer_wanted() -> None:
+    class Full(Admission):
+        """The pods that are to make room do not end."""
+
+        async def admit(self, pod: Pod) -> None:
+            await asyncio.sleep(1000)
+
+    async def live() -> None:
+        world = World(crashing("v1"))
+        manager = PodManager(
+            dataclasses.replace(world.services(), admission=Full()), on_update=lambda pod: None, on_gone=world.on_gone
+        )
+        manager.set_pods([world.pod])
+        await asyncio.sleep(1)
+        manager.set_pods([])
+        await asyncio.sleep(1)
+        assert manager.pods() == []
+        manager.set_pods([world.pod])
+        await asyncio.sleep(1)
+        await manager.stop()  # and a daemon that leaves does not wait either
+        assert world.runtime.pods == {}
 
     run(live())
