@@ -6,7 +6,6 @@ order of how it was made.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import errno
 import os
@@ -32,7 +31,7 @@ from minikubelet.runtime.host_mounts import HostMounts
 from minikubelet.runtime.id_ranges import IdRangeError, IdRanges
 from minikubelet.runtime.network.errors import NetworkError
 from minikubelet.runtime.network.hosts_files import HostsFiles, NamedPod
-from minikubelet.runtime.network.network import Network
+from minikubelet.runtime.network.network import ConnectionToCome, Network
 from minikubelet.runtime.network.records import HostPort
 from minikubelet.runtime.pauses import Pauses
 from minikubelet.runtime.pod_etc import PodEtc
@@ -208,6 +207,42 @@ class PodRuntime:
             raise SandboxFailure(f"Failed to construct FQDN from Pod hostname and cluster domain, {what} requested)")
         for reason, message in self._etc.dns_config(pod).events:
             self._warn(pod, reason, message)
+        network: ConnectionToCome | None = None
+        if self._may_connect_early(pod):
+            network = await self._network.begin(uid, pod=key, host_ports=host_port_mappings(pod))
+        try:
+            spec = self._sandbox_spec(pod, attempt, hostname, given_netns=network is not None)
+            netns = await self._pauses.create_sandbox(spec, network.namespace if network is not None else None)
+            point("pod.create-sandbox.made")
+            if network is not None:
+                ips = await network.addresses()
+            elif pod.spec.host_network:
+                ips = self._network.host_ips()
+            else:
+                ips = await self._connect(pod, netns)
+        except NetworkError as error:
+            await self._pauses.stop_sandbox(uid)
+            raise SandboxFailure(f'failed to set up network for pod "{pod.metadata.name}": {error}') from error
+        finally:
+            # Without a pause, the link goes with the namespace; what is recorded of it is found at the next attempt.
+            if network is not None:
+                await network.close()
+        self._set_ips(pod, ips)
+
+    def _may_connect_early(self, pod: Pod) -> bool:
+        """Whether a pod's network may be made beside its pause: each is half a sandbox' time, most of it the kernel's.
+
+        A pod's sysctls are defaults of links to come, so they must be set first, and what belongs to a user namespace
+        must be made in it.
+        """
+        own_sysctls = pod.spec.security_context is not None and bool(pod.spec.security_context.sysctls)
+        alone = pod.spec.host_network or pod.spec.host_users is False or own_sysctls
+        return self._network.makes_namespaces and not alone
+
+    def _sandbox_spec(self, pod: Pod, attempt: int, hostname: str, *, given_netns: bool) -> SandboxSpec:
+        """Make what a sandbox lies in, and return what the pause is to be. Raises SandboxFailure."""
+        uid = PodUID(pod.metadata.uid)
+        key = f"{pod.metadata.namespace}/{pod.metadata.name}"
         shm = os.path.join(self.pod_dir(pod), "shm")
         if not pod.spec.host_ipc:
             os.makedirs(shm, mode=0o777, exist_ok=True)
@@ -226,10 +261,7 @@ class PodRuntime:
                     os.chown(shm, id_map.first, id_map.first)
             except (IdRangeError, OSError) as error:
                 raise SandboxFailure(f"cannot allocate user namespace: {words(error)}") from error
-        # A pod's sysctls are defaults of links to come, so they must be set first; and what belongs to a user namespace
-        # must be made in it.
-        own_sysctls = pod.spec.security_context is not None and bool(pod.spec.security_context.sysctls)
-        spec = SandboxSpec(
+        return SandboxSpec(
             uid=uid,
             id=secrets.token_hex(_CONTAINER_ID_BYTES),
             attempt=attempt,
@@ -240,7 +272,7 @@ class PodRuntime:
             pod_dir=self.pod_dir(pod),
             netns_path="" if pod.spec.host_network else f"/run/netns/{self._network.netns_name(uid, key)}",
             host_network=pod.spec.host_network,
-            given_netns=self._network.makes_namespaces and not (pod.spec.host_network or own_sysctls or id_map),
+            given_netns=given_netns,
             host_ipc=pod.spec.host_ipc,
             host_pid=pod.spec.host_pid,
             share_pid=bool(pod.spec.share_process_namespace),
@@ -250,56 +282,11 @@ class PodRuntime:
             oom_score_adj=-998,
             user_namespace=id_map,
         )
-        if pod.spec.host_network:
-            await self._pauses.create_sandbox(spec)
-            point("pod.create-sandbox.made")
-            self._set_ips(pod, self._network.host_ips())
-            return
-        try:
-            if spec.given_netns:
-                ips = await self._create_while_connecting(pod, spec)
-            else:
-                netns = await self._pauses.create_sandbox(spec)
-                point("pod.create-sandbox.made")
-                ips = await self._connect(pod, netns)
-        except NetworkError as error:
-            await self._pauses.stop_sandbox(uid)
-            raise SandboxFailure(f'failed to set up network for pod "{pod.metadata.name}": {error}') from error
-        self._set_ips(pod, ips)
 
     def remove_dead_links(self) -> None:
         """Remove links to logs that lead nowhere, but for those of starts that are under way."""
         pods = os.path.join(self._settings.state_dir, "pods")
         self.logs.remove_dead_links(lambda uid: read_note(os.path.join(pods, uid)) is not None)
-
-    async def _create_while_connecting(self, pod: Pod, spec: SandboxSpec) -> tuple[str, ...]:
-        """Make the pause and, at the same time, its network namespace with all that is in it; return the addresses.
-
-        Each is half a sandbox' time, and most of it the kernel's. Without a pause, the link goes with the namespace,
-        and what is recorded of it is found again at the next attempt or at the pod's end.
-        """
-        namespace = asyncio.create_task(self._make_namespace(pod))
-        connecting = asyncio.create_task(self._connect_when_made(pod, namespace))
-        try:
-            await self._pauses.create_sandbox(spec, lambda: asyncio.shield(namespace))
-            point("pod.create-sandbox.made")
-            return await asyncio.shield(connecting)
-        finally:
-            await asyncio.wait({connecting})
-            connecting.exception()  # asked for, as nobody else asks when there is no pause
-            if namespace.exception() is None:
-                os.close(namespace.result())
-
-    async def _make_namespace(self, pod: Pod) -> int:
-        try:
-            return await self._network.make_namespace()
-        except NetworkError as error:
-            raise SandboxFailure(
-                f'failed to create network namespace for pod "{pod.metadata.name}": {error}'
-            ) from error
-
-    async def _connect_when_made(self, pod: Pod, namespace: asyncio.Task[int]) -> tuple[str, ...]:
-        return await self._connect(pod, await namespace)
 
     async def _connect(self, pod: Pod, netns: int) -> tuple[str, ...]:
         """Connect a pod's network namespace; return its addresses. Raises NetworkError."""

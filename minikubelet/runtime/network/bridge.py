@@ -6,6 +6,7 @@ import contextlib
 import ipaddress
 import os
 from collections.abc import Iterable
+from concurrent.futures import Future
 from dataclasses import replace
 from typing import Final
 
@@ -125,8 +126,8 @@ class BridgeBackend:
             known = PodNetwork(uid=uid, pod=pod, ips=self._allocate())
         return replace(known, pod=pod, link=names.link_name(self._bridge, uid))
 
-    async def connect(self, network: PodNetwork, netns_fd: int) -> None:
-        """Write the record and connect the pod. Raises NetworkError."""
+    async def connect(self, network: PodNetwork, netns: int | Future[int]) -> None:
+        """Write the record and connect the pod, whose namespace may be on its way. Raises NetworkError."""
 
         def work(wiring: Wiring, netns: int) -> None:
             self._records.write(network)
@@ -134,7 +135,10 @@ class BridgeBackend:
             wiring.connect(self._wire(network), netns)
 
         try:
-            await self._thread.run_inside(netns_fd, work)
+            if isinstance(netns, int):
+                await self._thread.run_inside(netns, work)
+            else:
+                await self._thread.run_behind(netns, work)
         except OSError as error:
             raise NetworkError(os_error_text(f"cannot connect the pod {network.pod}", error)) from error
 

@@ -13,6 +13,7 @@ import ctypes
 import errno
 import os
 from collections.abc import Callable, Collection, Iterable
+from concurrent.futures import Future
 from dataclasses import replace
 from typing import Final
 
@@ -40,6 +41,32 @@ _MS_BIND: Final = 4096
 _MS_REC: Final = 16384
 _MS_SHARED: Final = 1 << 20
 _REPAIR_DELAY_S: Final = 0.2
+
+
+class ConnectionToCome:
+    """A pod's network while it is made and connected, beside other work for the pod."""
+
+    def __init__(self, namespace: Future[int], connecting: asyncio.Task[tuple[str, ...]]) -> None:
+        self._namespace = namespace
+        self._connecting = connecting
+
+    async def namespace(self) -> int:
+        """Return a descriptor of the network namespace, good until `close`. Raises NetworkError."""
+        try:
+            return await asyncio.shield(asyncio.wrap_future(self._namespace))
+        except OSError as error:
+            raise NetworkError(os_error_text("cannot make a network namespace", error)) from error
+
+    async def addresses(self) -> tuple[str, ...]:
+        """Return the pod's addresses when it is connected. Raises as `Network.attach` does."""
+        return await asyncio.shield(self._connecting)
+
+    async def close(self) -> None:
+        """Wait until nothing goes on any more, and let go of the namespace, whatever came of it."""
+        await asyncio.wait({self._connecting})
+        self._connecting.exception()  # asked for, as nobody else does when there is no pause
+        if self._namespace.exception() is None:
+            os.close(self._namespace.result())
 
 
 class Network:
@@ -125,25 +152,25 @@ class Network:
 
     @property
     def makes_namespaces(self) -> bool:
-        """Whether `make_namespace` may be used: plugins want a namespace that has its name already."""
+        """Whether `begin` may be used: plugins want a namespace that has its name already."""
         return not self._by_plugins
 
-    async def make_namespace(self) -> int:
-        """Make a network namespace; return a descriptor, the caller's. Raises NetworkError."""
-        try:
-            return await self._thread.run(lambda wiring: wiring.make_namespace())
-        except OSError as error:
-            raise NetworkError(os_error_text("cannot make a network namespace", error)) from error
+    async def begin(self, uid: PodUID, *, pod: str, host_ports: tuple[HostPort, ...] = ()) -> ConnectionToCome:
+        """Make a network namespace and connect it, as `attach` does; only what is asked for is waited for."""
+        namespace = self._thread.make_namespace()
+        connecting = asyncio.create_task(self.attach(uid, pod=pod, netns_fd=namespace, host_ports=host_ports))
+        await asyncio.sleep(0)  # the task asks the thread now, not when its caller waits for something
+        return ConnectionToCome(namespace, connecting)
 
     async def attach(
-        self, uid: PodUID, *, pod: str, netns_fd: int, host_ports: tuple[HostPort, ...] = ()
+        self, uid: PodUID, *, pod: str, netns_fd: int | Future[int], host_ports: tuple[HostPort, ...] = ()
     ) -> tuple[str, ...]:
         """Connect a pod and publish its host ports; finishes the job of an earlier attempt.
 
         Args:
             uid: The pod; on the bridge it keeps its address until `detach`.
             pod: `namespace/name`, for people.
-            netns_fd: Its network namespace; used during the call only.
+            netns_fd: Its network namespace; used during the call only. One that is still being made, without plugins.
             host_ports: Its ports with a hostPort.
 
         Returns:
@@ -157,7 +184,7 @@ class Network:
             # Plugins took the bridge's place, or the other way round, since the pod was connected.
             await self.detach(uid)
             known = None
-        if self._by_plugins:
+        if self._by_plugins and isinstance(netns_fd, int):
             network = await self._attach_by_plugins(known, uid, pod, netns_fd, host_ports)
         else:
             network = self._stamp(self._bridge.give(known, uid, pod), host_ports)

@@ -43,6 +43,14 @@ class NetworkThread:
         """Call the function with the kernel's side of the network; what it raises is raised here."""
         return await asyncio.wrap_future(self._submit(function))
 
+    def make_namespace(self) -> Future[int]:
+        """Make a network namespace, behind what was asked before; what is asked after this may use it already."""
+        return self._submit(lambda wiring: wiring.make_namespace())
+
+    async def run_behind(self, netns: Future[int], function: Callable[[Wiring, int], T]) -> T:
+        """Call the function with a namespace that is still being made; it is not closed before this has returned."""
+        return await asyncio.wrap_future(self._submit(lambda wiring: function(wiring, netns.result())))
+
     async def run_inside(self, netns: int, function: Callable[[Wiring, int], T]) -> T:
         """Call the function with a descriptor of our own of the namespace.
 
