@@ -6,7 +6,7 @@ import argparse
 import json
 import os
 
-from minikubelet.cli import terminal
+from minikubelet.cli import recorded, terminal
 from minikubelet.cli.drain import daemon_process
 
 EXAMPLES = """examples:
@@ -21,19 +21,21 @@ _COLOURS = {"ok": terminal.GREEN, "warning": terminal.YELLOW, "problem": termina
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument("-o", "--output", choices=["text", "json"], default="text")
-    parser.add_argument("--bridge", default="minikubelet0", help="the daemon's, for finding leftovers")
+    parser.add_argument("--bridge", help="the daemon's, for finding leftovers (default: the last one's)")
 
 
 def execute(options: argparse.Namespace) -> int:
     """Run every check; 1 when one of them is a problem."""
     from minikubelet.node.checkup import check_machine
 
+    told = recorded.settings(options.run_dir)
     checks = check_machine(
-        config_dir=options.config_dir,
+        manifests=recorded.manifest_dir(options.run_dir, options.config_dir),
+        trusted_uid=int(told.get("trusted_uid") or 0),
         state_dir=options.state_dir,
         run_dir=options.run_dir,
-        log_dir=options.log_dir,
-        bridge=options.bridge,
+        log_dir=str(told.get("log_dir") or options.log_dir),
+        bridge=options.bridge or str(told.get("bridge") or "minikubelet0"),
         daemon=daemon_process(options) if os.geteuid() == 0 else None,
     )
     if options.output == "json":

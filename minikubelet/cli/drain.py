@@ -136,12 +136,13 @@ def _pods(options: argparse.Namespace) -> list[str]:
 def _without_daemon(options: argparse.Namespace) -> int:
     """Take the daemon's place for as long as it takes to end the pods."""
     from minikubelet.daemon.daemon import StartupError
-    from minikubelet.node.settings import SettingsError, load_settings
+    from minikubelet.node.settings import SettingsError, load_settings, read_record
     from minikubelet.runtime.network.errors import NetworkError
 
     flags = {name: value for name, value in vars(options).items() if value is not None}
     try:
-        settings = load_settings(flags, dict(os.environ))
+        # As the daemon was started: another bridge or node name would not find all of its pods' parts.
+        settings = read_record(options.run_dir) or load_settings(flags, dict(os.environ))
         limit = options.timeout if options.timeout > 0 else None
         _log_errors_only()
         asyncio.run(asyncio.wait_for(_end_all_pods(options, settings), limit))

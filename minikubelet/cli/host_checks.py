@@ -315,10 +315,10 @@ def _name_of(pid: int | None) -> str:
 # Together
 
 
-def add_host_problems(manifests: Sequence[Manifest], config_dir: str) -> None:
+def add_host_problems(manifests: Sequence[Manifest], manifest_dir: str) -> None:
     """Add to each manifest what this machine tells about its pods."""
     machine = ThisMachine()
-    known = [*manifests, *_installed(config_dir)]
+    known = [*manifests, *_installed(manifest_dir)]
     config_maps = {(one.metadata.namespace or "default", one.metadata.name) for m in known for one in m.config_maps}
     secrets = {(one.metadata.namespace or "default", one.metadata.name) for m in known for one in m.secrets}
     for manifest in manifests:
@@ -330,9 +330,8 @@ def add_host_problems(manifests: Sequence[Manifest], config_dir: str) -> None:
             manifest.problems.extend(_problem(one, document) for one in found)
 
 
-def _installed(config_dir: str) -> Iterator[Manifest]:
+def _installed(directory: str) -> Iterator[Manifest]:
     """Yield the manifests that the daemon reads, as far as they can be read."""
-    directory = os.path.join(config_dir, "manifests")
     try:
         names = sorted(os.listdir(directory))
     except OSError:

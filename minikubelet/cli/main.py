@@ -180,12 +180,14 @@ def parse(arguments: Sequence[str]) -> tuple[ModuleType, argparse.Namespace]:
 def _unknown(verb: str, early: Sequence[str]) -> str:
     """Return what is said of a verb that is not there."""
     from minikubelet.cli.absent import advice
+    from minikubelet.cli.recorded import manifest_dir
 
     parser = argparse.ArgumentParser(add_help=False)
     parser.add_argument("--config-dir", default=os.environ.get("MINIKUBELET_CONFIG_DIR", ROOTS["config_dir"]))
-    config_dir = parser.parse_known_args(list(early))[0].config_dir
+    parser.add_argument("--run-dir", default=os.environ.get("MINIKUBELET_RUN_DIR", ROOTS["run_dir"]))
+    found = parser.parse_known_args(list(early))[0]
     what = "flag" if verb.startswith("-") else "verb"
-    instead = advice(verb, os.path.join(config_dir, "manifests"))
+    instead = advice(verb, manifest_dir(found.run_dir, found.config_dir))
     if instead:
         return f'there is no verb "{verb}" here: {instead}'
     return f"unknown {what} \"{verb}\"{did_you_mean(verb, verbs())}\nsee 'minikubelet --help' for the verbs"

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Final
 
-from minikubelet.cli import client, journals, terminal
+from minikubelet.cli import client, journals, recorded, terminal
 from minikubelet.cli.facts import Facts, verdict_of
 from minikubelet.cli.refusals import refusal_line, verdicts
 from minikubelet.lifecycle import columns
@@ -40,7 +40,8 @@ def execute(options: argparse.Namespace) -> int:
         lines = [("Daemon", daemon), *_places(options, settings), *_node(options)]
     except client.DaemonDown as failure:
         down = failure
-        lines = [("Daemon", terminal.paint(str(failure), terminal.RED)), *_places(options, {})]
+        settings = _recorded_settings(options)
+        lines = [("Daemon", terminal.paint(str(failure), terminal.RED)), *_places(options, settings)]
     pods = _pods(options, down)
     now = time.time()
     problems = [*_refused(options), *_unwell(options, pods, now)]
@@ -62,6 +63,15 @@ def _settings(options: argparse.Namespace) -> Json:
     except client.ServerError:
         return {}
     return found
+
+
+def _recorded_settings(options: argparse.Namespace) -> Json:
+    """Return what the daemon was started with that has gone."""
+    told = recorded.settings(options.run_dir)
+    return {
+        "podLogsDir": told.get("log_dir"),
+        "staticPodPath": recorded.manifest_dir(options.run_dir, options.config_dir),
+    }
 
 
 def _places(options: argparse.Namespace, settings: Json) -> list[tuple[str, str]]:

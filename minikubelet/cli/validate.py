@@ -18,6 +18,7 @@ from typing import Final
 from minikubelet.api.manifest import Manifest, parse_manifest
 from minikubelet.api.problems import Problem, Severity
 from minikubelet.api.source import MAX_BYTES
+from minikubelet.cli import recorded
 from minikubelet.cli.terminal import RED, YELLOW, paint, printable
 
 EXAMPLES = """\
@@ -54,7 +55,8 @@ def execute(options: argparse.Namespace) -> int:
     if options.host:
         from minikubelet.cli.host_checks import add_host_problems
 
-        add_host_problems([manifest for _, _, manifest in checked], options.config_dir)
+        directory = recorded.manifest_dir(options.run_dir, options.config_dir)
+        add_host_problems([manifest for _, _, manifest in checked], directory)
     if options.output == "json":
         listed = [_json(name, one) for name, _, manifest in checked for one in manifest.problems]
         print(json.dumps(listed, indent=2))

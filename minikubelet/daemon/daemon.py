@@ -40,7 +40,7 @@ from minikubelet.node.pressure import PressureWatch
 from minikubelet.node.prober import NodeProber
 from minikubelet.node.published import Namespaces, PublishedObjects
 from minikubelet.node.services import WorkerServices
-from minikubelet.node.settings import Settings
+from minikubelet.node.settings import Settings, write_record
 from minikubelet.node.source import ManifestSource
 from minikubelet.node.status_manager import StatusManager, to_json
 from minikubelet.node.store import Store
@@ -329,6 +329,10 @@ class Daemon:
                 os.makedirs(directory, mode=mode, exist_ok=True)
         os.chmod(settings.state_dir, 0o700)
         self._take_lock()
+        try:
+            write_record(settings)
+        except OSError as error:
+            log.warning("settings not recorded", error=str(error))
         allow_descriptors()
         self.cgroups.start()
         self.cgroups.limit_memory(self._pods_memory)

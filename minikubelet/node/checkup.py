@@ -59,7 +59,14 @@ class Check:
 
 
 def check_machine(
-    *, config_dir: str, state_dir: str, run_dir: str, log_dir: str, bridge: str, daemon: int | None
+    *,
+    manifests: str,
+    trusted_uid: int,
+    state_dir: str,
+    run_dir: str,
+    log_dir: str,
+    bridge: str,
+    daemon: int | None,
 ) -> list[Check]:
     """Run all checks; those that need root say so without it."""
     checks = [*_program(), *_kernel()]
@@ -67,7 +74,7 @@ def check_machine(
         checks += [*_kernel_as_root(), *_network()]
     checks += [*_security(), *_cgroups(), *_inotify()]
     directories = {"state": state_dir, "run": run_dir, "log": os.path.join(log_dir, "pods")}
-    checks += _directories(config_dir, directories)
+    checks += _directories(manifests, trusted_uid, directories)
     checks += _daemon(run_dir, daemon)
     if os.geteuid() == 0:
         checks += _leftovers(state_dir, bridge)
@@ -183,17 +190,17 @@ def _inotify() -> Iterator[Check]:
     yield Check("inotify", "ok", found) if well else Check("inotify", "warning", found, advice)
 
 
-def _directories(config_dir: str, directories: dict[str, str]) -> Iterator[Check]:
-    manifests = os.path.join(config_dir, "manifests")
-    if not os.path.isdir(manifests):
+def _directories(manifests: str, trusted_uid: int, directories: dict[str, str]) -> Iterator[Check]:
+    if not os.path.exists(manifests):
         yield Check("manifests", "warning", f"no {manifests}", "the daemon makes it; put Pod manifests there")
     else:
         try:
-            check_trusted(manifests, os.stat(manifests))
+            check_trusted(manifests, os.stat(manifests), trusted_uid)
         except RefusedError as error:
             yield Check("manifests", "problem", str(error), "the daemon does not read it as it is")
         else:
-            yield Check("manifests", "ok", f"{manifests}, {len(os.listdir(manifests))} entries")
+            more = f", {len(os.listdir(manifests))} entries" if os.path.isdir(manifests) else ""
+            yield Check("manifests", "ok", f"{manifests}{more}")
     for what, path in directories.items():
         yield _directory(what, path)
 

@@ -9,10 +9,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Final
 
+import msgspec
 import structlog
 
 from minikubelet.api.quantity import QuantityError, parse_quantity
 from minikubelet.api.source import SourceError, decode_text, read_documents
+from minikubelet.linux.files import write_atomic
 
 log = structlog.get_logger(__name__)
 
@@ -100,6 +102,7 @@ KEYS: Final = {
     "bridge": "bridge",
     "strictStatic": "strict_static",
 }
+_RECORD: Final = "settings.json"
 _RESERVED: Final = ("system_reserved", "kube_reserved")
 _DURATIONS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
@@ -128,6 +131,20 @@ def load_settings(flags: Mapping[str, Any], environment: Mapping[str, str]) -> S
     settings = replace(settings, **paths)
     # The kubelet's node names are in lower case, whoever gives them.
     return replace(settings, node_name=(settings.node_name.strip() or socket.gethostname()).lower())
+
+
+def write_record(settings: Settings) -> None:
+    """Keep in the run directory what the daemon was started with, for who comes when it has gone. Raises OSError."""
+    write_atomic(os.path.join(settings.run_dir, _RECORD), msgspec.json.encode(settings))
+
+
+def read_record(run_dir: str) -> Settings | None:
+    """Return what the last daemon of a run directory was started with; None if that is not known."""
+    try:
+        with open(os.path.join(run_dir, _RECORD), "rb") as file:
+            return msgspec.json.decode(file.read(), type=Settings)
+    except (OSError, msgspec.MsgspecError, ValueError, RecursionError):
+        return None
 
 
 def _check_shutdown(settings: Settings) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import pty
 import re
@@ -146,3 +147,44 @@ def test_start_that_fails_says_so_and_not_that_all_went_well(idle_node, tmp_path
     assert "nothing is left" not in done.stdout
     assert done.stderr.startswith("minikubelet: ")
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_what_is_told_of_a_node_that_was_killed_is_what_it_was_started_with(idle_node, tmp_path):
+    node = idle_node
+    before = node.leftovers()  # of a test run with the same numbers that was killed
+    node.write("one.yaml", POD.replace("NAME", "one"))
+    process = subprocess.Popen(command(node), cwd=tmp_path, stdout=subprocess.PIPE, text=True)
+    for line in process.stdout:
+        if "one-n1: Running" in line:
+            break
+    process.kill()
+    process.wait()
+    process.stdout.close()
+    base = tmp_path / ".run"
+    roots = [f"--{name}-dir={base / name}" for name in ("config", "state", "run", "log")]
+
+    def say(verb, *more, code=0):
+        done = subprocess.run(
+            [sys.executable, "-m", "minikubelet", verb, *roots, *more], cwd=tmp_path, capture_output=True, text=True
+        )
+        assert done.returncode == code, done.stderr
+        return done.stdout + done.stderr
+
+    try:
+        assert f"Manifests  {node.manifests}: 1 file, 1 accepted" in say("status", code=1)
+        checks = {one["check"]: one["found"] for one in json.loads(say("doctor", "-o", "json"))["checks"]}
+        assert checks["manifests"] == f"{node.manifests}, 1 entries"
+        assert checks["leftover cgroups"] == "none"
+        said = subprocess.run(
+            [sys.executable, "-m", "minikubelet", f"--run-dir={base / 'run'}", "delete"], capture_output=True, text=True
+        )
+        assert str(node.manifests) in said.stderr
+    finally:
+        drained = say("drain")
+        # The same command takes away what is left of the node.
+        process = subprocess.Popen(command(node), cwd=tmp_path, stdout=subprocess.PIPE, text=True)
+        assert "Ctrl-C" in process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=60)
+    assert "pod default/one-n1 evicted" in drained
+    assert [one for one in node.leftovers() if one not in before] == []
