@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import socket
+import threading
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -137,3 +139,33 @@ def pods(cluster: Node) -> Iterator[Node]:
     for name, phase in (("web", "Running"), ("pair", "Running"), ("job", "Failed")):
         cluster.wait_pod(name, lambda pod, phase=phase: pod["status"]["phase"] == phase, f"{name} {phase}")
     yield cluster
+
+
+@pytest.fixture(scope="module")
+def port(cluster: Node) -> Iterator[int]:
+    """A loopback port that leads to the socket: the client knows no Unix sockets."""
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def carry(source: socket.socket, target: socket.socket) -> None:
+        try:
+            while data := source.recv(65536):
+                target.sendall(data)
+            target.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass
+
+    def serve() -> None:
+        while True:
+            try:
+                near, _ = listener.accept()
+            except OSError:
+                return
+            far = socket.socket(socket.AF_UNIX)
+            far.connect(str(cluster.run_dir / "minikubelet.sock"))
+            for pair in ((near, far), (far, near)):
+                threading.Thread(target=carry, args=pair, daemon=True).start()
+
+    threading.Thread(target=serve, daemon=True).start()
+    yield listener.getsockname()[1]
+    listener.shutdown(socket.SHUT_RDWR)
+    listener.close()

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,36 +18,6 @@ from tests.integration.server.conftest import Api, pod_path
 pytestmark = [pytest.mark.root, pytest.mark.usefixtures("pods")]
 
 _POD = {"name": "web-n1", "namespace": "default"}
-
-
-@pytest.fixture(scope="module")
-def port(cluster: Node) -> Iterator[int]:
-    """A loopback port that leads to the socket: the client knows no Unix sockets."""
-    listener = socket.create_server(("127.0.0.1", 0))
-
-    def carry(source: socket.socket, target: socket.socket) -> None:
-        try:
-            while data := source.recv(65536):
-                target.sendall(data)
-            target.shutdown(socket.SHUT_WR)
-        except OSError:
-            pass
-
-    def serve() -> None:
-        while True:
-            try:
-                near, _ = listener.accept()
-            except OSError:
-                return
-            far = socket.socket(socket.AF_UNIX)
-            far.connect(str(cluster.run_dir / "minikubelet.sock"))
-            for pair in ((near, far), (far, near)):
-                threading.Thread(target=carry, args=pair, daemon=True).start()
-
-    threading.Thread(target=serve, daemon=True).start()
-    yield listener.getsockname()[1]
-    listener.shutdown(socket.SHUT_RDWR)
-    listener.close()
 
 
 @pytest.fixture
