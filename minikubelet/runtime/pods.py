@@ -279,7 +279,6 @@ class PodRuntime:
             shm_dir="/dev/shm" if pod.spec.host_ipc else shm,
             cgroup_dirs=list(leaf.directories),
             sysctls=pod_sysctls(pod),
-            oom_score_adj=-998,
             user_namespace=id_map,
         )
 

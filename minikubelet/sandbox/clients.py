@@ -76,10 +76,14 @@ class Clients:
         listener = socket.SocketType(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
         directory = os.open(run_dir, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         path = f"/proc/self/fd/{directory}/{uid}.sock"
-        with suppress(FileNotFoundError):
-            os.unlink(path)
         mask = os.umask(0o177)
-        listener.bind(path)
+        try:
+            listener.bind(path)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
+            os.unlink(path)  # of a lost pause
+            listener.bind(path)
         os.umask(mask)
         listener.listen(16)
         os.close(directory)

@@ -26,6 +26,7 @@ _MOST_DESCRIPTORS: Final = 4096
 # What programs have long been given; those that want more raise it themselves, up to the hard limit.
 _SOFT_DESCRIPTORS: Final = 1024
 _MOUNT_BASE: Final = 4  # the number of its descriptor in the fork server and in all pauses
+_OOM_SCORE: Final = -998  # which pauses inherit; source: containerd `defaultSandboxOOMAdj`
 _REHEARSALS: Final = 10  # a function's code has taken its final form after nine calls
 
 
@@ -140,6 +141,7 @@ def main() -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(_SOFT_DESCRIPTORS, hard), hard))
     os.umask(0o022)
+    spawn.set_oom_score(_OOM_SCORE)
     show_as("forkserver", "forkserver")
     rest(True)
     warm_up(sys.argv[2])

@@ -11,7 +11,7 @@ import sys
 from minikubelet.linux import libc
 from minikubelet.linux.files import write_small
 from minikubelet.linux.lean import suppress
-from minikubelet.sandbox import spawn, userns
+from minikubelet.sandbox import userns
 from minikubelet.sandbox.protocol import receive_descriptor
 from minikubelet.sandbox.spec import SandboxSpec
 
@@ -26,7 +26,6 @@ def make_namespaces(spec: SandboxSpec, daemon: socket.SocketType) -> int:
     Returns:
         A descriptor of the pod's user namespace, -1 without one. The pause itself never enters it.
     """
-    spawn.set_oom_score(spec.oom_score_adj)
     flags = 0
     if not spec.host_network:
         flags |= libc.CLONE_NEWUTS if spec.given_netns else libc.CLONE_NEWNET | libc.CLONE_NEWUTS
@@ -72,9 +71,11 @@ def bring_up_loopback() -> None:
 
 def pin(path: str) -> None:
     """Give the network namespace a name that `ip netns` shows."""
-    unpin(path)  # what a lost pause of this pod left there
     flags = os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
     try:
+        os.close(os.open(path, flags | os.O_EXCL, 0o444))
+    except FileExistsError:
+        unpin(path)  # what a lost pause of this pod left there
         os.close(os.open(path, flags, 0o444))
     except FileNotFoundError:
         os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)

@@ -140,8 +140,9 @@ class Pause:
         while self.stop_by is None or (boot_time() < self.stop_by and self.clients.have_news):
             for descriptor, events in self.loop.events(self.timeout()):
                 self.guard(self.loop.handle, descriptor, events)
-            self.guard(self.containers.give_up_late)
-            self.guard(self.executions.cut_off)
+            if self.timeout() == 0:
+                self.guard(self.containers.give_up_late)
+                self.guard(self.executions.cut_off)
             if (
                 self.troubles or self.journal.is_behind or self.journal.wants_compaction
             ) and boot_time() >= self.mend_at:

@@ -12,7 +12,6 @@ import os
 import time
 
 from minikubelet.linux import libc
-from minikubelet.linux.files import read_small
 from minikubelet.linux.kernel import memory_peak, oom_kills
 from minikubelet.linux.lean import Any, Callable, Final, NoReturn, signal
 from minikubelet.sandbox import spawn
@@ -61,7 +60,6 @@ def _begin(directory: str, daemon: socket.SocketType, first: socket.SocketType) 
     os.close(os.open(f"{group}/tasks", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
     spec: Message = {**_NAMES, "run_dir": directory, "pod_dir": directory, "netns_path": f"{directory}/netns"}
     spec["given_netns"] = True
-    spec["oom_score_adj"] = int(read_small("/proc/self/oom_score_adj"))
     before = [os.open(f"/proc/self/ns/{name}", os.O_RDONLY | os.O_CLOEXEC) for name in ("net", "uts", "ipc")]
     send_descriptor(daemon, before[0])
     real = libc.mount

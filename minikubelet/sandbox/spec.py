@@ -27,7 +27,6 @@ class SandboxSpec:
     shm_size: int = 64 * 1024 * 1024
     cgroup_dirs: list[str] = field(default_factory=list)
     sysctls: dict[str, str] = field(default_factory=dict)
-    oom_score_adj: int | None = None
     user_namespace: IdMap | None = None
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import select
 import signal
+import socket
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -13,11 +15,14 @@ import pytest
 
 from minikubelet.linux import libc
 from minikubelet.linux.forking import fork_in_group
+from minikubelet.sandbox import forkserver
 from minikubelet.sandbox.forks import Forks
+from minikubelet.sandbox.rehearsal import rehearse
 from minikubelet.sandbox.spec import sandbox_from_json
 
 pytestmark = pytest.mark.root
 
+_PR_GET_CHILD_SUBREAPER = 37
 NAMES = dict.fromkeys(("uid", "id", "namespace", "name", "hostname", "run_dir", "pod_dir"), "")
 
 
@@ -121,5 +126,27 @@ def test_where_it_cannot_be_the_child_joins_its_groups_itself(tmp_path: Path) ->
             assert os.listdir("/proc/self/fd") == descriptors
         finally:
             group.rmdir()
+
+    assert in_child(step) == 0
+
+
+def test_a_rehearsed_life_leaves_a_process_what_it_was(tmp_path: Path) -> None:
+    def own() -> object:
+        streams = [(os.fstat(number).st_ino, os.get_inheritable(number)) for number in range(4)]
+        adopts = ctypes.c_int(-1)
+        assert ctypes.CDLL(None).prctl(_PR_GET_CHILD_SUBREAPER, ctypes.byref(adopts)) == 0
+        spaces = [os.readlink(f"/proc/self/ns/{name}") for name in ("net", "uts", "ipc")]
+        return spaces, os.getsid(0), streams, adopts.value
+
+    def step() -> None:
+        signal.signal(signal.SIGCHLD, forkserver.wake)
+        ours, _theirs = socket.socketpair()
+        os.dup2(ours.fileno(), 3, inheritable=False)
+        before = own()
+        for name in "ab":
+            (tmp_path / name).mkdir()
+            forkserver.rehearse_parting()
+            rehearse(str(tmp_path / name))
+        assert own() == before
 
     assert in_child(step) == 0
