@@ -60,6 +60,8 @@ def fork_pause(forker: Forker, control: socket.socket, message: Message, descrip
                 os._exit(1)
     except OSError as error:
         answer["error"] = f"the fork server could not fork: {error.strerror}"
+    except (KeyError, TypeError, AttributeError):
+        answer["error"] = "the fork server could not fork: request not understood"
     for descriptor in descriptors:
         os.close(descriptor)
     with suppress(OSError):
