@@ -155,7 +155,7 @@ class Node:
         """Return a container's log file."""
         meta = pod["metadata"]
         name = f"{meta['namespace']}_{meta['name']}_{meta['uid']}"
-        return (self.log_dir / "pods" / name / container / f"{count}.log").read_text()
+        return "".join(whole_lines(self.log_dir / "pods" / name / container / f"{count}.log"))
 
     def output(self, pod: Json, container: str = "main", count: int = 0) -> str:
         """Return what a container wrote, without stamps and streams; "" before its log is there."""
@@ -188,6 +188,11 @@ class Node:
                 if entry.name.isdigit() and str(self.base).encode() in (entry / "cmdline").read_bytes():
                     found.append((entry / "cmdline").read_bytes().replace(b"\0", b" ").decode())
         return found
+
+
+def whole_lines(path: Path) -> list[str]:
+    """Return a log's lines; what is being written is seen in part where it crosses a page, and comes whole later."""
+    return [line for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
 
 
 def own_groups() -> list[Path]:

@@ -7,23 +7,24 @@ on SIGTERM take t seconds, say Exiting, exit x. What is said goes to the contain
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from tests.conftest import Node
+from tests.conftest import Node, whole_lines
 
 Json = dict[str, Any]
 
+# The trap may run within `say`, whose own arguments then hide the script's: these have names.
 _SCRIPT = """
+start=$1 run=$2 term=$3 code=$4
 say() { echo "$(date +%s.%N) $1"; }
-trap 'trap "" TERM; sleep $3 & wait $!; say Exiting; exit $4' TERM
+trap 'trap "" TERM; sleep $term & wait $!; say Exiting; exit $code' TERM
 say Starting
-sleep $1 & wait $!
+sleep $start & wait $!
 touch /run/started
 say Started
-sleep $2 & wait $!
+sleep $run & wait $!
 say Exiting
-exit $4
+exit $code
 """
 STARTED = {"exec": {"command": ["test", "-f", "/run/started"]}, "periodSeconds": 1, "failureThreshold": 60}
 FAILS = {"exec": {"command": ["false"]}, "initialDelaySeconds": 1, "periodSeconds": 1, "failureThreshold": 1}
@@ -62,7 +63,7 @@ class Told:
         base = node.log_dir / "pods" / f"{meta['namespace']}_{meta['name']}_{meta['uid']}"
         self._times: dict[tuple[str, str], list[float]] = {}
         for path in base.glob("*/*.log"):
-            for line in path.read_text().splitlines():
+            for line in whole_lines(path):
                 said = line.split(" ", 3)[3].split()
                 assert len(said) == 2, f"{path}: {line!r} is no time and word"
                 time, word = said
