@@ -11,6 +11,8 @@ from contextlib import contextmanager
 
 import structlog
 
+from minikubelet.runtime.wording import words
+
 log = structlog.get_logger(__name__)
 
 
@@ -63,5 +65,7 @@ _ADVICE = {
 
 def describe(error: OSError) -> str:
     """Return an error with its path and, for the usual causes, what to do about it."""
-    advice = _ADVICE.get(error.errno or 0, error.strerror or str(error))
+    advice = _ADVICE.get(error.errno or 0)
+    if advice is None:
+        return words(error)
     return f"{error.filename}: {advice}" if error.filename else advice

@@ -9,6 +9,8 @@ NetworkError
 
 from __future__ import annotations
 
+from minikubelet.runtime.wording import words
+
 
 class NetworkError(Exception):
     """The network of one pod, or of the node, could not be made; the text says why and begins with "cannot"."""
@@ -41,5 +43,4 @@ class CNIError(NetworkError):
 
 def os_error_text(what: str, error: OSError) -> str:
     """Return `what` with the reason of a failed system call, once."""
-    reason = (error.strerror or str(error)).removeprefix("cannot ")
-    return f"{what}: {reason}" + (f" ({error.filename})" if error.filename else "")
+    return f"{what}: {words(error).removeprefix('cannot ')}"
