@@ -74,9 +74,13 @@ def view_of(pod: PauseState) -> RuntimeView:
         containers.setdefault(record["name"], []).append(observed_container(record))
     return RuntimeView(
         sandboxes=sandboxes,
-        containers={name: tuple(found) for name, found in containers.items()},
+        containers={name: tuple(sorted(found, key=_age)) for name, found in containers.items()},
         responsive=pod.responsive,
     )
+
+
+def _age(instance: ObservedContainer) -> int:
+    return -instance.restart_count
 
 
 def observed_container(record: Message) -> ObservedContainer:

@@ -169,10 +169,12 @@ class Pauses(PauseConnections):
             return
         record = pod.containers.get(container_id)
         current = list(pod.sandboxes.values())[-1]["id"] if pod.sandboxes else ""
+        told = False
         if pod.channel is not None:
             with contextlib.suppress(PauseGone):
                 await self._request(uid, {"do": "remove", "container": container_id})
-        if record is not None and (pod.channel is None or record.get("sandbox_id") != current):
+                told = True
+        if record is not None and (not told or record.get("sandbox_id") != current):
             # The pause knows nothing of what an earlier one held. Lines appended by both do not mix: each is one write.
             with contextlib.suppress(OSError):
                 journal = Journal(self._journal_path(uid))

@@ -23,7 +23,7 @@ from minikubelet.lifecycle.observed import ContainerID, PodUID, RunState
 from minikubelet.linux.kernel import boot_id, start_ticks
 from minikubelet.runtime import fork_server, pause_connections, processes
 from minikubelet.runtime.channel import Channel, ForeignPause, PauseHangs
-from minikubelet.runtime.pause_state import to_this_boot
+from minikubelet.runtime.pause_state import PauseState, to_this_boot, view_of
 from minikubelet.runtime.pauses import Pauses
 from minikubelet.runtime.port import RuntimeFailure, SandboxFailure
 from minikubelet.sandbox.protocol import VERSION, Decoder, encode
@@ -126,6 +126,12 @@ class World:
             on_change=self.changes.append,
             on_trouble=lambda uid, text: self.troubles.append(text),
         )
+
+    def forget_process(self) -> None:
+        """Have the journal name no process any more: that of the pause is this one, which lives and is to go on."""
+        lines = [json.loads(line) for line in self.journal.read_text().splitlines()]
+        lines[0]["state"]["pid"] = 0
+        self.journal.write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 
 @pytest.fixture
@@ -520,10 +526,40 @@ async def test_what_a_pause_noted_and_did_not_live_to_tell_is_known_all_the_same
     told = containers["web"][0].exit
     assert told is not None
     assert told.exit_code == 7
-    # The next daemon sees the same; the pause's process is played by this one, which lives.
-    lines = [json.loads(line) for line in world.journal.read_text().splitlines()]
-    lines[0]["state"]["pid"] = 0
-    world.journal.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    # The next daemon sees the same.
+    world.forget_process()
     again = Pauses(state_dir=str(world.state), run_dir=str(world.run), on_change=lambda uid: None)
     await again.adopt()
     assert again.view(world.uid).containers == containers
+
+
+async def test_an_instance_that_is_removed_while_its_pause_dies_stays_removed(world: World) -> None:
+    """Or else it would come back as the newest one, and the next restart would use a count, and its log, again."""
+    peer = Peer(world.run, world.uid, world.hello)
+    peer.start()
+    await world.pauses.adopt()
+    old = world.pauses.view(world.uid).containers["crashy"][0]
+    new = {"id": "f" * 64, "name": "crashy", "restart_count": old.restart_count + 1, "state": "running", "pid": 0}
+    new |= {"created_at": 1e9, "created_mono": 1e3, "sandbox_id": world.hello["sandbox"]["id"]}
+    peer.say({"event": "container", "container": new})
+    with open(world.journal, "a") as file:
+        file.write(json.dumps({"do": "container", "id": new["id"], "state": new}) + "\n")
+    await until(lambda: len(world.pauses.view(world.uid).containers["crashy"]) == 2)
+    peer.close()
+    await world.pauses.remove_container(world.uid, old.id)  # asked before anybody has noticed
+    await until(lambda: not world.pauses.view(world.uid).sandboxes[0].ready)
+    assert [one.id for one in world.pauses.view(world.uid).containers["crashy"]] == [new["id"]]
+    world.forget_process()
+    again = Pauses(state_dir=str(world.state), run_dir=str(world.run), on_change=lambda uid: None)
+    await again.adopt()
+    assert [one.id for one in again.view(world.uid).containers["crashy"]] == [new["id"]]
+    again.close()
+
+
+def test_the_newest_instance_is_the_one_with_the_highest_count() -> None:
+    """Whatever the order in which records came: an old one may be found again in the journal."""
+    records = {str(count): {"id": str(count), "name": "c", "restart_count": count} for count in (1, 2, 0)}
+    for one in records.values():
+        one |= {"state": "exited", "created_at": 1.0, "created_mono": 1.0}
+    view = view_of(PauseState(sandboxes={}, containers=records))
+    assert [one.restart_count for one in view.containers["c"]] == [2, 1, 0]
