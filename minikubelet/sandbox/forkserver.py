@@ -27,7 +27,7 @@ _MOST_DESCRIPTORS: Final = 4096
 _SOFT_DESCRIPTORS: Final = 1024
 _MOUNT_BASE: Final = 4  # the number of its descriptor in the fork server and in all pauses
 _OOM_SCORE: Final = -998  # which pauses inherit; source: containerd `defaultSandboxOOMAdj`
-_REHEARSALS: Final = 10  # a function's code has taken its final form after nine calls
+_REHEARSALS: Final = 8  # a function's code has taken its final form after as many calls
 
 
 def serve(control: socket.socket) -> None:
