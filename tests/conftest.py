@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import compileall
 import contextlib
 import fcntl
 import itertools
@@ -19,9 +20,17 @@ from typing import Any
 
 import pytest
 
+import minikubelet
+
 pytest_plugins = ["tests.conformance_report"]
 
 Json = dict[str, Any]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Compile the package once, as an installation does: where Python may not, each daemon and command would do it."""
+    if not hasattr(config, "workerinput"):
+        compileall.compile_dir(str(Path(minikubelet.__file__).parent), quiet=2)
 
 
 @pytest.fixture

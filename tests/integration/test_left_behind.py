@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,7 @@ pytestmark = pytest.mark.root
 FREEZER = Path("/sys/fs/cgroup/freezer")
 
 
-@contextmanager
+@contextlib.contextmanager
 def undying(process: int) -> Iterator[None]:
     """Keep a process in an uninterruptible sleep, as a dead disk does: SIGKILL ends it only afterwards."""
     group = FREEZER / f"minikubelet-test-{os.getpid()}"
@@ -35,9 +36,13 @@ def undying(process: int) -> Iterator[None]:
         yield
     finally:
         (group / "freezer.state").write_text("THAWED")
-        for one in (group / "cgroup.procs").read_text().split():
-            (FREEZER / "cgroup.procs").write_text(one)
-        group.rmdir()
+        deadline = time.monotonic() + 20
+        while group.exists():  # who has been killed leaves it in its own time
+            with contextlib.suppress(OSError):
+                for one in (group / "cgroup.procs").read_text().split():
+                    (FREEZER / "cgroup.procs").write_text(one)
+                group.rmdir()
+            assert time.monotonic() < deadline, f"{group} stays in use"
 
 
 def test_a_second_signal_ends_the_daemon_and_says_what_does_not_die(node: Node) -> None:
