@@ -25,6 +25,7 @@ from minikubelet.linux.features import can_lower_oom_score
 from minikubelet.linux.kernel import boot_time
 from minikubelet.node import cordon, left_behind, shutdown
 from minikubelet.node.admission import NodeAdmission, node_facts, resource_list
+from minikubelet.node.afterwards import Afterwards
 from minikubelet.node.desired import DesiredState
 from minikubelet.node.events import EventRecorder
 from minikubelet.node.health import Health
@@ -105,6 +106,7 @@ class Daemon:
         self._shutting_down = False
         self._refresher: asyncio.Task[None] | None = None
         self._removal: asyncio.Task[None] | None = None
+        self.afterwards = Afterwards()
         self.health = Health(on_change=self._on_problem)
         self.pressure = PressureWatch(
             self.health,
@@ -204,6 +206,7 @@ class Daemon:
             store=self.store,
             node_name=settings.node_name,
             clock=time.time,
+            afterwards=self.afterwards,
         )
         self.records = PodRecords(
             pods_dir=os.path.join(settings.state_dir, "pods"), recorder=self.events, health=self.health
@@ -267,6 +270,7 @@ class Daemon:
                 wall_clock=time.time,
                 boot_clock=boot_time,
                 max_back_off_s=settings.max_container_restart_period,
+                afterwards=self.afterwards,
                 on_started=self._on_started,
                 worked=self.measures.worked,
             ),
@@ -286,7 +290,8 @@ class Daemon:
             strict_static=settings.strict_static,
             trusted_uid=settings.trusted_uid,
             on_change=self._on_desired,
-            on_scan=lambda: self.verdicts.flush(),
+            on_scan=lambda: self.afterwards(self.verdicts.flush),
+            afterwards=self.afterwards,
         )
         self.node = NodePublisher(
             Machine(
@@ -364,6 +369,7 @@ class Daemon:
         self.pressure.start()
         self.shutdown.start()
         self.node.start()
+        self.afterwards.flush()
         pods = len(self.source.desired.pods)
         log.info("node ready", node=settings.node_name, manifests=settings.manifest_dir, pods=pods)
 
@@ -421,6 +427,7 @@ class Daemon:
         remove = remove_pods and not left
         await self.pods.stop()
         self.prober.stop()
+        self.afterwards.flush()
         self.status.stop()
         if self._expiry is not None:
             self._expiry.cancel()
@@ -464,7 +471,8 @@ class Daemon:
         if self._draining:
             return
         changed = self.objects.set(desired.config_maps, desired.secrets)
-        self.published.set(desired.config_maps, desired.secrets)
+        if changed:
+            self.published.set(desired.config_maps, desired.secrets)
         pods = [one.pod for one in desired.pods if one.pod.metadata.uid not in self.leftovers]
         cordoned, self._cordoned = self._cordoned, cordon.is_cordoned(self.settings.run_dir)
         if cordoned is not self._cordoned:
@@ -476,7 +484,7 @@ class Daemon:
             self.pods.terminate_all(grace_s=cordon.grace_s(self.settings.run_dir))
         else:
             self.pods.set_pods(pods)
-        self.verdicts.write(desired.verdicts)
+        self.afterwards(lambda: self.verdicts.write(desired.verdicts))
         if changed:
             self.refresher.note_change()
 

@@ -31,7 +31,15 @@ Json = dict[str, Any]
 class EventRecorder:
     """Owner of all events; publishes them in the store and keeps them in a file."""
 
-    def __init__(self, *, path: str, store: Store, node_name: str, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        *,
+        path: str,
+        store: Store,
+        node_name: str,
+        clock: Callable[[], float],
+        afterwards: Callable[[Callable[[], None]], None] = lambda work: work(),
+    ) -> None:
         """Create it.
 
         Args:
@@ -39,11 +47,13 @@ class EventRecorder:
             store: Where the API reads them.
             node_name: Reported as the source's host.
             clock: Unix time.
+            afterwards: Does something a moment later, in order.
         """
         self._file = EventFile(path, limit=_FILE_LIMIT)
         self._store = store
         self._node_name = node_name
         self._clock = clock
+        self._afterwards = afterwards
         self._correlator = Correlator()
         self._events: OrderedDict[str, Json] = OrderedDict()  # by name, the one that happened longest ago first
         self._bytes = 0
@@ -103,6 +113,9 @@ class EventRecorder:
 
     def _record(self, involved: dict[str, str], kind: str, reason: str, message: str) -> None:
         now = self._clock()
+        self._afterwards(lambda: self._tell(involved, kind, reason, message, now))
+
+    def _tell(self, involved: dict[str, str], kind: str, reason: str, message: str, now: float) -> None:
         one = Occurrence(
             subject=_subject(involved),
             field_path=involved.get("fieldPath", ""),

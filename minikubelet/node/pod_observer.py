@@ -23,6 +23,10 @@ class PodObserver:
         self._messages: dict[ContainerID, str] = {}
         self._ips: tuple[str, ...] = ()
         self._started = "", 0.0  # the pod's start time, and the same moment on the boot clock
+        self._made: PodStatus | None = None  # the status that we made last, and what it was made from
+        self._basis: tuple[object, ...] = ()
+        self._shown: Pod | None = None  # what is to be shown in a moment
+        self._is_late = False  # whether the status is to be made anew in a moment
         self.terminated = False  # nothing runs any more
         self.status: PodStatus | None = self._services.previous_status(memory.pod)
 
@@ -61,18 +65,48 @@ class PodObserver:
         terminating = terminating or memory.unwanted.is_set()
         self._services.prober.update(memory.pod, latest, terminating=terminating, refresh=refresh)
 
+    def close(self) -> None:
+        """Show what is still to be shown; nothing is shown later."""
+        self._show()
+        self._is_late = False
+
+    def publish_soon(self) -> None:
+        """Publish in a moment what is there then."""
+        if not self._is_late:
+            self._is_late = True
+            self._services.afterwards(self._publish_late)
+
+    def _publish_late(self) -> None:
+        if self._is_late:
+            self.publish()
+
     def publish(self) -> None:
-        """Compute the status from what is there and publish it with the pod."""
-        memory = self._memory
+        """Compute the status from what is there; it is shown with the pod in a moment, if it is still the newest."""
+        self._is_late = False
+        memory, seen, host_ips = self._memory, self.observe(), self._services.host_ips()
         view = self._runtime.view(memory.uid)
+        basis = (
+            memory.pod,
+            seen,
+            host_ips,
+            self._ips,
+            frozenset(memory.starting),
+            bool(memory.to_start),
+            memory.end,
+            memory.deletion,
+            self.terminated,
+            view.responsive,
+        )
+        if self.status is self._made and basis == self._basis:
+            return
         status = pod_status(
             memory.pod,
-            self.observe(),
+            seen,
             self.status,
             NodeFacts(
                 now=self._services.wall_clock(),
                 qos_class=qos_class(memory.pod),
-                host_ips=self._services.host_ips(),
+                host_ips=host_ips,
                 message_of=self._message_of,
                 pod_ips=self._ips,
                 starting=frozenset(memory.starting),
@@ -84,10 +118,18 @@ class PodObserver:
         )
         if memory.to_start and status.phase in TERMINAL and not self.has_ended() and memory.deletion is None:
             return  # in between two instances of a container: the pod has not ended
-        self.status = status
+        self.status = self._made = status
+        self._basis = basis
         shown = {one.id for found in view.containers.values() for one in found}
         self._messages = {one: text for one, text in self._messages.items() if one in shown}
-        self._services.publish(self._with_status(status))
+        is_due, self._shown = self._shown is not None, self._with_status(status)
+        if not is_due:
+            self._services.afterwards(self._show)
+
+    def _show(self) -> None:
+        pod, self._shown = self._shown, None
+        if pod is not None:
+            self._services.publish(pod)
 
     def _with_status(self, status: PodStatus) -> Pod:
         pod, deletion = msgspec.structs.replace(self._memory.pod, status=status), self._memory.deletion

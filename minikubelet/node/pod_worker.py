@@ -62,14 +62,15 @@ class PodWorker:
             end=lambda found, message, grace_s: self._ender.end(found, message, grace_s=grace_s),
         )
         self._woken = asyncio.Event()
-        self._ending = asyncio.Event()
+        self._is_ending = False
         self._terminated = asyncio.Event()
         self._is_prepared = False
         self._is_remembered = False
+        self._step: asyncio.Task[Any] | None = None  # what an end of the pod cuts short
         self._operation = "create"  # what the next look at the pod is for
         self.is_gone = False
         if self.is_unwanted:
-            self._ending.set()
+            self._is_ending = True
         if self._runtime.view(self.uid).sandboxes and not self._observer.has_ended():
             # Before any new pod is decided on; one that had ended holds nothing any more.
             services.admission.adopt(self.pod)
@@ -90,7 +91,7 @@ class PodWorker:
         self._ender.take_exits()
         self._starter.tell_untold()
         self._woken.set()
-        self._observer.publish()
+        self._observer.publish_soon()
 
     def update(self, pod: Pod) -> bool:
         """Take up an edit under the same uid: what runs is touched only where the image is another.
@@ -116,8 +117,7 @@ class PodWorker:
         elif grace_s is not None:
             memory.deletion = memory.deletion.shortened(now, max(1.0, grace_s))
         memory.unwanted.set()
-        self._ending.set()
-        self._woken.set()
+        self._begin_ending()
         if self._is_remembered:
             self._services.remember(with_deletion(self.pod, memory.deletion))
 
@@ -126,9 +126,20 @@ class PodWorker:
         if not self._observer.has_ended():
             self._memory.end = end
             self._memory.grace_limit_s = grace_s
-            self._ending.set()
-            self._woken.set()
+            self._begin_ending()
         await self._terminated.wait()
+
+    def _begin_ending(self) -> None:
+        """Cut short what is done for the pod: an end does not wait for a hook or a slow volume; a start goes on."""
+        self._is_ending = True
+        self._woken.set()
+        if self._step is not None:
+            self._step.cancel()
+
+    def _was_cut_short(self) -> bool:
+        """Tell whether only a step was cancelled, by the pod's end: when the daemon leaves, it touches no pod."""
+        own = asyncio.current_task()
+        return self._is_ending and not (own is not None and own.cancelling())
 
     @property
     def is_unwanted(self) -> bool:
@@ -141,6 +152,7 @@ class PodWorker:
             try:
                 await self._live()
             finally:
+                self._observer.close()
                 self._ender.close()
                 self._starter.close()
 
@@ -177,14 +189,13 @@ class PodWorker:
     async def _admit(self) -> Rejection | None:
         """Ask admission, which may wait until others have ended: no longer than this pod is to run."""
         admitting = asyncio.create_task(self._services.admission.admit(self.pod))
-        ending = asyncio.create_task(self._ending.wait())
+        self._step = admitting
         try:
-            await asyncio.wait({admitting, ending}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            ending.cancel()
-            admitting.cancel()
-        await asyncio.wait({admitting})
-        return None if admitting.cancelled() else admitting.result()
+            return await admitting
+        except asyncio.CancelledError:
+            if not self._was_cut_short():
+                raise
+            return None
 
     def _remember(self) -> None:
         """Keep the pod for a daemon that comes when its manifest has gone, with its deletion if it is to end."""
@@ -193,22 +204,15 @@ class PodWorker:
         self._services.remember(self.pod if deletion is None else with_deletion(self.pod, deletion))
 
     async def _sync_until_ended(self) -> None:
-        while not self._ending.is_set() and not self._observer.has_ended():
+        while not self._is_ending and not self._observer.has_ended():
             self._woken.clear()
             sync = asyncio.create_task(self._timed_sync())
-            ending = asyncio.create_task(self._ending.wait())
-            try:
-                await asyncio.wait({sync, ending}, return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                ending.cancel()
-                if not sync.done():
-                    sync.cancel()  # a removal does not wait for a hook or a slow volume; a start goes on
+            self._step = sync
             try:
                 wake_at = await sync
             except asyncio.CancelledError:
-                own = asyncio.current_task()
-                if not self._ending.is_set() or (own is not None and own.cancelling()):
-                    raise  # not only the sync: the daemon leaves, and touches no pod
+                if not self._was_cut_short():
+                    raise
                 return
             except Exception as error:
                 log.exception("sync failed")
@@ -250,7 +254,7 @@ class PodWorker:
             return self._observer.deadline()
         seen = self._observer.observe()
         plan = act.compute_actions(self.pod, seen, now, max_back_off_s=self._services.max_back_off_s)
-        self._observer.publish()
+        self._observer.publish_soon()  # what is to be done is asked for first
         self._observer.probe(refresh=True)
         for wait in plan.waiting:
             self._memory.event(
@@ -260,8 +264,6 @@ class PodWorker:
                 container=wait.name,
             )
             self._memory.start_failures[wait.name] = StartFailure(reason="CrashLoopBackOff", message=wait.message)
-        if plan.waiting:
-            self._observer.publish()
         self._memory.to_start = {one.name for one in plan.actions if isinstance(one, act.StartContainer)}
         try:
             failed = await self._perform(plan.actions)
@@ -331,7 +333,7 @@ class PodWorker:
         except SandboxFailure as failure:
             self._memory.event("Warning", "FailedCreatePodSandBox", f"Failed to create pod sandbox: {failure}")
             return False
-        self._observer.publish()
+        self._observer.publish_soon()
         return True
 
     # Ending

@@ -81,8 +81,9 @@ class WorkerServices:
 
     `publish` shows a pod with its status to everybody, `previous_status` gives back what was shown last, also by an
     earlier daemon. `remember` keeps a pod for a daemon that comes when its manifest has gone. `message_of`
-    reads the termination message of an instance that has ended. `worked` is told how long a worker took for one look
-    at its pod (`create`, `update`, `sync`), for its end (`kill`) and for what was left of it (`terminated`).
+    reads the termination message of an instance that has ended. `afterwards` does something a moment later, in order.
+    `worked` is told how long a worker took for one look at its pod (`create`, `update`, `sync`), for its end (`kill`)
+    and for what was left of it (`terminated`).
     """
 
     runtime: Runtime
@@ -99,5 +100,6 @@ class WorkerServices:
     wall_clock: Callable[[], float]
     boot_clock: Callable[[], float]
     max_back_off_s: float = 300.0
+    afterwards: Callable[[Callable[[], None]], None] = lambda work: work()
     on_started: Callable[[Pod, ObservedContainer], None] = lambda pod, started: None
     worked: Callable[[str, float], None] = lambda operation, seconds: None

@@ -43,6 +43,8 @@ _DEAF_S: Final = 0.5
 _SETTLE_S: Final = 0.25
 # Files that are missing because the directory went or became another one count as removed after this time.
 _SWAP_S: Final = 2.0
+# How long the directory is left alone after a change.
+_REST_S: Final = 0.003
 # The event loop gets its turn after so much reading.
 _SLICE_S: Final = 0.004
 # Larger files are parsed in a thread.
@@ -67,6 +69,7 @@ class ManifestSource:
         trusted_uid: int = 0,
         on_change: Callable[[DesiredState], None],
         on_scan: Callable[[], None] = lambda: None,
+        afterwards: Callable[[Callable[[], None]], None] = lambda work: work(),
     ) -> None:
         """Create it; `start` begins to watch.
 
@@ -79,6 +82,7 @@ class ManifestSource:
             trusted_uid: Who may write manifests besides root.
             on_change: Called on the loop with the new desired state.
             on_scan: Called after every scan, whether or not it found something new.
+            afterwards: Does something a moment later, in order.
         """
         self._path = os.path.abspath(directory)
         self._kept = KeptManifests(os.path.join(state_dir, "manifests"))
@@ -88,6 +92,7 @@ class ManifestSource:
         self._trusted_uid = trusted_uid
         self._on_change = on_change
         self._on_scan = on_scan
+        self._afterwards = afterwards
         self._files: dict[str, ManifestFile] = {}
         self._claims: dict[str, tuple[str, ...]] = {}
         self._ignored: set[str] = set()
@@ -133,14 +138,16 @@ class ManifestSource:
                     await self._rung.wait()
             self._rung.clear()
             try:
-                await self.scan()
+                if await self.scan():
+                    # What it found goes first; changes that come in a row are looked at together.
+                    await asyncio.sleep(_REST_S)
             except Exception:  # the source must go on, whatever one file does to it
                 log.exception("scan failed")
 
     # The scan
 
-    async def scan(self) -> None:
-        """Look at every file; tell `on_change` when the desired state is another."""
+    async def scan(self) -> bool:
+        """Look at every file; tell `on_change` when the desired state is another, and return whether it is."""
         self._due = None
         first, self._scanned = not self._scanned, True
         try:
@@ -155,6 +162,7 @@ class ManifestSource:
         if changed or first:
             self._publish()
         self._on_scan()
+        return changed
 
     async def _take(self, listing: Listing, *, first: bool) -> bool:
         """Take up what a listing shows; True when the desired state may be another."""
@@ -351,5 +359,5 @@ class ManifestSource:
     def _publish(self) -> None:
         state, claims = assemble(self._files.values(), self._claims, self._path, self._trouble)
         self._claims, self._desired = claims, state
-        self._kept.keep_claims(claims)
+        self._afterwards(lambda: self._kept.keep_claims(claims))
         self._on_change(state)

@@ -169,14 +169,18 @@ class PodRuntime:
         point("pod.prepare")
         directory = self.pod_dir(pod)
         os.makedirs(os.path.join(directory, "containers"), mode=0o700, exist_ok=True)
-        if pod.spec.volumes:
-            await run_apart(self._volumes.set_up, pod)
+        volumes = run_apart(self._volumes.set_up, pod) if pod.spec.volumes else None
+        failure: GroupFailure | None = None
         try:
             group = self._cgroups.make_pod(pod.metadata.uid, self._qos(pod))
             self._apply_limits(pod, None, group)
             self._cgroups.share(pod.metadata.uid, self._qos(pod), pod_shares(pod))
         except OSError as error:
-            raise GroupFailure(words(error)) from error
+            failure = GroupFailure(words(error))
+        if volumes is not None:
+            await volumes
+        if failure is not None:
+            raise failure
 
     async def create_sandbox(self, pod: Pod, attempt: int) -> None:
         """Make the pause and connect its network. Raises SandboxFailure."""

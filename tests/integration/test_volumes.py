@@ -518,7 +518,7 @@ def test_a_host_path_that_hangs_holds_up_nobody(
     pod = pod_of(hanging, empty())
 
     async def scenario() -> None:
-        tasks = [asyncio.create_task(run_apart(volumes.set_up, pod)) for _ in range(64)]
+        tasks = [run_apart(volumes.set_up, pod) for _ in range(64)]
         await asyncio.sleep(0)
         assert await asyncio.wait_for(run_apart(volumes.refresh, pod), 10) is False
         await asyncio.wait_for(run_apart(volumes.tear_down, "u"), 10)
@@ -530,5 +530,8 @@ def test_a_host_path_that_hangs_holds_up_nobody(
 
 
 def test_failures_come_back_from_apart(volumes: Volumes) -> None:
+    async def scenario() -> None:
+        await run_apart(volumes.set_up, pod_of(empty("Foo")))
+
     with pytest.raises(VolumeFailure, match="unknown storage medium"):
-        asyncio.run(run_apart(volumes.set_up, pod_of(empty("Foo"))))
+        asyncio.run(scenario())

@@ -54,8 +54,8 @@ class _Hands:
 _hands: Final = _Hands()
 
 
-async def run_apart(work: Callable[..., Result], *arguments: Any) -> Result:
-    """Run what may hang on a disk for ever, in a thread that does nothing else meanwhile.
+def run_apart(work: Callable[..., Result], *arguments: Any) -> asyncio.Future[Result]:
+    """Run what may hang on a disk for ever, in a thread that does nothing else meanwhile; await what it comes to.
 
     Not in the pool of `asyncio.to_thread`: a few calls that hang would fill it for every pod, and a daemon that leaves
     would wait for them.
@@ -86,4 +86,4 @@ async def run_apart(work: Callable[..., Result], *arguments: Any) -> Result:
         _hands.give(run)
     except RuntimeError:  # so says Python
         raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN)) from None
-    return await done
+    return done

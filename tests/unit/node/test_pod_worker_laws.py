@@ -28,6 +28,7 @@ from minikubelet.api.types import (
 from minikubelet.lifecycle import actions as act
 from minikubelet.lifecycle.observed import ContainerID, ObservedContainer, ObservedPod, PodUID, ProbeOutcome
 from minikubelet.lifecycle.restart import wants_restart
+from minikubelet.node.afterwards import Afterwards
 from minikubelet.node.pod_manager import PodManager
 from minikubelet.node.services import WorkerServices
 from minikubelet.runtime.port import RuntimeFailure
@@ -115,6 +116,7 @@ class World:
             wanted_hash=lambda container: container.image,
             wall_clock=lambda: loop.time() + self.wall_step_s,
             boot_clock=loop.time,
+            afterwards=Afterwards(),
             worked=lambda operation, seconds: self.worked.append((operation, seconds)),
         )
 
