@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from minikubelet.api.manifest import Manifest, PodDocument
-from minikubelet.api.types import ConfigMap, Secret
+from minikubelet.api.types import ConfigMap, ObjectMeta, Secret
 from minikubelet.node import verdicts
 from minikubelet.node.claims import Claims, settle
 from minikubelet.node.guard import Stamp
@@ -53,6 +53,7 @@ class ManifestFile:
     good_since: float = 0.0
     doubt: Doubt | None = None
     written: Writing | None = None
+    verdict: tuple[tuple[object, ...], Verdict] | None = None  # the last one, and what it was made of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,12 +177,20 @@ def _is_waiting(file: ManifestFile) -> bool:
 
 
 def _verdict(file: ManifestFile, taken: _Taken) -> Verdict:
+    """Return the verdict on a file: the last one where nothing of it has changed, as there may be very many files."""
     running = [one.pod.metadata for one in taken.pods.get(file.path, ())]
-    own = (file.refusal,) if file.refusal else ()
+    refusals = (*((file.refusal,) if file.refusal else ()), *taken.refusals.get(file.path, ()))
+    basis = (file.path, file.now, file.good, file.good_since, running, refusals, _is_waiting(file))
+    if file.verdict is None or file.verdict[0] != basis:
+        file.verdict = basis, _make_verdict(file, running, refusals)
+    return file.verdict[1]
+
+
+def _make_verdict(file: ManifestFile, running: Sequence[ObjectMeta], refusals: tuple[str, ...]) -> Verdict:
     return Verdict(
         file=file.path,
         problems=tuple(file.now.problems) if file.now is not None else (),
-        refusals=(*own, *taken.refusals.get(file.path, ())),
+        refusals=refusals,
         reason=_reason(file),
         running=tuple(f"{one.namespace}/{one.name}" for one in running),
         uids=tuple(one.uid for one in running),

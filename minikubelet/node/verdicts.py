@@ -86,7 +86,7 @@ class VerdictFiles:
         self._directory = directory
         self._report = report
         self._clock = clock
-        self._written: dict[str, str] = {}
+        self._written: dict[str, Verdict] = {}
         self._told: dict[str, tuple[list[str], float]] = {}
         self._verdicts: tuple[Verdict, ...] = ()
         self._trouble = ""
@@ -111,18 +111,19 @@ class VerdictFiles:
     def flush(self) -> None:
         """Write what is not on disk yet, and remind of refusals that have been there for long."""
         self._remind()
-        wanted = {_file_name(one.file): one.text() for one in self._verdicts}
+        wanted = {_file_name(one.file): one for one in self._verdicts}
         trouble = ""
         for name in self._written.keys() - wanted.keys():
             with contextlib.suppress(OSError):
                 os.unlink(os.path.join(self._directory, name))
             del self._written[name]
-        for name, text in wanted.items():
-            if self._written.get(name) == text:
+        for name, verdict in wanted.items():
+            if self._written.get(name) == verdict:
                 continue
             try:
-                write_atomic(os.path.join(self._directory, name), text.encode("utf-8", "backslashreplace"))
-                self._written[name] = text
+                text = verdict.text().encode("utf-8", "backslashreplace")
+                write_atomic(os.path.join(self._directory, name), text)
+                self._written[name] = verdict
             except OSError as error:
                 trouble = str(error)
                 self._drop_stale(name)
