@@ -18,8 +18,12 @@ log = structlog.get_logger(__name__)
 def write_note(pod_dir: str, container_id: str) -> None:
     """Note a start; a failure costs two events at most."""
     try:
-        with open(_path(pod_dir), "w", encoding="ascii") as file:
-            file.write(container_id)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
+        descriptor = os.open(_path(pod_dir), flags, 0o600)
+        try:
+            os.write(descriptor, container_id.encode())
+        finally:
+            os.close(descriptor)
     except OSError as error:
         log.warning("start not noted", path=_path(pod_dir), error=str(error))
 
