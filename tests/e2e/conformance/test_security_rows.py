@@ -189,7 +189,7 @@ PODS = {
         "mknod /v/disk b 254 0 && head -c1 /v/disk; chmod 600 /dev/null; "
         "mkdir /sys/fs/cgroup/memory/x; unshare -m true; "
         "echo descriptors: $(ls /proc/self/fd | tr '\\n' ' '); echo processes: $(ls -d /proc/[0-9]* | wc -l); "
-        "kill -0 2 2>/dev/null && echo neighbour; dd if=/proc/kcore of=/dev/null count=1 2>&1 | grep records.out",
+        "kill -0 2 2>/dev/null && echo neighbour; dd if=/proc/kcore of=/dev/null count=1; true",
         container={"volumeMounts": [{"name": "v", "mountPath": "/v"}]},
         volumes=[{"name": "v", "emptyDir": {}}],
     ),
@@ -469,7 +469,7 @@ def test_local_filter(cluster: Any) -> None:
 
 
 def test_hostile_container_gets_nowhere(cluster: Any) -> None:
-    lines = output(cluster, "hostile", "Failed")
+    lines = output(cluster, "hostile")
     text = "\n".join(lines)
     assert "/proc/sys/kernel/core_uses_pid: Read-only file system" in text
     assert "mount: /mnt: permission denied." in text
@@ -481,6 +481,7 @@ def test_hostile_container_gets_nowhere(cluster: Any) -> None:
     assert "mkdir: cannot create directory" in text
     assert "descriptors: 0 1 2 3" in lines  # 3 is the directory that ls itself reads
     assert "neighbour" not in text
+    assert "0+0 records out" in text or "/proc/kcore': No such file" in text  # not every kernel has it
     assert oct(os.stat("/dev/null").st_mode)[-3:] == "666"
 
 
