@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import errno
 import os
+import select
 import stat
 
 from minikubelet.linux import libc, mounts
@@ -32,6 +33,7 @@ _DEVICE_LINKS: Final = (
 )
 
 _CGROUPS: Final = "/sys/fs/cgroup"
+_FOLLOWING_ATTEMPTS: Final = 10  # a host whose mounts change all the time keeps no container from its start
 
 Step = Callable[[str], None]
 
@@ -65,7 +67,12 @@ def build(spec: ContainerSpec, *, base: int, shm_dir: str, mapping: Mapping | No
         step: Told the name of each step before it is done, for the error message.
     """
     step("open volumes")
-    trees = [_open_tree(one) if one.kind == "bind" else -1 for one in spec.mounts]
+    follower = _Follower() if any(one.propagation for one in spec.mounts) else None
+    sources = [_open_source(one) if one.kind == "bind" else -1 for one in spec.mounts]
+    trees = [
+        libc.clone_tree(source, recursive=True) if source >= 0 and not one.propagation else -1
+        for one, source in zip(spec.mounts, sources, strict=True)
+    ]
     shm = _clone(shm_dir) if shm_dir else -1
     for one, tree in zip(spec.mounts, trees, strict=True):
         if mapping is not None and tree >= 0:
@@ -92,9 +99,14 @@ def build(spec: ContainerSpec, *, base: int, shm_dir: str, mapping: Mapping | No
         _mount_cgroups(root_fd, spec.cgroup_dirs, privileged=spec.privileged)
     step("mount /proc")
     _mount_at(root_fd, "/proc", lambda path: _mount_proc(path))
-    for one, tree in zip(spec.mounts, trees, strict=True):
+    for one, source, tree in zip(spec.mounts, sources, trees, strict=True):
         step(f"mount {one.target}")
-        _attach(root_fd, one, tree, privileged=spec.privileged)
+        if tree >= 0:
+            _attach(root_fd, one, tree, privileged=spec.privileged)
+        elif follower is not None and source >= 0:
+            follower.attach(root_fd, one, source, mapping, privileged=spec.privileged, step=step)
+        else:
+            _mount_new(root_fd, one)
     if spec.rootfs_read_only and whole_host < 0:
         step("make root read-only")
         libc.set_read_only(root, recursive=False)
@@ -329,17 +341,14 @@ def _clone(path: str, *, recursive: bool = True) -> int:
         os.close(descriptor)
 
 
-def _open_tree(one: MountSpec) -> int:
-    """Clone what a bind mount shows; a sub-path cannot lead out of its volume."""
+def _open_source(one: MountSpec) -> int:
+    """Open what a bind mount shows; a sub-path cannot lead out of its volume."""
     source = os.open(one.source, os.O_PATH | os.O_CLOEXEC)
-    try:
-        if one.sub_path:
-            below = open_sub_path(source, one.sub_path)
-            os.close(source)
-            source = below
-        return libc.clone_tree(source, recursive=True)
-    finally:
+    if one.sub_path:
+        below = open_sub_path(source, one.sub_path)
         os.close(source)
+        source = below
+    return source
 
 
 def open_sub_path(volume: int, sub_path: str) -> int:
@@ -377,11 +386,55 @@ def _make_directory(parent: int, name: str, mode: int) -> int:
     return descriptor
 
 
+def _mount_new(root: int, one: MountSpec) -> None:
+    options = one.options or None
+    _mount_at(root, one.target, lambda path: libc.mount(one.kind, path, one.kind, libc.MS_NOSUID, options))
+
+
+class _Follower:
+    """Attaches volumes that follow what is mounted and unmounted on the host (`mountPropagation`).
+
+    A detached mount follows nothing: what happens on the host between its clone and its attachment would be missed for
+    good. So these are cloned right before they are attached, and once more as often as mounts changed meanwhile.
+    """
+
+    __slots__ = (
+        "_changes",
+        "_host",
+    )
+
+    def __init__(self) -> None:
+        """Remember the host's mount namespace, which the caller is in."""
+        self._host = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+        self._changes = os.open("/proc/self/mountinfo", os.O_RDONLY | os.O_CLOEXEC)
+
+    def attach(
+        self, root: int, one: MountSpec, source: int, mapping: Mapping | None, *, privileged: bool, step: Step
+    ) -> None:
+        own = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+        poll = select.poll()
+        poll.register(self._changes, select.POLLPRI)
+        for attempts_left in reversed(range(_FOLLOWING_ATTEMPTS)):
+            poll.poll(0)  # until now
+            libc.setns(self._host, libc.CLONE_NEWNS)
+            tree = libc.clone_tree(source, recursive=True)
+            step(f"attach {one.target}")
+            libc.setns(own, libc.CLONE_NEWNS)
+            if mapping is not None:
+                _map_owners(tree, mapping, own=one.own)
+            _attach(root, one, os.dup(tree), privileged=privileged)
+            if not attempts_left or not poll.poll(0):
+                break
+            # Private first: the host's mounts would go with what is taken away here.
+            libc.set_tree_attributes(tree, read_only=False, propagation=libc.MS_PRIVATE, recursive=True)
+            libc.umount(f"/proc/self/fd/{tree}", libc.MNT_DETACH)
+            os.close(tree)
+        os.close(tree)
+        os.close(own)
+
+
 def _attach(root: int, one: MountSpec, tree: int, *, privileged: bool) -> None:
-    if one.kind != "bind":
-        options = one.options or None
-        _mount_at(root, one.target, lambda path: libc.mount(one.kind, path, one.kind, libc.MS_NOSUID, options))
-        return
+    """Attach a detached mount where the container has it, and close it."""
     is_file = not stat.S_ISDIR(os.fstat(tree).st_mode)
     target = _open_target(root, one.target, is_file=is_file)
     propagation = {"rslave": libc.MS_SLAVE, "rshared": 0}.get(one.propagation, libc.MS_PRIVATE)

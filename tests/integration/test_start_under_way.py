@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from minikubelet.linux import faults
+from minikubelet.linux import faults, libc, mounts
 from tests.conftest import Node, running_node
 from tests.integration.test_crash import pauses
 
@@ -24,10 +24,13 @@ Json = dict[str, Any]
 
 @pytest.fixture(scope="module")
 def gated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
-    """A node whose containers stop on their way to their program as long as there is a FIFO `gate`."""
+    """A node whose containers stop on their way to their program as long as there is a FIFO `gate` or `mounts`."""
     base = tmp_path_factory.mktemp("gated")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(faults.VARIABLE, f"spawn.set-oom-score={base}/gate")
+        patch.setenv(
+            faults.VARIABLE,
+            f"spawn.set-oom-score={base}/gate spawn.enter-mount-namespace={base}/mounts spawn.attach-*={base}/mounts",
+        )
         with running_node(base / "node") as node:
             yield node
 
@@ -35,9 +38,9 @@ def gated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
 class Gate:
     """The FIFO at which starts are held."""
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: Node, name: str = "gate") -> None:
         self._node = node
-        self.path = node.base.parent / "gate"
+        self.path = node.base.parent / name
         self._held = -1
 
     def close(self) -> None:
@@ -202,6 +205,37 @@ def test_one_whose_pause_dies_meanwhile_never_runs(gated: Node, gate: Gate, pod:
     gated.wait_pod("orphan", lambda one: state(one, "main") == "running", "a new one to run")
     for name in marks(gated):
         (gated.base / "marks" / name).unlink()
+
+
+def test_what_the_host_mounts_meanwhile_is_seen(gated: Node, pod: Callable[..., None]) -> None:
+    """At any time: before the volume is cloned, or when it is and is not attached yet."""
+    gate = Gate(gated, "mounts")
+    top = gated.base / "marks"
+    mounts.mount_tmpfs(str(top), size=1 << 20, mode=0o755)
+    try:
+        libc.mount(None, str(top), None, libc.MS_SHARED)
+        gate.close()
+        follows = {"name": "marks", "mountPath": "/followed", "mountPropagation": "HostToContainer"}
+        pod("follower", {"main": {"command": ["sleep", "1000"], "volumeMounts": [follows]}}, grace=0)
+        for name in ("early", "late"):
+            gate.wait_for_start()
+            (top / name).mkdir()
+            mounts.mount_tmpfs(str(top / name), size=1 << 20, mode=0o755)
+            (top / name / "inside").touch()
+            gate.let_pass()
+        gate.wait_for_start()  # once more
+        gate.open()
+        gated.wait_pod("follower", lambda one: state(one, "main") == "running", "it to run")
+        listed = gated.cli("exec", *gated.roots, "follower", "--", "sh", "-c", "cd /followed && ls */inside").stdout
+        assert listed.split() == ["early/inside", "late/inside"]
+        mounts.unmount(str(top / "early"))  # nothing below is mounted a second time
+        listed = gated.cli("exec", *gated.roots, "follower", "--", "sh", "-c", "cd /followed && ls */inside").stdout
+        assert listed.split() == ["late/inside"]
+    finally:
+        gate.open()
+        gated.remove("follower.yaml")
+        gated.wait(lambda: gated.pod("follower") is None, "it to be gone")
+        mounts.unmount_below(str(top))
 
 
 def status(pod: Json, container: str) -> Json:
