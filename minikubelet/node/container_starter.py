@@ -10,7 +10,7 @@ from minikubelet.api.types import Container
 from minikubelet.lifecycle import actions as act
 from minikubelet.lifecycle import termination
 from minikubelet.lifecycle.container_status import by_name
-from minikubelet.lifecycle.observed import ObservedContainer, RunState, StartFailure
+from minikubelet.lifecycle.observed import ContainerID, ObservedContainer, RunState, StartFailure
 from minikubelet.node.pod_memory import PodMemory
 from minikubelet.node.pod_observer import PodObserver
 from minikubelet.runtime.port import ContainerFailure, RuntimeFailure
@@ -34,7 +34,7 @@ class ContainerStarter:
         self._end = end
         self._start: asyncio.Task[ObservedContainer | ContainerFailure] | None = None  # the last that was begun
         self._name = ""  # whose start that is
-        self._untold = memory.runtime.untold_start(memory.pod)  # what an earlier daemon did not live to tell
+        self._untold = set(memory.runtime.untold_starts(memory.pod))  # what an earlier daemon did not live to tell
 
     def close(self) -> None:
         """Leave: what is being started is the next daemon's."""
@@ -110,18 +110,22 @@ class ContainerStarter:
     async def _make(self, container: Container, count: int) -> ObservedContainer | ContainerFailure:
         """Make and start one container, and say so."""
         memory, name = self._memory, container.name
-        self._untold = None
         try:
             started = await memory.runtime.start_container(memory.pod, container, count)
         except ContainerFailure as failure:
-            memory.runtime.note_told(memory.pod)
+            self._note_told(memory.runtime.untold_starts(memory.pod))
             if failure.reason == "RunContainerError":
                 memory.event("Normal", "Created", "Container created", container=name)
             memory.event("Warning", "Failed", f"Error: {failure.message}", container=name)
             return failure
-        memory.runtime.note_told(memory.pod)
+        self._note_told(memory.runtime.untold_starts(memory.pod))
         self._tell(started)
         return started
+
+    def _note_told(self, noted: tuple[ContainerID, ...]) -> None:
+        """Note that what came of starts is told: with the events, which are recorded a moment later."""
+        memory = self._memory
+        memory.services.afterwards(lambda: memory.runtime.note_told(memory.pod, noted))
 
     def _tell(self, started: ObservedContainer) -> None:
         """Say that a container was started."""
@@ -132,15 +136,19 @@ class ContainerStarter:
 
     def tell_untold(self) -> None:
         """Say what came of a start whose daemon died before it could; nothing as long as it is under way."""
-        if self._untold is None:
-            return
+        for found in self._came_to_be() if self._untold else ():
+            self._untold.discard(found.id)
+            self._note_told((found.id,))
+            self._tell_outcome(found)
+
+    def _came_to_be(self) -> list[ObservedContainer]:
+        """Return what came of the starts that an earlier daemon did not live to tell, as far as that is decided."""
+        view = self._memory.runtime.view(self._memory.uid)
+        every = (one for found in view.containers.values() for one in found)
+        return [one for one in every if one.id in self._untold and one.state is not RunState.CREATED]
+
+    def _tell_outcome(self, found: ObservedContainer) -> None:
         memory = self._memory
-        instances = (one for found in memory.runtime.view(memory.uid).containers.values() for one in found)
-        found = next((one for one in instances if one.id == self._untold), None)
-        if found is None or found.state is RunState.CREATED:
-            return
-        self._untold = None
-        memory.runtime.note_told(memory.pod)
         if found.started_at is not None:
             self._tell(found)
         elif found.exit is not None and found.exit.reason == "StartError":

@@ -44,7 +44,7 @@ from minikubelet.runtime.port import (
     RuntimeView,
     SandboxFailure,
 )
-from minikubelet.runtime.start_note import read_note, remove_note, write_note
+from minikubelet.runtime.start_note import read_notes, remove_notes, write_note
 from minikubelet.runtime.sysctls import pod_sysctls
 from minikubelet.runtime.volumes.apart import run_apart
 from minikubelet.runtime.volumes.manager import Volumes
@@ -154,13 +154,13 @@ class PodRuntime:
         """Return the restart count for a container of which no instance is known: by its logs, 0 without one."""
         return self.logs.next_restart_count(pod, container)
 
-    def untold_start(self, pod: Pod) -> ContainerID | None:
-        """Return the instance that an earlier daemon had started without telling what came of it; None without one."""
-        return read_note(self.pod_dir(pod))
+    def untold_starts(self, pod: Pod) -> tuple[ContainerID, ...]:
+        """Return the instances that were started, also by an earlier daemon, without telling what came of it."""
+        return read_notes(self.pod_dir(pod))
 
-    def note_told(self, pod: Pod) -> None:
-        """Note that what came of the newest start is about to be told, so that no later daemon tells it again."""
-        remove_note(self.pod_dir(pod))
+    def note_told(self, pod: Pod, container_ids: Iterable[ContainerID]) -> None:
+        """Note that what came of these starts is about to be told, so that no later daemon tells it again."""
+        remove_notes(self.pod_dir(pod), container_ids)
 
     # Making
 
@@ -289,7 +289,7 @@ class PodRuntime:
     def remove_dead_links(self) -> None:
         """Remove links to logs that lead nowhere, but for those of starts that are under way."""
         pods = os.path.join(self._settings.state_dir, "pods")
-        self.logs.remove_dead_links(lambda uid: read_note(os.path.join(pods, uid)) is not None)
+        self.logs.remove_dead_links(lambda uid: bool(read_notes(os.path.join(pods, uid))))
 
     async def _connect(self, pod: Pod, netns: int) -> tuple[str, ...]:
         """Connect a pod's network namespace; return its addresses. Raises NetworkError."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -70,12 +70,12 @@ class Runtime(Protocol):
         """Return the restart count for a container of which no instance is known: by its logs, 0 without one."""
         ...
 
-    def untold_start(self, pod: Pod) -> ContainerID | None:
-        """Return the instance that an earlier daemon had started without telling what came of it; None without one."""
+    def untold_starts(self, pod: Pod) -> tuple[ContainerID, ...]:
+        """Return the instances that were started, also by an earlier daemon, without telling what came of it."""
         ...
 
-    def note_told(self, pod: Pod) -> None:
-        """Note that what came of the newest start is about to be told, so that no later daemon tells it again."""
+    def note_told(self, pod: Pod, container_ids: Iterable[ContainerID]) -> None:
+        """Note that what came of these starts is about to be told, so that no later daemon tells it again."""
         ...
 
     async def prepare(self, pod: Pod) -> None:

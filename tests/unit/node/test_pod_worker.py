@@ -608,3 +608,25 @@ def test_a_pod_that_waits_for_room_goes_as_soon_as_it_is_no_longer_wanted() -> N
         assert world.runtime.pods == {}
 
     run(live())
+
+
+def test_starts_whose_events_were_still_to_be_recorded_are_told_by_the_next_daemon() -> None:
+    async def live() -> None:
+        pod = crashing("v1")
+        both = [Container(name=name, image="v1") for name in ("a", "b")]
+        world = World(msgspec.structs.replace(pod, spec=msgspec.structs.replace(pod.spec, containers=both)))
+        lost: list[object] = []
+        dying = dataclasses.replace(world.services(), recorder=Recorder(), afterwards=lost.append)
+        manager = PodManager(dying, on_update=lambda pod: None, on_gone=world.on_gone)
+        manager.set_pods([world.pod])
+        await asyncio.sleep(1)
+        await manager.stop()
+        assert len(world.runtime.running(UID)) == 2
+        world.is_wanted = True
+        for _ in range(2):
+            await world.restart_daemon()
+            await asyncio.sleep(1)
+        assert [reason for reason, _ in world.recorder.told] == ["Created", "Started"] * 2
+        await world.manager.drain()
+
+    run(live())

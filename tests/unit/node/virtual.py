@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import selectors
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -84,7 +84,7 @@ class FakeRuntime:
         self.broken: set[str] = set()  # containers whose program cannot be executed
         self.request_s = 0.0  # how long a request takes to reach the pause
         self.start_s = 0.01  # how long a container takes to start then
-        self.untold: dict[PodUID, ContainerID] = {}  # what came of its start has not been told
+        self.untold: dict[PodUID, set[ContainerID]] = {}  # what came of their starts has not been told
         self.killed: list[str] = []  # containers that ran when their sandbox was ended
         self._number = 0
 
@@ -132,11 +132,11 @@ class FakeRuntime:
     def next_restart_count(self, pod: Pod, container: str) -> int:
         return self.pods[PodUID(pod.metadata.uid)].logs.get(container, -1) + 1
 
-    def untold_start(self, pod: Pod) -> ContainerID | None:
-        return self.untold.get(PodUID(pod.metadata.uid))
+    def untold_starts(self, pod: Pod) -> tuple[ContainerID, ...]:
+        return tuple(self.untold.get(PodUID(pod.metadata.uid), ()))
 
-    def note_told(self, pod: Pod) -> None:
-        self.untold.pop(PodUID(pod.metadata.uid), None)
+    def note_told(self, pod: Pod, container_ids: Iterable[ContainerID]) -> None:
+        self.untold.get(PodUID(pod.metadata.uid), set()).difference_update(container_ids)
 
     async def prepare(self, pod: Pod) -> None:
         self.pods.setdefault(PodUID(pod.metadata.uid), FakePod())
@@ -175,7 +175,7 @@ class FakeRuntime:
             sandbox_id=state.sandboxes[-1].id,
         )
         state.containers.setdefault(container.name, []).append(created)
-        self.untold[uid] = created.id
+        self.untold.setdefault(uid, set()).add(created.id)
         state.logs[container.name] = restart_count
         await asyncio.sleep(self.start_s)
         if created not in self.present(uid):
