@@ -49,6 +49,7 @@ from minikubelet.runtime.sysctls import pod_sysctls
 from minikubelet.runtime.volumes.apart import run_apart
 from minikubelet.runtime.volumes.manager import Volumes
 from minikubelet.runtime.wording import words
+from minikubelet.sandbox.namespaces import unpin
 from minikubelet.sandbox.spec import SandboxSpec
 
 log = structlog.get_logger(__name__)
@@ -243,10 +244,14 @@ class PodRuntime:
         alone = pod.spec.host_network or pod.spec.host_users is False or own_sysctls
         return self._network.makes_namespaces and not alone
 
+    def _netns_path(self, pod: Pod) -> str:
+        """Return the name that a pod's pause gives its network namespace."""
+        meta = pod.metadata
+        return f"/run/netns/{self._network.netns_name(PodUID(meta.uid), f'{meta.namespace}/{meta.name}')}"
+
     def _sandbox_spec(self, pod: Pod, attempt: int, hostname: str, *, given_netns: bool) -> SandboxSpec:
         """Make what a sandbox lies in, and return what the pause is to be. Raises SandboxFailure."""
         uid = PodUID(pod.metadata.uid)
-        key = f"{pod.metadata.namespace}/{pod.metadata.name}"
         shm = os.path.join(self.pod_dir(pod), "shm")
         if not pod.spec.host_ipc:
             os.makedirs(shm, mode=0o777, exist_ok=True)
@@ -274,7 +279,7 @@ class PodRuntime:
             hostname=hostname,
             run_dir=self._pauses.run_dir,
             pod_dir=self.pod_dir(pod),
-            netns_path="" if pod.spec.host_network else f"/run/netns/{self._network.netns_name(uid, key)}",
+            netns_path="" if pod.spec.host_network else self._netns_path(pod),
             host_network=pod.spec.host_network,
             given_netns=given_netns,
             host_ipc=pod.spec.host_ipc,
@@ -462,6 +467,8 @@ class PodRuntime:
         await self._pauses.stop_sandbox(uid)
         # Programs of a pod in the machine's PID namespace may have children that outlived them.
         await self._cgroups.kill_pod(pod.metadata.uid)
+        # A pause that was killed on its way up, before it could be known, has left its namespace's name.
+        unpin(self._netns_path(pod))
         point("pod.stop-sandbox.stopped")
         await self._network.detach(uid)
         self._set_ips(pod, ())
