@@ -2,7 +2,7 @@
 
 A client that went on sending while a host port was published would for ever be answered by nobody, and one that goes
 on after it was withdrawn would reach an address that is another pod's by then. The kernel forgets what matches; one
-that is too old to match (before 6.3) refuses, and its entries end with half a minute of silence.
+that is too old for that (before 6.3) refuses, but lists it, and forgets one entry after the other.
 """
 
 from __future__ import annotations
@@ -11,17 +11,26 @@ import contextlib
 import ipaddress
 import socket
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from minikubelet.runtime.network.forwards import Forward
+from minikubelet.runtime.network.rtnetlink import attributes, split
 
 _NETLINK_NETFILTER: Final = 12
+_LIST: Final = (1 << 8) | 1
 _DELETE: Final = (1 << 8) | 2
 _REQUEST_ACK: Final = 0x5
+_REQUEST_DUMP: Final = 0x301
+_ERROR: Final = 2
+_DONE: Final = 3
+_ROOM: Final = 1 << 16
+_PATIENCE_S: Final = 1.0  # the kernel has answered when a request is sent
 _NESTED: Final = 0x8000
 _CTA_TUPLE_ORIG: Final = 1
 _CTA_TUPLE_REPLY: Final = 2
+_CTA_ID: Final = 12
+_CTA_ZONE: Final = 18
 _CTA_FILTER: Final = 25
 _CTA_TUPLE_IP: Final = 1
 _CTA_TUPLE_PROTO: Final = 2
@@ -67,17 +76,43 @@ def _message(forward: Forward, tuple_: bytes, *, original: int, reply: int) -> b
     wanted = _attribute(_CTA_FILTER_ORIG_FLAGS, struct.pack("=I", original))
     wanted += _attribute(_CTA_FILTER_REPLY_FLAGS, struct.pack("=I", reply))
     family = socket.AF_INET if forward.family == 4 else socket.AF_INET6
-    body = struct.pack("=BBH", family, 0, 0) + tuple_ + _attribute(_CTA_FILTER | _NESTED, wanted)
-    return struct.pack("=IHHII", 16 + len(body), _DELETE, _REQUEST_ACK, 1, 0) + body
+    return struct.pack("=BBH", family, 0, 0) + tuple_ + _attribute(_CTA_FILTER | _NESTED, wanted)
 
 
-def _send(messages: Iterable[bytes]) -> None:
-    batch = b"".join(messages)
-    if not batch:
+def _send(filters: Iterable[bytes]) -> None:
+    wanted = list(filters)
+    if not wanted:
         return
-    # The kernel has acted when `send` returns; a refusal costs half a minute at worst, so the answers are not read.
+    # What fails costs half a minute of silence at worst.
     with contextlib.suppress(OSError), socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_NETFILTER) as made:
-        made.send(batch)
+        made.settimeout(_PATIENCE_S)
+        for one in wanted:
+            if _is_refused(made, one):
+                for entry in list(_listed(made, one)):
+                    _is_refused(made, entry)
+
+
+def _is_refused(made: socket.socket, entries: bytes) -> bool:
+    made.send(_request(_DELETE, _REQUEST_ACK, entries))
+    return any(struct.unpack_from("=i", body)[0] != 0 for kind, _, _, body in split(made.recv(_ROOM)) if kind == _ERROR)
+
+
+def _listed(made: socket.socket, wanted: bytes) -> Iterator[bytes]:
+    """Yield what names each entry that matches."""
+    made.send(_request(_LIST, _REQUEST_DUMP, wanted))
+    while True:
+        for kind, _, _, body in split(made.recv(_ROOM)):
+            if kind in (_ERROR, _DONE):
+                return
+            yield body[:4] + b"".join(
+                _attribute(number | (_NESTED if number == _CTA_TUPLE_ORIG else 0), data)
+                for number, data in attributes(body[4:]).items()
+                if number in (_CTA_TUPLE_ORIG, _CTA_ID, _CTA_ZONE)
+            )
+
+
+def _request(kind: int, flags: int, body: bytes) -> bytes:
+    return struct.pack("=IHHII", 16 + len(body), kind, flags, 1, 0) + body
 
 
 def _attribute(kind: int, data: bytes) -> bytes:

@@ -291,7 +291,7 @@ class Netlink:
         results: list[OSError | None] = [None] * len(batch)
         waiting = set(range(len(batch)))
         while waiting:
-            for kind, flags, sequence, body in _split(self._socket.recv(_RECEIVE_BYTES)):
+            for kind, flags, sequence, body in split(self._socket.recv(_RECEIVE_BYTES)):
                 place = sequence - start
                 if kind == _NLMSG_ERROR and place in waiting:
                     waiting.discard(place)
@@ -342,7 +342,7 @@ class Netlink:
         answers: list[tuple[int, bytes]] = []
         whole = True
         while True:
-            for kind, answer_flags, answered, body in _split(self._socket.recv(_RECEIVE_BYTES)):
+            for kind, answer_flags, answered, body in split(self._socket.recv(_RECEIVE_BYTES)):
                 if answered != sequence:
                     continue
                 whole = whole and not answer_flags & _NLM_F_DUMP_INTR
@@ -366,7 +366,8 @@ def attributes(data: bytes) -> dict[int, bytes]:
     return found
 
 
-def _split(data: bytes) -> Iterator[tuple[int, int, int, bytes]]:
+def split(data: bytes) -> Iterator[tuple[int, int, int, bytes]]:
+    """Split what was received into messages: kind, flags, sequence and body of each."""
     offset, end = 0, len(data)
     while offset + 16 <= end:
         length, kind, flags, sequence, _ = _HEADER.unpack_from(data, offset)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import shutil
 import socket
+import struct
 from typing import Any
 
 import pytest
 
 from minikubelet.lifecycle.observed import PodUID
-from minikubelet.runtime.network import nft
+from minikubelet.runtime.network import conntrack, nft
 from minikubelet.runtime.network.errors import HostPortInUse, NetworkError
 from minikubelet.runtime.network.records import HostPort
 
@@ -88,7 +89,13 @@ async def test_udp(lab: Any, backend: str) -> None:
 
 
 @pytest.mark.skipif(NO_NFT, reason="nft is not installed")
-async def test_a_udp_client_that_never_pauses_finds_the_port_when_it_comes_and_when_it_moves(lab: Any) -> None:
+@pytest.mark.parametrize("kernel", ["this", "before 6.3"])
+async def test_a_udp_client_that_never_pauses_finds_the_port_when_it_comes_and_when_it_moves(
+    lab: Any, kernel: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if kernel == "before 6.3":
+        forget, by_filter = conntrack._is_refused, struct.pack("=H", 25 | 0x8000)
+        monkeypatch.setattr(conntrack, "_is_refused", lambda made, one: by_filter in one or forget(made, one))
     network = lab.network()
     await network.start(())
     client = lab.socket(lab.outside, socket.AF_INET, socket.SOCK_DGRAM)
