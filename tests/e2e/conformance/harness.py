@@ -68,6 +68,14 @@ class Told:
                 assert len(said) == 2, f"{path}: {line!r} is no time and word"
                 time, word = said
                 self._times.setdefault((path.parent.name, word), []).append(float(time))
+        journal = node.state_dir / "pods" / meta["uid"] / "journal.jsonl"
+        records = [json.loads(line) for line in (whole_lines(journal) if journal.exists() else ())]
+        states = [one["state"] for one in records if one["do"] == "container"]
+        self._begun = [(one["name"], one["started_at"]) for one in states if "name" in one and "started_at" in one]
+
+    def begun(self, container: str) -> list[float]:
+        """Return when a container was started, as its pause noted; what it says of that itself may come much later."""
+        return [time for name, time in self._begun if name == container]
 
     def times(self, container: str, word: str) -> list[float]:
         """Return when a container said a word, in order."""
@@ -85,8 +93,8 @@ class Told:
 
     def assert_overlap(self, first: str, then: str) -> None:
         """The other started while the first ran."""
-        assert self.starts(first)[0] < self.starts(then)[0]
-        assert not self.exits(first) or self.starts(then)[0] < self.exits(first)[0]
+        assert self.begun(first)[0] < self.begun(then)[0]
+        assert not self.exits(first) or self.begun(then)[0] < self.exits(first)[0]
 
     def assert_one_at_a_time(self, container: str) -> None:
         """Every start but the first came after the exit before it."""

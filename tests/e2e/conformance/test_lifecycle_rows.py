@@ -160,7 +160,7 @@ def test_inits_and_sidecars_take_turns(cluster):
     told.assert_order("init1", "sc1")
     told.assert_overlap("sc1", "init2")
     told.assert_order("init2", "sc2")
-    assert told.starts("sc2")[0] < told.starts("init3")[0]
+    assert told.begun("sc2")[0] < told.begun("init3")[0]
     for first, then in (("sc1", "sc2"), ("sc1", "init3"), ("sc2", "init3"), ("sc1", "main"), ("sc2", "main")):
         told.assert_overlap(first, then)
     told.assert_order("init3", "main")

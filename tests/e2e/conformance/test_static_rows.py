@@ -111,21 +111,10 @@ def test_a_removed_pod_runs_until_its_grace_is_over(cluster):
     cluster.wait(lambda: cluster.pod("st-13") is None, "the pod to be gone", 15)
 
 
-def journal(cluster, found):
-    """Return what the pod's pauses noted."""
-    path = cluster.state_dir / "pods" / found["metadata"]["uid"] / "journal.jsonl"
-    return [json.loads(line) for line in path.read_text().splitlines()]
-
-
-def started(cluster, found, name: str) -> float:
-    """Return when a container was last started: what programs say of that comes when they get a processor."""
-    states = [one["state"] for one in journal(cluster, found) if one["do"] == "container"]
-    return [one["started_mono"] for one in states if one.get("name") == name and "started_mono" in one][-1]
-
-
 def pause_of(cluster, found) -> int:
     """Return the pid of a pod's pause, from its journal."""
-    records = journal(cluster, found)
+    journal = cluster.state_dir / "pods" / found["metadata"]["uid"] / "journal.jsonl"
+    records = [json.loads(line) for line in journal.read_text().splitlines()]
     return [one["state"]["pid"] for one in records if one.get("do") == "sandbox"][-1]
 
 
@@ -170,7 +159,7 @@ def test_what_daemon_and_node_restarts_leave_and_run_again(cluster):
         # A container runs before it has said so.
         cluster.wait(lambda found=found: len(Told(cluster, found).starts("main")) == 2, "the second start's line")
         told = Told(cluster, found)
-        starts = [started(cluster, found, one) for one in order]
+        starts = [told.begun(one)[-1] for one in order]
         assert starts == sorted(starts)
         assert all(len(told.starts(one)) == 2 for one in order)
     for name, running in (("life-31", "main"), ("life-33", "i3")):
