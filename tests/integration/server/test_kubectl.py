@@ -16,7 +16,10 @@ from tests.conftest import Node
 pytestmark = [
     pytest.mark.root,
     pytest.mark.usefixtures("pods"),
-    pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl is not installed"),
+    pytest.mark.skipif(
+        shutil.which("kubectl") is None,
+        reason="no kubectl on this machine, and not every distribution has a package of it",
+    ),
 ]
 
 _FIRST_WITH_WEB_SOCKETS = (1, 31)
