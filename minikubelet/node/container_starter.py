@@ -118,7 +118,7 @@ class ContainerStarter:
                 memory.event("Normal", "Created", "Container created", container=name)
             memory.event("Warning", "Failed", f"Error: {failure.message}", container=name)
             return failure
-        self._note_told(memory.runtime.untold_starts(memory.pod))
+        self._note_told((started.id,))
         self._tell(started)
         return started
 
