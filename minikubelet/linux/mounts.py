@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 
 from minikubelet.linux import libc
 from minikubelet.linux.lean import suppress
@@ -30,6 +31,15 @@ def bind(source: str, target: str, *, read_only: bool = False, recursive: bool =
         libc.set_read_only(target, recursive=False)
 
 
+def clone(path: str, *, recursive: bool = True) -> int:
+    """Return a detached copy of the mounts at a path; `libc.move_tree` attaches it. Raises OSError."""
+    descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    try:
+        return libc.clone_tree(descriptor, recursive=recursive)
+    finally:
+        os.close(descriptor)
+
+
 def unmount(target: str, *, detach: bool = False) -> None:
     """Unmount; no error when nothing is mounted there."""
     try:
@@ -42,7 +52,7 @@ def unmount(target: str, *, detach: bool = False) -> None:
 def mount_points() -> list[str]:
     """Return where something is mounted in this process' view, in the order of mounting."""
     with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
-        return [_unescape(line.split(" ", 5)[4]) for line in file]
+        return [unescape(line.split(" ", 5)[4]) for line in file]
 
 
 def mount_points_below(directory: str) -> list[str]:
@@ -59,7 +69,7 @@ def propagation_of(path: str) -> tuple[str, tuple[str, ...]]:
     best: tuple[str, tuple[str, ...]] = ("/", ())
     for line in lines:
         words = line.split(" - ", 1)[0].split(" ")
-        point = _unescape(words[4])
+        point = unescape(words[4])
         # Of several mounts on one point the last one counts.
         if len(point) >= len(best[0]) and (path == point or path.startswith(point.rstrip("/") + "/")):
             best = (point, tuple(words[6:]))
@@ -73,7 +83,8 @@ def unmount_below(directory: str) -> None:
             unmount(point, detach=True)
 
 
-def _unescape(text: str) -> str:
+def unescape(text: str) -> str:
+    """Return a path as it is that the kernel's lists of mounts have with escapes."""
     if "\\" not in text:
         return text
     return text.replace("\\040", " ").replace("\\011", "\t").replace("\\012", "\n").replace("\\134", "\\")

@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from minikubelet.linux.mounts import unescape
+
 # File systems of the kernel's own; a container gets fresh ones of the kinds it needs.
 _PSEUDO: Final = (
     "proc|sysfs|devtmpfs|devpts|tmpfs|ramfs|cgroup|cgroup2|securityfs|pstore|bpf|tracefs|debugfs|mqueue|hugetlbfs|"
@@ -16,7 +18,6 @@ _PSEUDO: Final = (
 )
 # Id, parent, device, root and mount point, options and optional fields, type; see proc_pid_mountinfo(5).
 _LINE: Final = re.compile(rf"^\d+ \d+ \S+ \S+ (\S+) .*? - (?!(?:{_PSEUDO}) )\S".encode(), re.MULTILINE)
-_ESCAPE: Final = re.compile(rb"\\([0-7]{3})")
 # The part of the time that may go into reading the list: it has a line for every mount of every pod.
 _SHARE: Final = 0.05
 
@@ -28,15 +29,9 @@ def shown_mounts(mountinfo: bytes, hidden: Sequence[str]) -> list[str]:
         mountinfo: What /proc/self/mountinfo says.
         hidden: Paths of which, and below which, nothing is shown.
     """
-    points = [
-        os.fsdecode(_ESCAPE.sub(lambda found: bytes([int(found[1], 8)]), one)) for one in _LINE.findall(mountinfo)
-    ]
+    points = [unescape(os.fsdecode(one)) for one in _LINE.findall(mountinfo)]
     tops = ("/proc", "/sys", "/dev", *hidden)
     return [one for one in points if one != "/" and not any(one == top or one.startswith(top + "/") for top in tops)]
-
-
-def _unescaped(found: re.Match[bytes]) -> bytes:
-    return bytes([int(found[1], 8)])
 
 
 class HostMounts:

@@ -61,10 +61,10 @@ def _hold(directory: str) -> NoReturn:
 
 def _furnish(directory: str) -> None:
     """Make the namespace's own root with all that is shown in it, and enter it."""
-    trees = [(HOST_ROOT, _clone("/", recursive=False))]
+    trees = [(HOST_ROOT, mounts.clone("/", recursive=False))]
     for path, recursive in _SHOWN:
         with suppress(FileNotFoundError):  # without control groups
-            trees.append((path, _clone(path, recursive=recursive)))
+            trees.append((path, mounts.clone(path, recursive=recursive)))
     mounts.mount_tmpfs(directory, size=4096, mode=0o755)
     os.chdir(directory)
     for path in (HOST_ROOT, SCRATCH, *(path for path, _ in _SHOWN if path.count("/") == 1)):
@@ -76,11 +76,3 @@ def _furnish(directory: str) -> None:
         os.close(target)
     libc.pivot_root(".", ".")
     libc.umount(".", libc.MNT_DETACH)
-
-
-def _clone(path: str, *, recursive: bool) -> int:
-    descriptor = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        return libc.clone_tree(descriptor, recursive=recursive)
-    finally:
-        os.close(descriptor)

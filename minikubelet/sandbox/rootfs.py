@@ -73,13 +73,13 @@ def build(spec: ContainerSpec, *, base: int, shm_dir: str, mapping: Mapping | No
         libc.clone_tree(source, recursive=True) if source >= 0 and not one.propagation else -1
         for one, source in zip(spec.mounts, sources, strict=True)
     ]
-    shm = _clone(shm_dir) if shm_dir else -1
+    shm = mounts.clone(shm_dir) if shm_dir else -1
     for one, tree in zip(spec.mounts, trees, strict=True):
         if mapping is not None and tree >= 0:
             step(f"map owners of {one.target}")
             _map_owners(tree, mapping, own=one.own)
     step("open host file systems")
-    whole_host = _clone("/") if spec.rootfs == "host" else -1
+    whole_host = mounts.clone("/") if spec.rootfs == "host" else -1
     host_mounts = _open_host_mounts(spec, mapping)
     step("enter mount namespace")
     libc.setns(base, libc.CLONE_NEWNS)
@@ -148,7 +148,7 @@ def _mount_overlay(spec: ContainerSpec, mapping: Mapping | None) -> str:
 
 def _mount_mapped_host_root(mapping: Mapping) -> str:
     """Mount the host's root with its owners mapped. Raises OSError: its file system cannot do that."""
-    tree = _clone(HOST_ROOT, recursive=False)
+    tree = mounts.clone(HOST_ROOT, recursive=False)
     try:
         mapping.apply(tree)
     except OSError:
@@ -164,7 +164,7 @@ def _open_host_mounts(spec: ContainerSpec, mapping: Mapping | None) -> list[tupl
     trees: list[tuple[str, int]] = []
     for path in spec.host_mounts:
         with suppress(OSError):  # gone meanwhile, or hung
-            tree = _clone(path, recursive=False)
+            tree = mounts.clone(path, recursive=False)
             if mapping is not None:
                 with suppress(OSError):  # shown with nobody as owner, where the file system cannot map
                     mapping.apply(tree)
@@ -215,7 +215,7 @@ def _mount_dev(root: int, shm: int, *, privileged: bool, first_id: int) -> None:
     mask = os.umask(0)
     for name in () if privileged else _DEVICES:
         os.close(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666, dir_fd=dev))
-        tree = _clone(f"/dev/{name}")
+        tree = mounts.clone(f"/dev/{name}")
         # Read-only: owner and mode of the host's node stay; a device is written through it all the same.
         libc.set_tree_attributes(tree, read_only=True, propagation=libc.MS_PRIVATE, recursive=False)
         _move(tree, dev, name, directory=False)
@@ -271,7 +271,7 @@ def _mount_cgroups(root: int, directories: list[str], *, privileged: bool) -> No
         return
     flags = libc.MS_NOSUID | libc.MS_NODEV | libc.MS_NOEXEC
     if privileged:
-        tree = _clone(_CGROUPS)
+        tree = mounts.clone(_CGROUPS)
         libc.set_tree_attributes(tree, read_only=False, propagation=libc.MS_PRIVATE, recursive=True)
         _move(tree, root, _CGROUPS)
     elif os.path.exists(f"{_CGROUPS}/cgroup.controllers"):
@@ -287,7 +287,7 @@ def _show_version_1_cgroups(root: int, directories: list[str]) -> None:
     for directory in directories:
         name = directory.removeprefix(_CGROUPS + "/").split("/", 1)[0]
         os.mkdir(name, 0o755, dir_fd=mounted)
-        tree = _clone(directory, recursive=False)
+        tree = mounts.clone(directory, recursive=False)
         libc.set_tree_attributes(tree, read_only=True, propagation=libc.MS_PRIVATE, recursive=False)
         _move(tree, mounted, name)
     libc.set_read_only(f"/proc/self/fd/{mounted}", recursive=False)
@@ -331,14 +331,6 @@ def _move(tree: int, root: int, path: str, *, directory: bool = True) -> None:
     libc.move_tree(tree, target)
     os.close(target)
     os.close(tree)
-
-
-def _clone(path: str, *, recursive: bool = True) -> int:
-    descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
-    try:
-        return libc.clone_tree(descriptor, recursive=recursive)
-    finally:
-        os.close(descriptor)
 
 
 def _open_source(one: MountSpec) -> int:
