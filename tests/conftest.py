@@ -175,6 +175,16 @@ class Node:
         pieces = [line.split(" ", 3) for line in lines]
         return "".join(piece[3][:-1] + ("" if piece[2] == "P" else "\n") for piece in pieces)
 
+    def container_process(self, pod: Json, container: str = "main") -> Path:
+        """Return the /proc entry of a running container's first process, as its pause noted it at the start.
+
+        A search by command line would depend on how far a shell has come with becoming its last command.
+        """
+        journal = self.state_dir / "pods" / pod["metadata"]["uid"] / "journal.jsonl"
+        records = [json.loads(line) for line in whole_lines(journal)]
+        states = [one["state"] for one in records if one["do"] == "container"]
+        return Path("/proc") / str([one["pid"] for one in states if one.get("name") == container and "pid" in one][-1])
+
     def cli(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run the command line against this node."""
         command = [sys.executable, "-m", "minikubelet", *arguments, *self.roots]

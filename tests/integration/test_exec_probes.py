@@ -134,13 +134,8 @@ def test_probe_runs_in_the_world_of_its_container(cluster):
     uid, directory, variable, *rest = text.splitlines()
     assert (uid, directory) == ("1234", "/tmp")
     assert variable.startswith("$(B)")
-    uid = cluster.pod("sees")["metadata"]["uid"]
-    records = [
-        json.loads(line) for line in (cluster.state_dir / "pods" / uid / "journal.jsonl").read_text().splitlines()
-    ]
-    record = next(one["state"] for one in records if one["do"] == "container" and one["state"].get("pid"))
-    pid = record["pid"]
-    own = {os.readlink(f"/proc/{pid}/ns/{name}") for name in ("mnt", "pid", "net", "ipc", "uts", "cgroup")}
+    process = cluster.container_process(cluster.pod("sees"))
+    own = {os.readlink(process / "ns" / name) for name in ("mnt", "pid", "net", "ipc", "uts", "cgroup")}
     assert own <= set(rest)
     assert "sleep" in rest
     # Seen from the control group namespace the container's own groups are the roots.

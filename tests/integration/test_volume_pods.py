@@ -204,22 +204,7 @@ def test_mounts_of_the_host_are_seen_under_host_to_container_only(cluster):
     says(cluster, "slave", "from the host")
     says(cluster, "slave", "done")
     assert not os.path.ismount(shared / "own")  # what the container mounted stays with it
-    (process,) = processes(cluster.pod("none"))
-    assert not (process / "root" / "v" / "host" / "file").exists()
-
-
-def processes(found: Json) -> list[Path]:
-    """Return the shells of a pod that go on."""
-    group = f"pod{found['metadata']['uid']}"
-    every = [one for one in Path("/proc").iterdir() if one.name.isdigit()]
-    kept = []
-    for one in every:
-        try:
-            if group in (one / "cgroup").read_text() and (one / "cmdline").read_bytes().startswith(b"sh\0-c"):
-                kept.append(one)
-        except OSError:
-            continue
-    return kept
+    assert not (cluster.container_process(cluster.pod("none")) / "root" / "v" / "host" / "file").exists()
 
 
 def test_bidirectional_mounts_reach_the_host(cluster):

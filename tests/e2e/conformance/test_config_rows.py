@@ -286,21 +286,9 @@ def test_writes_through_sub_path(cluster):
     found = cluster.wait_pod("expn-08", lambda p: p["status"]["phase"] == "Running", "Running")
     volume = cluster.state_dir / "pods" / found["metadata"]["uid"] / "volumes/kubernetes.io~empty-dir/v"
     (volume / "expn-08-n1" / "test.log").write_text("seen")
-    root = container_root(found)
+    root = cluster.container_process(found) / "root"
     assert (root / "sub" / "test.log").read_text() == "seen"
     assert (root / "v" / "expn-08-n1" / "test.log").read_text() == "seen"
-
-
-def container_root(found: Json) -> Path:
-    """Return the file system of a pod's container, which sleeps."""
-    for entry in Path("/proc").iterdir():
-        try:
-            if entry.name.isdigit() and f"pod{found['metadata']['uid']}" in (entry / "cgroup").read_text():
-                if (entry / "cmdline").read_bytes().startswith(b"sleep\0"):
-                    return entry / "root"
-        except OSError:
-            continue
-    raise AssertionError("the pod has no process")
 
 
 @pytest.mark.conformance("CFG-01")

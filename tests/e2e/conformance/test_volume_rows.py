@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import re
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -289,23 +288,10 @@ def test_resources_in_files(cluster, row):
     assert re.fullmatch(RESOURCES[row][2], cluster.output(cluster.wait_pod(lower(row), succeeded, row, 60)))
 
 
-def inside(cluster: Any, found: Json, path: str) -> Path:
-    """Return a path in the file system of a pod's first container, which runs."""
-    for entry in Path("/proc").iterdir():
-        try:
-            if entry.name.isdigit() and f"pod{found['metadata']['uid']}" in (entry / "cgroup").read_text():
-                root = entry / "root"
-                if (root / "v").is_dir() and b"sh\0-c" in (entry / "cmdline").read_bytes():
-                    return root / path.lstrip("/")
-        except OSError:
-            continue
-    raise AssertionError("the pod has no process")
-
-
 @pytest.mark.conformance("CMV-10")
 def test_config_map_change_is_seen_without_restart(cluster):
     found = cluster.wait_pod("cmv-10", running, "Running")
-    file = inside(cluster, found, "/v/data-1")
+    file = cluster.container_process(found) / "root/v/data-1"
     assert file.read_text() == "value-1"
     cluster.write("cmv-10.yaml", PODS["cmv-10"].replace("value-1", "value-2"))
     cluster.wait(lambda: file.read_text() == "value-2", "the new value")
@@ -321,7 +307,7 @@ def test_config_map_change_is_seen_without_restart(cluster):
 )
 def test_optional_object_comes_changes_and_goes(cluster, name, make):
     found = cluster.wait_pod(name, running, "Running")
-    directory = inside(cluster, found, "/v")
+    directory = cluster.container_process(found) / "root/v"
 
     def shown() -> dict[str, str]:
         try:
@@ -360,7 +346,7 @@ def test_optional_object_comes_changes_and_goes(cluster, name, make):
 def test_labels_and_annotations_change_in_files(cluster, number, edited, before, after):
     name = f"cmv-{number}"
     found = cluster.wait_pod(name, running, "Running")
-    file = inside(cluster, found, "/v/data-1")
+    file = cluster.container_process(found) / "root/v/data-1"
     assert before in file.read_text()
     cluster.write(f"{name}.yaml", labelled(number, **edited))
     cluster.wait(lambda: after in file.read_text(), "the new text")
