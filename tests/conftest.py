@@ -90,7 +90,7 @@ class Node:
         self.process = subprocess.Popen(command, stdout=log, stderr=log, env=self.environment)
         daemon, listens = self.process, (self.run_dir / "minikubelet.sock").exists
         self.wait(lambda: listens() or daemon.poll() is not None, "the daemon's socket")
-        assert daemon.poll() is None, f"the daemon ended; its log ends with:\n{self._log_end()}"
+        assert daemon.poll() is None, f"the daemon ended; its log ends with:\n{self.log_end()}"
 
     def kill(self) -> None:
         """Kill the daemon as a crash would."""
@@ -154,10 +154,11 @@ class Node:
         deadline = time.monotonic() + limit_s
         while not check():
             if time.monotonic() > deadline:
-                raise AssertionError(f"waited {limit_s} s for {what}; the daemon's log ends with:\n{self._log_end()}")
+                raise AssertionError(f"waited {limit_s} s for {what}; the daemon's log ends with:\n{self.log_end()}")
             time.sleep(0.02)
 
-    def _log_end(self) -> str:
+    def log_end(self) -> str:
+        """Return the end of the daemon's log."""
         return (self.base / "daemon.log").read_text()[-3000:]
 
     def log(self, pod: Json, container: str, count: int = 0) -> str:
@@ -250,8 +251,9 @@ def running_node(base: Path, **options: Any) -> Iterator[Node]:
     finally:
         one.stop()
         left = [line for line in one.leftovers() if line not in before]
+        said = one.log_end() if left else ""
         shutil.rmtree(base, ignore_errors=True)
-    assert left == [], left
+    assert left == [], f"{left}; the daemon's log ends with:\n{said}"
 
 
 @pytest.fixture

@@ -435,11 +435,13 @@ class Daemon:
         self.pauses.close()
         self.runtime.close()
         self.hosts_files.close()
-        await self.network.stop(remove=remove)
-        await self.cgroups.stop(remove=remove)
-        self._manager.close()
-        if self._lock >= 0:
-            os.close(self._lock)
+        try:
+            await self.network.stop(remove=remove)
+        finally:  # what the network does not let go of keeps nothing else
+            await self.cgroups.stop(remove=remove)
+            self._manager.close()
+            if self._lock >= 0:
+                os.close(self._lock)
         return left
 
     async def _take_pods_along(self, hurried: asyncio.Event) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ import pytest
 from minikubelet.api.types import Container, ObjectMeta, Pod, PodSpec
 from minikubelet.daemon.daemon import Daemon
 from minikubelet.node.settings import Settings
+from minikubelet.runtime.network.errors import NetworkError
 
 pytestmark = pytest.mark.anyio
 
@@ -50,3 +51,24 @@ async def test_one_pods_failure_does_not_end_the_refresh_of_volumes(
         await every.wait()
     task.cancel()
     assert refreshed == expected
+
+
+async def test_a_network_that_cannot_be_removed_keeps_no_control_groups(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    roots = {f"{name}_dir": str(tmp_path / name) for name in ("config", "state", "run", "log")}
+    daemon = Daemon(Settings(**roots, node_name="n"))
+    (tmp_path / "run").mkdir()
+    removed: list[str] = []
+
+    async def fail(*, remove: bool) -> None:
+        raise NetworkError("cannot remove the bridge")
+
+    async def note(*, remove: bool) -> None:
+        removed.extend(["control groups"] if remove else [])
+
+    monkeypatch.setattr(daemon.network, "stop", fail)
+    monkeypatch.setattr(daemon.cgroups, "stop", note)
+    with pytest.raises(NetworkError):
+        await daemon.stop(remove_pods=True)
+    assert removed == ["control groups"]

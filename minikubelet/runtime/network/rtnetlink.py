@@ -15,6 +15,7 @@ import ipaddress
 import os
 import socket
 import struct
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -77,6 +78,8 @@ _IFLA_IFALIAS: Final = 20
 _IFLA_AF_SPEC: Final = 26
 _IFLA_GROUP: Final = 27
 _IFLA_NET_NS_FD: Final = 28
+_IFLA_EXT_MASK: Final = 29
+_RTEXT_FILTER_SKIP_STATS: Final = 8
 _IFLA_INFO_KIND: Final = 1
 _IFLA_INFO_DATA: Final = 2
 _IFLA_INFO_SLAVE_KIND: Final = 4
@@ -98,7 +101,10 @@ _ROUTE: Final = struct.Struct("=BBBBBBBBI")
 _ATTRIBUTE: Final = struct.Struct("=HH")
 _RECEIVE_BYTES: Final = 256 * 1024
 _BATCH: Final = 64  # messages at once: the answers to some 300 would not fit the socket's buffer, and be lost
-_DUMP_ATTEMPTS: Final = 5
+# A list that changed while the kernel gave it is asked for again for so long. Where many pods come and go that happens
+# several times in a row; what is asked for is also kept short, as only a list of several pieces can change in between.
+_DUMP_LIMIT_S: Final = 10.0
+_DUMP_PAUSE_S: Final = 0.001
 # The kernel answers inside the request; this only keeps a lost answer from stopping the network for ever.
 _RECEIVE_TIMEOUT_S: Final = 30
 
@@ -310,7 +316,8 @@ class Netlink:
 
     def links(self) -> list[Link]:
         """List every link of the namespace."""
-        request = Message(_RTM_GETLINK, _NLM_F_DUMP, _link_body(), "list the links")
+        body = _link_body() + _number(_IFLA_EXT_MASK, _RTEXT_FILTER_SKIP_STATS)
+        request = Message(_RTM_GETLINK, _NLM_F_DUMP, body, "list the links")
         return [_parse_link(body) for kind, body in self._ask(request) if kind == RTM_NEWLINK]
 
     def addresses(self) -> list[Address]:
@@ -326,11 +333,12 @@ class Netlink:
 
     def _ask(self, request: Message) -> list[tuple[int, bytes]]:
         """Ask a question; a list that changed while the kernel gave it is asked for again."""
-        for _ in range(_DUMP_ATTEMPTS):
-            answers = self._ask_once(request)
-            if answers is not None:
-                return answers
-        raise OSError(errno.EINTR, f"cannot {request.purpose}: it kept changing")
+        deadline = time.monotonic() + _DUMP_LIMIT_S
+        while (answers := self._ask_once(request)) is None:
+            if time.monotonic() > deadline:
+                raise OSError(errno.EINTR, f"cannot {request.purpose}: it kept changing")
+            time.sleep(_DUMP_PAUSE_S)
+        return answers
 
     def _ask_once(self, request: Message) -> list[tuple[int, bytes]] | None:
         self._sequence += 1
