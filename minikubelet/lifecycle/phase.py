@@ -23,7 +23,6 @@ class _Counts:
     stopped: int = 0
     stopped_for_good: int = 0
     succeeded: int = 0
-    removed: int = 0
 
 
 def compute_phase(
@@ -47,8 +46,6 @@ def compute_phase(
         _count_app(pod, container, statuses.get(container.name), counts)
     if counts.failed_init:
         return "Failed"
-    # An app container that was removed to restart the whole pod in place had been there.
-    initialized = initialized or counts.removed > 0
     if counts.pending_init or (counts.pending_sidecar and not initialized) or counts.waiting:
         return "Pending"
     if counts.running and not counts.unknown:
@@ -71,11 +68,8 @@ def _count_init(pod: Pod, container: Container, status: ContainerStatus | None, 
             return
     if ended is None:
         counts.pending_init += 1
-    elif ended.exit_code != 0:
-        if _will_restart(pod, container, ended):
-            counts.pending_init += 1
-        else:
-            counts.failed_init += 1
+    elif ended.exit_code != 0 and not _will_restart(pod, container, ended):
+        counts.failed_init += 1
 
 
 def _count_sidecar(status: ContainerStatus | None, counts: _Counts) -> None:
@@ -105,7 +99,6 @@ def _count_app(pod: Pod, container: Container, status: ContainerStatus | None, c
     elif status.state.waiting is not None and (last := status.last_state.terminated) is not None:
         counts.stopped += 1
         counts.stopped_for_good += not _will_restart(pod, container, last)
-        counts.removed += last.reason == RESTARTING_ALL
     elif status.state.waiting is not None:
         counts.waiting += 1
     else:

@@ -150,4 +150,23 @@ def test_phase_while_all_containers_restart(containers: str, expected: str) -> N
     inits = [container(name, "Always" if name == "y" else "Never", [rule]) for name in states if name != "a"]
     pod = pod_of("Never", inits, [container("a", "Never", [rule])])
     statuses = {name: status(name, letter) for name, letter in states.items()}
-    assert compute_phase(pod, statuses, initialized=False) == NAMES[expected]
+    assert compute_phase(pod, statuses, initialized=True) == NAMES[expected]
+
+
+# number, policy, inits, apps of a pod that has been initialized once and begins anew, expected.
+AGAIN = """
+failing_init Always xF ff R | waiting_for_init Always xf fl R | running_init Always xR ff P | failed_init Never xF ff F
+init_removed Always xcyW cc P | new_sidecar Always xSyR cc P | sidecar_up Always xSyN cc R
+"""
+
+
+@pytest.mark.parametrize(
+    ("policy", "init", "apps", "expected"),
+    [
+        pytest.param(*row[1:], id=row[0])
+        for row in (cell.split() for line in AGAIN.strip().splitlines() for cell in line.split(" | "))
+    ],
+)
+def test_phase_of_a_pod_that_begins_anew(policy: str, init: str, apps: str, expected: str) -> None:
+    """A failing init container that is started again does not make its pod Pending: the apps' ends are known."""
+    test_phase(policy, init, apps, ".", expected)
