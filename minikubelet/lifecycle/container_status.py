@@ -142,7 +142,7 @@ class _Builder:
         if latest is None:
             return self._without_instance(container, old, is_init=is_init)
         state, last = self._states(container, latest, old, is_init=is_init)
-        return self._status(container, latest, state, last, is_init=is_init)
+        return self._status(container, latest, old, state, last, is_init=is_init)
 
     def _states(
         self, container: Container, latest: ObservedContainer, old: ContainerStatus | None, *, is_init: bool
@@ -211,11 +211,16 @@ class _Builder:
         self,
         container: Container,
         latest: ObservedContainer,
+        old: ContainerStatus | None,
         state: ContainerState,
         last: ContainerState,
         *,
         is_init: bool,
     ) -> ContainerStatus:
+        container_id = f"{RUNTIME}://{latest.id}"
+        # An instance keeps what it was made with, whatever an edit under the same uid wants of the next one.
+        made = old if old is not None and old.container_id == container_id else None
+        resources = made.resources if made is not None and state.running is not None else None
         started = state.running is not None and self._started(container, latest)
         return ContainerStatus(
             name=container.name,
@@ -223,12 +228,12 @@ class _Builder:
             last_state=last,
             ready=self._ready(container, latest, state, started=started, is_init=is_init),
             restart_count=latest.restart_count,
-            image=container.image,
+            image=made.image if made is not None else container.image,
             image_id=f"{RUNTIME}://host",
-            container_id=f"{RUNTIME}://{latest.id}",
+            container_id=container_id,
             started=started,
             allocated_resources=container.resources.requests,
-            resources=container.resources,
+            resources=container.resources if resources is None else resources,
             volume_mounts=_mount_statuses(container),
             user=_user(latest),
             stop_signal=container.lifecycle.stop_signal if container.lifecycle is not None else None,

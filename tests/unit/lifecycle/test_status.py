@@ -388,3 +388,18 @@ def test_user_and_addresses() -> None:
     assert (user.linux.uid, user.linux.gid, user.linux.supplemental_groups) == (7, 8, [8, 9])
     gone = pod_status(pod(container("a")), seen(sandbox=None), status, replace(FACTS, pod_ips=()))
     assert gone.pod_ip == "10.0.0.1"
+
+
+def test_an_edit_shows_nothing_of_a_running_instance_that_it_does_not_have() -> None:
+    """Under a uid of its own a container runs on as it was made: with its image and its limits."""
+    before = Container(name="a", image="i:1", resources=ResourceRequirements(limits={"cpu": "1"}))
+    wanted = ResourceRequirements(limits={"cpu": "2"}, requests={"cpu": "2"})
+    after = Container(name="a", image="i:2", resources=wanted)
+    first = pod_status(pod(before), seen(running("a")), None, FACTS)
+    runs_on = of(pod_status(pod(after), seen(running("a")), first, FACTS), "a")
+    assert (runs_on.image, runs_on.resources) == ("i:1", before.resources)
+    assert runs_on.allocated_resources == {"cpu": "2"}
+    ended = of(pod_status(pod(after), seen(exited("a", 1)), first, FACTS), "a")
+    assert (ended.image, ended.resources) == ("i:1", after.resources)
+    next_one = of(pod_status(pod(after), seen(running("a", 1), exited("a", 1)), first, FACTS), "a")
+    assert (next_one.image, next_one.resources) == ("i:2", after.resources)
