@@ -64,26 +64,29 @@ class RemoveContainer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StartContainer:
-    """Start one container. `back_off` is its entry from now on, None when it has not failed yet.
-
-    `restart_count` is None when no earlier instance is known; log files may then tell of some.
-    """
-
-    name: str
-    restart_count: int | None
-    back_off: BackOff | None = None
-
-
-Action = KillPod | CreateSandbox | KillContainer | RemoveContainer | StartContainer
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Waiting:
     """A container that is to be started when its back-off is over."""
 
     name: str
     message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartContainer:
+    """Start one container. `back_off` is its entry from now on, None when it has not failed yet.
+
+    `restart_count` is None when no earlier instance is known; log files may then tell of some. One that takes the place
+    of an instance that this plan ends has to wait (`waiting`) if that is over before `not_before`, on the boot clock.
+    """
+
+    name: str
+    restart_count: int | None
+    back_off: BackOff | None = None
+    not_before: float = 0.0
+    waiting: Waiting | None = None
+
+
+Action = KillPod | CreateSandbox | KillContainer | RemoveContainer | StartContainer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,7 +134,7 @@ def compute_actions(pod: Pod, seen: ObservedPod, now: float, *, max_back_off_s: 
     inits = pod.spec.init_containers or []
     names = [inits[i] for i in sorted(changes.start_init)] + [pod.spec.containers[i] for i in changes.start]
     for container in names:
-        _start(pod, container, seen, now, max_back_off_s, actions, waiting, due)
+        _start(pod, container, seen, now, max_back_off_s, actions, waiting, due, killed=container.name in changes.kill)
     return Plan(actions=tuple(actions), waiting=tuple(waiting), wake_at=min(due, default=None))
 
 
@@ -198,21 +201,28 @@ def _start(
     actions: list[Action],
     waiting: list[Waiting],
     due: list[float],
+    *,
+    killed: bool,
 ) -> None:
     instances = seen.containers.get(container.name, ())
     entry = seen.back_off.get(container.name)
     ended = next((one.exit for one in instances if one.state is RunState.EXITED and one.exit is not None), None)
+    not_before, wait = 0.0, None
     if ended is not None:
-        # The kubelet counts from the exit, not from the start.
+        # The kubelet counts from the exit, not from the start; and, where it ends an instance first, looks afterwards.
         if entry is not None and restart.is_in_back_off(entry, ended.finished_mono, now):
-            waiting.append(_wait(pod, container.name, entry))
-            due.append(ended.finished_mono + entry.delay)
-            return
+            not_before, wait = ended.finished_mono + entry.delay, _wait(pod, container.name, entry)
+            if not killed:
+                waiting.append(wait)
+                due.append(not_before)
+                return
         entry = restart.next_back_off(entry, ended.finished_mono, now, maximum=maximum)
     # One dead instance is kept beside the one that runs, for lastState.
     actions.extend(RemoveContainer(name=one.name, id=one.id) for one in instances[1:] if one.state is RunState.EXITED)
     count = instances[0].restart_count + 1 if instances else None
-    actions.append(StartContainer(name=container.name, restart_count=count, back_off=entry))
+    actions.append(
+        StartContainer(name=container.name, restart_count=count, back_off=entry, not_before=not_before, waiting=wait)
+    )
 
 
 def _compute_changes(pod: Pod, seen: ObservedPod) -> _Changes:

@@ -257,13 +257,7 @@ class PodWorker:
         self._observer.publish_soon()  # what is to be done is asked for first
         self._observer.probe(refresh=True)
         for wait in plan.waiting:
-            self._memory.event(
-                "Warning",
-                "BackOff",
-                f"Back-off restarting failed container {wait.name} in pod {self._memory.full_name}",
-                container=wait.name,
-            )
-            self._memory.start_failures[wait.name] = StartFailure(reason="CrashLoopBackOff", message=wait.message)
+            self._back_off(wait)
         self._memory.to_start = {one.name for one in plan.actions if isinstance(one, act.StartContainer)}
         try:
             failed = await self._perform(plan.actions)
@@ -272,6 +266,16 @@ class PodWorker:
         self._observer.publish()
         again = now + SYNC_ERROR_RETRY_S * random.uniform(1.0, 1.5) if failed else plan.wake_at
         return self._earliest(again, self._observer.deadline())
+
+    def _back_off(self, wait: act.Waiting) -> None:
+        """Say that a container is not started yet, for it has failed too often."""
+        self._memory.event(
+            "Warning",
+            "BackOff",
+            f"Back-off restarting failed container {wait.name} in pod {self._memory.full_name}",
+            container=wait.name,
+        )
+        self._memory.start_failures[wait.name] = StartFailure(reason="CrashLoopBackOff", message=wait.message)
 
     @staticmethod
     def _earliest(*times: float | None) -> float | None:
@@ -296,6 +300,10 @@ class PodWorker:
                     if action.back_off is not None:
                         self._memory.back_off[action.name] = action.back_off
                     await self._runtime.remove_container(self.pod, action.id)
+                case act.StartContainer(waiting=act.Waiting() as wait) if (
+                    self._services.boot_clock() < action.not_before
+                ):
+                    self._back_off(wait)
                 case act.StartContainer():
                     if not await self._prepare():
                         return True

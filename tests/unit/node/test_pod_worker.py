@@ -274,6 +274,51 @@ def test_a_sidecar_is_neither_probed_nor_started_while_the_pre_stop_of_an_app_ru
     run(live())
 
 
+@pytest.mark.parametrize(("grace", "starts", "back_offs"), [(20, [0, 21, 42, 63, 84], 0), (3, [0, 4, 8, 22], 2)])
+def test_a_back_off_goes_on_while_a_sick_container_is_ended(grace: int, starts: list[int], back_offs: int) -> None:
+    """Its delay counts from the exit before; only what is left of it when the instance has ended is waited for."""
+    probe = Probe(
+        exec=ExecAction(command=["x"]),
+        initial_delay_seconds=1,
+        period_seconds=1,
+        timeout_seconds=1,
+        failure_threshold=1,
+        success_threshold=1,
+    )
+    pod = crashing("v1")
+    spec = msgspec.structs.replace(
+        pod.spec,
+        containers=[Container(name="a", image="v1", liveness_probe=probe)],
+        termination_grace_period_seconds=grace,
+    )
+
+    async def live() -> None:
+        loop = asyncio.get_running_loop()
+        world = World(msgspec.structs.replace(pod, spec=spec))
+        world.runtime.deaf.add("a")
+        sick = AlwaysSick()
+        prober = NodeProber(
+            sick, Recorder(), kept=sick, on_change=lambda uid: world.manager.wake(uid), clock=loop.time, started_at=0
+        )
+        told, world.prober = world.prober, prober  # type: ignore[assignment]
+        seen: list[float] = []
+        law = world.runtime.on_start
+        world.runtime.on_start = lambda pod, one, count: (seen.append(loop.time()), law(pod, one, count))
+        world.manager = world.make_manager()
+        world.prober = told
+        world.is_wanted = True
+        begun = loop.time()
+        world.set_pods()
+        while len(seen) < len(starts):
+            await asyncio.sleep(0.5)
+        assert [round(at - begun) for at in seen] == starts
+        assert [reason for reason, _ in world.recorder.told].count("BackOff") == back_offs
+        await world.manager.drain()
+        prober.stop()
+
+    run(live())
+
+
 @pytest.mark.parametrize(("grace", "hooks"), [(0, []), (5, ["s"])])
 def test_a_finished_pod_ends_its_sidecars_with_its_own_grace(grace: int, hooks: list[str]) -> None:
     """Without any there is no hook, but still two seconds for the stop signal."""
