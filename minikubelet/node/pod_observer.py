@@ -27,6 +27,7 @@ class PodObserver:
         self._basis: tuple[object, ...] = ()
         self._shown: Pod | None = None  # what is to be shown in a moment
         self._is_late = False  # whether the status is to be made anew in a moment
+        self._is_closed = False
         self.terminated = False  # nothing runs any more
         self.status: PodStatus | None = self._services.previous_status(memory.pod)
 
@@ -66,13 +67,13 @@ class PodObserver:
         self._services.prober.update(memory.pod, latest, terminating=terminating, refresh=refresh)
 
     def close(self) -> None:
-        """Show what is still to be shown; nothing is shown later."""
+        """Show what is still to be shown; nothing is shown later, whoever wakes the pod in its last moment."""
         self._show()
-        self._is_late = False
+        self._is_late, self._is_closed = False, True
 
     def publish_soon(self) -> None:
         """Publish in a moment what is there then."""
-        if not self._is_late:
+        if not self._is_late and not self._is_closed:
             self._is_late = True
             self._services.afterwards(self._publish_late)
 

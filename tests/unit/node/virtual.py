@@ -53,10 +53,15 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
 
 def run(main: Coroutine[Any, Any, None]) -> None:
-    """Run in virtual time."""
+    """Run in virtual time; what is left at the end is cancelled and waited for, as by asyncio.run."""
     loop = VirtualLoop()
     try:
         loop.run_until_complete(main)
+        left = asyncio.all_tasks(loop)
+        for task in left:
+            task.cancel()
+        if left:
+            loop.run_until_complete(asyncio.wait(left))
     finally:
         loop.close()
 
