@@ -135,7 +135,7 @@ def _pods(options: argparse.Namespace) -> list[str]:
 
 def _without_daemon(options: argparse.Namespace) -> int:
     """Take the daemon's place for as long as it takes to end the pods."""
-    from minikubelet.daemon.daemon import StartupError
+    from minikubelet.daemon.directories import StartupError
     from minikubelet.node.settings import SettingsError, load_settings, read_record
     from minikubelet.runtime.network.errors import NetworkError
 

@@ -53,7 +53,7 @@ def execute(options: argparse.Namespace) -> int:
     gc.disable()
     # structlog would draw with rich where it finds it: 4 MB and a tenth of the start for lines that are plain.
     sys.modules.setdefault("rich", None)  # type: ignore[arg-type]  # such a module cannot be imported
-    from minikubelet.daemon.daemon import StartupError
+    from minikubelet.daemon.directories import StartupError
     from minikubelet.daemon.run import run
     from minikubelet.node.settings import SettingsError, load_settings
     from minikubelet.runtime.network.errors import NetworkError
@@ -159,19 +159,20 @@ async def _run_with_table(settings: Settings, notes: _Notes | None, *, remove: b
 async def _show(daemon: Daemon, draw: _Screen | _Lines, notes: _Notes | None) -> None:
     from minikubelet.node.status_manager import to_json
 
+    status, verdicts = daemon.parts.reporting.status, daemon.parts.node.verdicts
     while True:
-        rows = pod_rows([to_json(pod) for pod in daemon.status.pods()], time.time())
-        below = _refusals(daemon.verdicts.refused()) + (notes.recent() if notes else [])
+        rows = pod_rows([to_json(pod) for pod in status.pods()], time.time())
+        below = _refusals(verdicts.refused()) + (notes.recent() if notes else [])
         draw.show(rows, below, _why_none(daemon))
         await asyncio.sleep(_REDRAW_S)  # so that a burst is drawn once
-        await daemon.status.changed(_REFRESH_S)
+        await status.changed(_REFRESH_S)
 
 
 def _why_none(daemon: Daemon) -> str:
     """Return what stands in place of the table when there is no pod."""
     if daemon.is_ending:
         return "all pods have ended"
-    if daemon.is_cordoned:
+    if daemon.parts.node.reconciler.is_cordoned:
         return f"the node is drained: no pod runs until '{_call('uncordon', daemon.settings)}'"
     return "no pods yet: put a manifest into the directory"
 

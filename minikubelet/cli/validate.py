@@ -96,6 +96,8 @@ def _read_all(names: Sequence[str]) -> tuple[list[tuple[str, bytes]], list[str]]
                     contents.append((one, file.read(MAX_BYTES + 1)))
         except OSError as error:
             unreadable.append(f"cannot read {error.filename or name}: {error.strerror}")
+        except ValueError as error:  # a name that no file can have
+            unreadable.append(f"cannot read {name!r}: {error}")
     return contents, unreadable
 
 

@@ -1,4 +1,4 @@
-"""Builds the API upon a daemon's parts; its libraries are imported as late as here."""
+"""Builds the API upon a node's parts; its libraries are imported as late as here."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from minikubelet.version import VERSION
 
 if TYPE_CHECKING:
-    from minikubelet.daemon.daemon import Daemon
+    from minikubelet.daemon.parts import Parts
+    from minikubelet.node.settings import Settings
     from minikubelet.server.app import Server
 
 
@@ -20,34 +21,35 @@ def load_server() -> None:
     import minikubelet.server.writes  # noqa: F401
 
 
-def make_api(daemon: Daemon) -> Server:
+def build_api(settings: Settings, parts: Parts) -> Server:
     """Build the API, which does not listen yet."""
-    from minikubelet.server.app import Parts, make_server
+    from minikubelet.server.app import Endpoints, make_server
     from minikubelet.server.context import Context
     from minikubelet.server.control import Control
     from minikubelet.server.metrics import Metrics
     from minikubelet.server.usage import Usage
     from minikubelet.server.writes import Origin, Writes
 
-    settings, store = daemon.settings, daemon.store
-    context = Context(settings=settings, store=store, pauses=daemon.pauses, bells=daemon.bells, version=VERSION)
-    usage = Usage(stats=daemon.stats, pods=daemon.status.pods, node_name=settings.node_name)
+    reporting, execution, reconciler = parts.reporting, parts.execution, parts.node.reconciler
+    store, measures = reporting.store, reporting.measures
+    context = Context(settings=settings, store=store, pauses=execution.pauses, bells=reporting.bells, version=VERSION)
+    usage = Usage(stats=execution.stats, pods=reporting.status.pods, node_name=settings.node_name)
 
     def origin(kind: str, namespace: str, name: str) -> Origin | None:
-        found = daemon.source.desired.origin(kind, namespace, name)
+        found = reconciler.desired.origin(kind, namespace, name)
         return Origin(*found) if found is not None else None
 
-    parts = Parts(
+    endpoints = Endpoints(
         writes=Writes(manifest_dir=settings.manifest_dir, origin=origin),
-        control=Control(context, desired=lambda: daemon.source.desired, measures=daemon.measures, usage=usage),
+        control=Control(context, desired=lambda: reconciler.desired, measures=measures, usage=usage),
         usage=usage,
         metrics=Metrics(
-            measures=daemon.measures,
+            measures=measures,
             usage=usage,
             store=store,
             version=VERSION,
-            problems=lambda: len(daemon.health.problems()),
+            problems=lambda: len(reporting.health.problems()),
         ),
-        health=lambda: {name.replace(" ", "-"): text for name, text in daemon.node_problems().items()},
+        health=lambda: {name.replace(" ", "-"): text for name, text in reporting.health.problems_of_node().items()},
     )
-    return make_server(context, parts, settings.socket_path)
+    return make_server(context, endpoints, settings.socket_path)

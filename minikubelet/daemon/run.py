@@ -8,7 +8,7 @@ import signal
 import sys
 from collections.abc import Callable
 
-from minikubelet.daemon.api import load_server, make_api
+from minikubelet.daemon.api import build_api, load_server
 from minikubelet.daemon.daemon import Daemon
 from minikubelet.node.settings import Settings
 
@@ -41,7 +41,7 @@ async def run(
 
     loop.add_signal_handler(signal.SIGHUP, reload)
     await daemon.start(meanwhile=load_server)
-    server = make_api(daemon)
+    server = build_api(settings, daemon.parts)
     await server.listen()
     try:
         daemon.ready()
@@ -61,7 +61,7 @@ async def end_all_pods(settings: Settings) -> None:
     daemon = Daemon(settings)
     try:
         await daemon.start()
-        await daemon.pods.wait_until_gone()
+        await daemon.parts.pods.manager.wait_until_gone()
     finally:
         await daemon.stop(remove_pods=False)
 

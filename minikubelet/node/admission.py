@@ -7,25 +7,14 @@ runs on, whatever the configuration says now.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import Final
+from collections.abc import Awaitable, Callable, Sequence
 
-import structlog
-
-from minikubelet.api.quantity import NANO, Quantity, parse_quantity
 from minikubelet.api.types import Pod
+from minikubelet.lifecycle import preemption
 from minikubelet.lifecycle.admission import Node, Rejection, decide, host_ports, ports_rejection
 from minikubelet.lifecycle.observed import PodUID
-from minikubelet.node.settings import Settings
-
-log = structlog.get_logger(__name__)
-
-_APP_ARMOR: Final = "/sys/module/apparmor/parameters/enabled"
-_HUGE_PAGES: Final = "/sys/kernel/mm/hugepages"
-_ARCHITECTURES: Final = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}
-
-HostPorts = Iterable[tuple[str, str, int]]
+from minikubelet.lifecycle.status import PodEnd
+from minikubelet.node.services import EndPods, Recorder
 
 
 class NodeAdmission:
@@ -36,7 +25,8 @@ class NodeAdmission:
         node: Node,
         *,
         port_holder: Callable[[Pod], Awaitable[str | None]],
-        preempt: Callable[[tuple[Pod, ...]], Awaitable[None]],
+        recorder: Recorder,
+        end_pods: EndPods,
         is_shutting_down: Callable[[], bool],
     ) -> None:
         """Create it.
@@ -44,12 +34,14 @@ class NodeAdmission:
         Args:
             node: The node.
             port_holder: Says which of a pod's host ports a program outside our pods holds, and its name.
-            preempt: Ends pods to make room; returns when they have ended.
+            recorder: Takes the events of pods that make room.
+            end_pods: Ends them.
             is_shutting_down: Whether the machine goes down: nothing new begins.
         """
         self._node = node
         self._port_holder = port_holder
-        self._preempt = preempt
+        self._recorder = recorder
+        self._end_pods = end_pods
         self._is_shutting_down = is_shutting_down
         self._admitted: dict[PodUID, Pod] = {}
 
@@ -85,67 +77,9 @@ class NodeAdmission:
         """Note that nothing of a pod runs any more."""
         self._admitted.pop(uid, None)
 
-
-def node_facts(settings: Settings, capacity: Mapping[str, str]) -> Node:
-    """Return what admission must know of this machine.
-
-    Args:
-        settings: The node's configuration.
-        capacity: What the machine has, as quantities, without huge pages.
-    """
-    machine = os.uname().machine
-    architecture = _ARCHITECTURES.get(machine, machine)
-    labels = {
-        "kubernetes.io/hostname": settings.node_name,
-        "kubernetes.io/os": "linux",
-        "kubernetes.io/arch": architecture,
-        "beta.kubernetes.io/os": "linux",
-        "beta.kubernetes.io/arch": architecture,
-        **dict(settings.node_labels),
-    }
-    there = {name: parse_quantity(text).nanos for name, text in capacity.items()} | _huge_pages()
-    reserved = (dict(settings.system_reserved), dict(settings.kube_reserved))
-    allocatable = {
-        name: max(0, nanos - sum(parse_quantity(one[name]).nanos for one in reserved if name in one))
-        for name, nanos in there.items()
-    }
-    return Node(
-        name=settings.node_name,
-        labels=labels,
-        capacity=there,
-        allocatable=allocatable,
-        max_pods=settings.max_pods,
-        allowed_unsafe_sysctls=settings.allowed_unsafe_sysctls,
-        app_armor=_read(_APP_ARMOR).startswith("Y"),
-    )
-
-
-def resource_list(resources: Mapping[str, int]) -> dict[str, str]:
-    """Return amounts in nano units as the texts of a Node: processors in decimal, bytes in binary suffixes."""
-    return {
-        name: Quantity(nanos, "DecimalSI" if name == "cpu" else "BinarySI").canonical()
-        for name, nanos in sorted(resources.items())
-    }
-
-
-def _huge_pages() -> dict[str, int]:
-    """Return the machine's huge pages by resource name, in nano bytes."""
-    found: dict[str, int] = {}
-    try:
-        names = os.listdir(_HUGE_PAGES)
-    except OSError:
-        return found
-    for name in names:
-        kilobytes = int(name.removeprefix("hugepages-").removesuffix("kB"))
-        size = f"{kilobytes // 1048576}Gi" if kilobytes >= 1048576 else f"{kilobytes // 1024}Mi"
-        number = int(_read(f"{_HUGE_PAGES}/{name}/nr_hugepages") or 0)
-        found[f"hugepages-{size}"] = number * kilobytes * 1024 * NANO
-    return found
-
-
-def _read(path: str) -> str:
-    try:
-        with open(path, encoding="utf-8") as file:
-            return file.read().strip()
-    except OSError:
-        return ""
+    async def _preempt(self, pods: Sequence[Pod]) -> None:
+        """End pods so that one of higher priority has room."""
+        for pod in pods:
+            self._recorder.event(pod, "Warning", "Preempting", preemption.MESSAGE)
+        end = PodEnd(reason="Preempting", message=preemption.MESSAGE, disruption=preemption.DISRUPTION)
+        await self._end_pods(pods, end, lambda pod: float(pod.spec.termination_grace_period_seconds or 0))

@@ -5,6 +5,7 @@ What is told, counted, combined or held back is decided by `lifecycle.event_corr
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, Final
@@ -22,6 +23,8 @@ log = structlog.get_logger(__name__)
 # As long as kube-apiserver keeps an event, counted from its latest occurrence.
 MAX_AGE_S: Final = 3600.0
 MAX_EVENTS: Final = 2000
+# How often events that have grown old are looked for while none is recorded.
+_EXPIRY_S: Final = 60.0
 _MAX_BYTES: Final = 4 * 1024 * 1024  # of messages
 _FILE_LIMIT: Final = 3 * _MAX_BYTES
 
@@ -106,6 +109,12 @@ class EventRecorder:
             del self._events[name]
             self._bytes -= len(event["message"])
             self._store.delete("events", event["metadata"]["namespace"], name)
+
+    async def keep_expiring(self) -> None:
+        """Forget the old also while none is recorded, for ever."""
+        while True:
+            await asyncio.sleep(_EXPIRY_S)
+            self.expire()
 
     def stop(self) -> None:
         """Let go of the file."""

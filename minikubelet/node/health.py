@@ -8,12 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Final
 
 import structlog
 
 from minikubelet.runtime.wording import words
 
 log = structlog.get_logger(__name__)
+
+_PAUSE: Final = "pause "
+_RECORD: Final = "record of "
 
 
 class Health:
@@ -41,6 +45,10 @@ class Health:
         """Return the problems that stand, by name."""
         return dict(sorted(self._problems.items()))
 
+    def problems_of_node(self) -> dict[str, str]:
+        """Return those of the node itself, not of one of its pods."""
+        return {name: text for name, text in self.problems().items() if not name.startswith((_PAUSE, _RECORD))}
+
     @contextmanager
     def watch(self, name: str) -> Iterator[None]:
         """Run a step whose OSError, which is raised on, is this problem, and whose success is its end."""
@@ -50,6 +58,21 @@ class Health:
             self.set(name, describe(error))
             raise
         self.set(name, "")
+
+
+def pause_problem(pod: str) -> str:
+    """Return the name of a problem with a pod's pause; it has been said of that pod."""
+    return f"{_PAUSE}{pod}"
+
+
+def is_pause_problem(name: str) -> bool:
+    """Tell whether a problem is one of a pod's pause."""
+    return name.startswith(_PAUSE)
+
+
+def record_problem(pod: str) -> str:
+    """Return the name of a problem with a pod's record."""
+    return f"{_RECORD}{pod}"
 
 
 _ADVICE = {

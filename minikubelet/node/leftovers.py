@@ -38,8 +38,8 @@ class Leftovers:
         return uid in self._uids
 
     def note(self, uids: Iterable[PodUID]) -> None:
-        """Note whose state nobody explains."""
-        self._uids = set(uids)
+        """Note of whom there is state: who has no worker is nobody's."""
+        self._uids = set(uids) - self._alive()
 
     async def run(self) -> None:
         """Remove what belongs to no pod: state that neither its own record nor a manifest explains, stray groups.

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from minikubelet.lifecycle.admission import Node
 from minikubelet.lifecycle.status import rfc3339
-from minikubelet.node.admission import resource_list
+from minikubelet.node.facts import resource_list
 from minikubelet.node.store import Store
 from minikubelet.runtime.stats import NodeStats
 

@@ -1,22 +1,29 @@
-"""Rings for those who wait for news of one pod. A ring says only: look again."""
+"""Rings when a pod has news, for those who wait for one pod and those who follow all. A ring says only: look again."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from minikubelet.lifecycle.observed import PodUID
 
 
 class PodBells:
-    """Who waits for which pod."""
+    """Owner of who waits for which pod."""
 
     def __init__(self) -> None:
         self._waiting: dict[PodUID, set[asyncio.Event]] = {}
+        self._observers: list[Callable[[PodUID], None]] = []
+
+    def observe(self, observer: Callable[[PodUID], None]) -> None:
+        """Have it told of each ring from now on, in the order of these calls and before those who wait."""
+        self._observers.append(observer)
 
     def ring(self, uid: PodUID) -> None:
-        """Wake all who wait for news of a pod."""
+        """Say that a pod has news."""
+        for observer in self._observers:
+            observer(uid)
         for one in self._waiting.get(uid, ()):
             one.set()
 

@@ -187,6 +187,11 @@ class PodManager:
         """Return the pods that have a worker, unwanted ones that still end included."""
         return [worker.pod for worker in self._workers.values()]
 
+    def find(self, uid: str) -> Pod | None:
+        """Return the pod that has a worker under a uid."""
+        worker = self._workers.get(PodUID(uid))
+        return worker.pod if worker is not None else None
+
     async def end(self, pods: Sequence[Pod], end: PodEnd, grace_of: Callable[[Pod], float]) -> None:
         """End these pods for a cause of the node's, each with its grace; returns when all have ended."""
         workers = [self._workers.get(PodUID(pod.metadata.uid)) for pod in pods]

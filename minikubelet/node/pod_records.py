@@ -12,7 +12,7 @@ from minikubelet.api.support import unhonoured_fields
 from minikubelet.api.types import Pod
 from minikubelet.lifecycle.observed import PodUID
 from minikubelet.linux.files import write_atomic
-from minikubelet.node.health import Health, describe
+from minikubelet.node.health import Health, describe, record_problem
 from minikubelet.node.services import Recorder
 
 log = structlog.get_logger(__name__)
@@ -59,4 +59,4 @@ class PodRecords:
         except OSError as error:
             # The pod may run all the same; only a daemon that comes when its manifest has gone would miss this.
             problem = describe(error)
-        self._health.set(f"record of {pod.metadata.namespace}/{pod.metadata.name}", problem)
+        self._health.set(record_problem(f"{pod.metadata.namespace}/{pod.metadata.name}"), problem)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from minikubelet.api.types import Container, Pod, PodStatus
 from minikubelet.lifecycle.admission import Rejection
 from minikubelet.lifecycle.observed import ContainerID, ObservedContainer, PodUID, ProbeOutcome
+from minikubelet.lifecycle.status import PodEnd
 from minikubelet.runtime.port import Runtime
+
+# Ends pods for a cause of the node's, each with its grace in seconds; returns when all have ended.
+EndPods = Callable[[Sequence[Pod], PodEnd, Callable[[Pod], float]], Awaitable[None]]
 
 
 class Recorder(Protocol):

@@ -16,15 +16,17 @@ import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import structlog
 
 from minikubelet.api.types import Pod
+from minikubelet.lifecycle.status import PodEnd
 from minikubelet.linux.files import write_atomic
 from minikubelet.node.health import Health
+from minikubelet.node.services import EndPods
 from minikubelet.runtime.wording import words
 
 log = structlog.get_logger(__name__)
@@ -90,15 +92,14 @@ def grace_of(pod: Pod, period_s: float) -> float:
 
 
 class NodeShutdown:
-    """Owner of the shutdown lock; `end_group` and `refuse` are the daemon's."""
+    """Owner of the shutdown lock, and of whether the machine goes down."""
 
     def __init__(
         self,
         configured: Sequence[PriorityPeriod],
         *,
         pods: Callable[[], Sequence[Pod]],
-        end_group: Callable[[Group], Awaitable[None]],
-        on_shutdown: Callable[[bool], None],
+        end_pods: EndPods,
         health: Health,
     ) -> None:
         """Create it without a process.
@@ -106,17 +107,21 @@ class NodeShutdown:
         Args:
             configured: From `periods`; none switches everything off.
             pods: The node's pods at the time of the shutdown.
-            end_group: Ends a group's pods and returns when they have ended.
-            on_shutdown: Told that a shutdown has begun (True: no pod is started any more) or was cancelled.
+            end_pods: Ends some of them.
             health: Told when shutdowns cannot be held.
         """
         self._configured = tuple(configured)
         self._pods = pods
-        self._end_group = end_group
-        self._on_shutdown = on_shutdown
+        self._end_pods = end_pods
         self._health = health
+        self._is_under_way = False
         self._task: asyncio.Task[None] | None = None
         self._child: asyncio.subprocess.Process | None = None
+
+    @property
+    def is_under_way(self) -> bool:
+        """Tell whether the machine goes down: no pod is started any more."""
+        return self._is_under_way
 
     def start(self) -> None:
         """Take the lock and listen, where there is systemd and the node is configured for it."""
@@ -173,14 +178,14 @@ class NodeShutdown:
             begins = begins_shutdown(line)
             if begins is None:
                 continue
-            self._on_shutdown(begins)
+            self._is_under_way = begins
             if begins:
-                await self._end_pods()
+                await self._end_all()
                 await self._release()
             else:
                 log.info("node shutdown cancelled")
 
-    async def _end_pods(self) -> None:
+    async def _end_all(self) -> None:
         for group in group_by_priority(self._configured, self._pods()):
             if not group.pods:
                 continue
@@ -190,6 +195,10 @@ class NodeShutdown:
                     await self._end_group(group)
             except TimeoutError:
                 log.warning("pods not ended in time, shutdown goes on", period_s=group.period_s)
+
+    async def _end_group(self, group: Group) -> None:
+        end = PodEnd(reason=REASON, message=MESSAGE, disruption=MESSAGE)
+        await self._end_pods(group.pods, end, lambda pod: grace_of(pod, group.period_s))
 
     async def _release(self) -> None:
         child, self._child = self._child, None

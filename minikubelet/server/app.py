@@ -143,7 +143,7 @@ class _Refusal(asyncio.Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Parts:
+class Endpoints:
     """What answers beside objects, logs and streams."""
 
     writes: Writes
@@ -153,13 +153,13 @@ class Parts:
     health: Callable[[], Mapping[str, str]]
 
 
-def make_server(context: Context, parts: Parts, path: str) -> Server:
+def make_server(context: Context, endpoints: Endpoints, path: str) -> Server:
     """Build the server; nothing is opened before `listen`."""
     gate = Gate()
     app = web.Application(client_max_size=MAX_BODY, middlewares=[gate.note, answer_errors])
     logs = Logs(context)
-    add_node_routes(app, context, parts)
-    add_routes(app, context, logs, parts.writes)
+    add_node_routes(app, context, endpoints)
+    add_routes(app, context, logs, endpoints.writes)
     runner = web.AppRunner(
         app,
         access_log=None,
@@ -176,12 +176,12 @@ def make_server(context: Context, parts: Parts, path: str) -> Server:
     return Server(runner, logs, gate, path)
 
 
-def add_node_routes(app: web.Application, context: Context, parts: Parts) -> None:
+def add_node_routes(app: web.Application, context: Context, endpoints: Endpoints) -> None:
     """Say which path of the node itself leads where."""
     get = app.router.add_get
     for name in ("healthz", "livez", "readyz"):
         # A full disk or the like is no reason to restart the daemon: it is alive.
-        health = HealthEndpoint(name, _ping if name == "livez" else lambda: {**_ping(), **parts.health()})
+        health = HealthEndpoint(name, _ping if name == "livez" else lambda: {**_ping(), **endpoints.health()})
         get(f"/{name}", health.all)
         get(f"/{name}/{{check}}", health.one)
     discovery = Discovery(context.version)
@@ -195,18 +195,18 @@ def add_node_routes(app: web.Application, context: Context, parts: Parts) -> Non
     get("/openapi/v3/api/v1", openapi.core)
     metrics = "/apis/metrics.k8s.io/v1beta1"
     get(metrics, discovery.metrics)
-    usage = parts.usage
+    usage = endpoints.usage
     get(f"{metrics}/nodes", usage.node_list)
     get(f"{metrics}/nodes/{{name}}", usage.one_node)
     get(f"{metrics}/pods", usage.pod_list)
     get(f"{metrics}/namespaces/{{namespace}}/pods", usage.pod_list)
     get(f"{metrics}/namespaces/{{namespace}}/pods/{{name}}", usage.pod)
     get("/stats/summary", usage.summary)
-    get("/metrics", parts.metrics.main)
-    get("/metrics/probes", parts.metrics.probes)
-    get("/metrics/resource", parts.metrics.resource)
-    get("/metrics/cadvisor", parts.metrics.cadvisor)
-    control, own = parts.control, "/minikubelet/v1"
+    get("/metrics", endpoints.metrics.main)
+    get("/metrics/probes", endpoints.metrics.probes)
+    get("/metrics/resource", endpoints.metrics.resource)
+    get("/metrics/cadvisor", endpoints.metrics.cadvisor)
+    control, own = endpoints.control, "/minikubelet/v1"
     get("/configz", control.configz)
     get("/pods", control.pods)
     get(f"{own}/manifests", control.manifests)

@@ -7,7 +7,7 @@ from datetime import datetime
 from minikubelet.api.quantity import NANO
 from minikubelet.cli.describe_node import node_lines
 from minikubelet.cli.tabwriter import align
-from minikubelet.node.admission import node_facts
+from minikubelet.node.facts import node_facts
 from minikubelet.node.machine import Machine, node_object
 from minikubelet.node.settings import Settings
 
