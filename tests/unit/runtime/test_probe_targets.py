@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import threading
 from typing import Any
 
 import msgspec
@@ -192,6 +193,29 @@ def test_tcp():
         assert ask({"tcpSocket": {"port": str(port), "host": "localhost"}}, runtime) == ProbeReply(Verdict.SUCCESS)
     refused = ProbeReply(Verdict.FAILURE, f"dial tcp 127.0.0.1:{port}: connect: connection refused")
     assert ask({"tcpSocket": {"port": port}}, runtime) == refused
+
+
+@pytest.mark.parametrize("probe", ["tcpSocket", "httpGet"])
+def test_a_server_sees_a_probe_end_and_not_break_off(probe: str):
+    """A reset would be an error in the log of many a server, at each period."""
+    runtime = Runtime(RuntimeFailure("not asked"))
+    ends: list[bytes] = []
+
+    def serve(listening: socket.socket) -> None:
+        connection, _ = listening.accept()
+        with connection:
+            if probe == "httpGet":
+                connection.recv(1000)
+                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+            ends.append(connection.recv(1000))
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        server = threading.Thread(target=serve, args=(listening,))
+        server.start()
+        handler = {probe: {"port": listening.getsockname()[1], "host": "127.0.0.1"}}
+        assert ask(handler, runtime).verdict is Verdict.SUCCESS
+        server.join(10)
+    assert ends == [b""]
 
 
 def test_a_pod_on_the_hosts_network_is_asked_where_the_node_is_now():
