@@ -28,9 +28,7 @@ _ADVICE: Final = {
     ("cordon", "taint"): (
         "'minikubelet drain' ends all pods and keeps them from coming back, 'minikubelet uncordon' lets them run again"
     ),
-    ("kubeconfig", "config", "proxy"): (
-        "kubectl speaks no Unix sockets, which the daemon's is; docs/reference/api.md says how a relay helps"
-    ),
+    ("config", "proxy"): "'minikubelet kubeconfig' prints a configuration for kubectl and says which relay it needs",
     ("api-resources",): "'minikubelet get' lists pods, events, nodes, namespaces, configmaps and secrets",
     ("lint", "check"): "try 'minikubelet validate FILE'",
 }

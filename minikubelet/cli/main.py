@@ -56,6 +56,7 @@ GROUPS: Final[Mapping[str, Mapping[str, str]]] = {
         "drain": "end pods and keep them from coming back",
         "uncordon": "let the pods of a drained node run again",
         "doctor": "check whether this machine can run pods",
+        "kubeconfig": "print a configuration for kubectl",
         "version": "print the versions of this program and of the daemon",
         "completion": "print completion code for your shell",
     },

@@ -185,7 +185,7 @@ def test_what_is_no_text_is_printed_all_the_same(tmp_path):
         (["delete", "pod", "web"], "taking its manifest out of /etc/minikubelet/manifests"),
         (["--config-dir=/x", "apply", "-f", "y"], "put the file into /x/manifests"),
         (["restart", "web"], "be it an annotation"),
-        (["kubeconfig"], "docs/reference/api.md"),
+        (["proxy"], "minikubelet kubeconfig"),
         (["lgos"], 'did you mean "logs"?'),
         (["nonsense"], "see 'minikubelet --help'"),
         (["--run-dir", "/x"], "the verb is missing behind /x"),
