@@ -79,7 +79,9 @@ def _problem_events(events: EventRecorder) -> Callable[[str, str], None]:
     """Return what says a problem of the node as an event; what concerns one pod's pause is said of that pod."""
 
     def on_problem(name: str, text: str) -> None:
-        if text and not is_pause_problem(name):
+        if not text:
+            events.catch_up()
+        elif not is_pause_problem(name):
             events.node_event("Warning", _PROBLEM_REASONS.get(name, "NodeProblem"), f"{name}: {text}")
 
     return on_problem

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
@@ -20,7 +21,7 @@ Json = dict[str, Any]
 
 
 class EventFile:
-    """Owner of the file. A failure to write is logged once and costs what a restart would remember."""
+    """Owner of the file. A failure to write is logged once; what it cost is made good when the file is written anew."""
 
     def __init__(self, path: str, *, limit: int) -> None:
         """Create it; `limit` is how many bytes it may have before it is written anew."""
@@ -28,7 +29,12 @@ class EventFile:
         self._limit = limit
         self._descriptor = -1
         self._size = 0
-        self._failed = False
+        self._is_behind = False
+
+    @property
+    def is_behind(self) -> bool:
+        """Tell whether events are missing in it, or one is there in part, for there was no room: `rewrite` is due."""
+        return self._is_behind
 
     def read(self) -> Iterator[Json]:
         """Yield what was kept, oldest first. Lines that are no events are set aside in a file beside."""
@@ -59,7 +65,7 @@ class EventFile:
             log.error("cannot set lines aside", path=beside, error=str(error))
 
     def append(self, event: Json) -> bool:
-        """Add the newest state of an event; True when the file has become too long and `rewrite` is due."""
+        """Add the newest state of an event; True when `rewrite` is due: it is too long, or there is room again."""
         line = msgspec.json.encode(event) + b"\n"
         try:
             point("events.write")
@@ -67,12 +73,13 @@ class EventFile:
                 flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
                 self._descriptor = os.open(self._path, flags, 0o600)
                 self._size = os.fstat(self._descriptor).st_size
-            os.write(self._descriptor, line)
-            self._failed = False
+            if os.write(self._descriptor, line) < len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self._path)
         except OSError as error:
             self._fail(error)
+            return False
         self._size += len(line)
-        return self._size > self._limit
+        return self._size > self._limit or self._is_behind
 
     def rewrite(self, events: Iterable[Json]) -> None:
         """Replace the file by these events."""
@@ -80,6 +87,7 @@ class EventFile:
         self.close()
         try:
             write_atomic(self._path, data, mode=0o600)
+            self._is_behind = False
         except OSError as error:
             self._fail(error)
         self._size = len(data)
@@ -91,9 +99,9 @@ class EventFile:
             self._descriptor = -1
 
     def _fail(self, error: OSError) -> None:
-        if not self._failed:
+        if not self._is_behind:
             log.error("cannot keep events", path=self._path, error=str(error))
-        self._failed = True
+        self._is_behind = True
 
 
 def _decode(line: bytes) -> Json | None:

@@ -116,6 +116,11 @@ class EventRecorder:
             await asyncio.sleep(_EXPIRY_S)
             self.expire()
 
+    def catch_up(self) -> None:
+        """Write what had no room in the file: there may be some again."""
+        if self._file.is_behind:
+            self._file.rewrite(self._events.values())
+
     def stop(self) -> None:
         """Let go of the file."""
         self._file.close()

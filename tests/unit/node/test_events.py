@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import msgspec
 import pytest
@@ -156,6 +157,32 @@ def test_disk_that_takes_nothing_costs_only_what_a_restart_would_know(rig):
     rig.recorder.stop()
     rig.recorder.event(POD, "Normal", "One", "x")
     assert [one["reason"] for one in rig.listed()] == ["One"]
+
+
+@pytest.mark.parametrize("kept", [0, 10], ids=["nothing", "a part of the line"])
+@pytest.mark.parametrize("how", ["the next event", "word of room"])
+def test_what_had_no_room_is_in_the_file_when_there_is_some(rig, monkeypatch, kept, how):
+    rig.recorder.event(POD, "Normal", "Started", "before")
+
+    real, room = os.write, [kept] if kept else []
+
+    def full(descriptor, data):
+        if not room:
+            raise OSError(28, "No space left on device")
+        return real(descriptor, data[: room.pop()])
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", full)
+        rig.recorder.event(POD, "Warning", "Unhealthy", "meanwhile")
+        rig.recorder.catch_up()  # no: there is none yet
+    if how == "the next event":
+        rig.recorder.event(POD, "Normal", "Killing", "after")
+    else:
+        rig.recorder.catch_up()
+    rig.begin()
+    expected = ["before", "meanwhile", *(["after"] if how == "the next event" else [])]
+    assert [one["message"] for one in rig.listed()] == expected
+    assert not rig.path.with_name("events.jsonl.broken").exists()
 
 
 def test_node_events_are_in_the_default_namespace(rig):
