@@ -363,6 +363,9 @@ def children_of(node: Node) -> dict[str, list[int]]:
         elif text.startswith("minikubelet: pause ") and _belongs(process, node):
             found["pause"].append(process)
     pauses = set(found["pause"])
+    # A child of a pause bears its title, too, until it has become its program, or for as long as it compresses a log.
+    found["pause"] = [process for process in found["pause"] if _parent(process) not in pauses]
+    pauses = set(found["pause"])
     found["container"] = [process for process in _processes() if _parent(process) in pauses]
     return found
 

@@ -44,7 +44,7 @@ PODS = {
     "floods": pod("floods", ["sh", "-c", FLOOD]),
     "prints": pod("prints", ["sh", "-c", "head -c 3000000 /dev/zero | tr '\\0' x; exit 1"], timeout=30),
     "daemon": pod("daemon", ["sh", "-c", f'python3 -c "{DAEMON}"; sleep 1001']),
-    "absent": pod("absent", ["no-such-command"]),
+    "absent": pod("absent", ["no-such-command"], timeout=30),
     "sees": pod(
         "sees",
         ["sh", "-c", "id -u; pwd; echo $A; readlink /proc/self/ns/*; cat /proc/1/comm; cat /proc/self/cgroup; exit 1"],

@@ -7,15 +7,17 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from minikubelet.linux import faults
 from tests.chaos import laws
 from tests.conftest import Node
 from tests.integration.test_crash import STEADY, is_ready, manifest, pauses
 from tests.integration.test_hostile_sockets import ask
+from tests.integration.test_start_under_way import Gate
 
 pytestmark = pytest.mark.root
 
@@ -118,49 +120,52 @@ def holds(process: int, path: str) -> bool:
         return False
 
 
-MANY_FILES = 20_000
+@pytest.fixture
+def held_node(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_node: Callable[..., Node]
+) -> Iterator[tuple[Node, Gate]]:
+    """A node that removes no volume as long as there is a FIFO, however much it would have to remove."""
+    monkeypatch.setenv(faults.VARIABLE, f"volume.tear-down={tmp_path}/gate")
+    node = make_node()
+    gate = Gate(node)
+    yield node, gate
+    gate.open()
 
 
-def fill_volume(node: Node, name: str) -> Path:
-    """Run a pod and put very many files into its volume; return the volume's directory."""
-    volume = "  volumes: [{name: much, emptyDir: {}}]"
-    node.write(f"{name}.yaml", manifest(name, STEADY, pod=volume))
-    uid = node.wait_pod(name, is_ready, "the pod to run")["metadata"]["uid"]
-    directory = node.state_dir / "pods" / uid / "volumes" / "kubernetes.io~empty-dir" / "much"
-    for number in range(MANY_FILES):
-        os.close(os.open(directory / str(number), os.O_CREAT | os.O_WRONLY))
-    return directory
+def test_the_daemon_answers_while_it_removes_what_takes_long(held_node: tuple[Node, Gate]) -> None:
+    node, gate = held_node
+    text = manifest("much", STEADY, pod="  volumes: [{name: much, emptyDir: {}}]")
 
+    def run() -> Path:
+        node.write("much.yaml", text)
+        uid = node.wait_pod("much", is_ready, "the pod to run")["metadata"]["uid"]
+        volume = node.state_dir / "pods" / uid / "volumes" / "kubernetes.io~empty-dir" / "much"
+        (volume / "file").touch()
+        return volume
 
-def answers_while_it_is_removed(node: Node, directory: Path) -> bool:
-    """Wait until files begin to go, ask the daemon something, and tell whether files were still there afterwards."""
-
-    def count() -> int:
-        try:
-            return len(os.listdir(directory))
-        except FileNotFoundError:
-            return 0
-
-    node.wait(lambda: count() < MANY_FILES, "the removal to begin", 60)
+    volume = run()
+    gate.close()
+    node.remove("much.yaml")
+    gate.wait_for_start()
     assert ask(node).startswith(b"HTTP/1.1 200")
-    return count() > 0
-
-
-def test_the_daemon_answers_while_it_removes_very_many_files(node: Node) -> None:
-    directory = fill_volume(node, "many")
-    node.remove("many.yaml")
-    assert answers_while_it_is_removed(node, directory)
+    assert (volume / "file").exists()
+    gate.open()
     node.wait(lambda: not laws.leaks(node, {}), "all to be gone", 60)
     # What an earlier daemon left does not hold up the start either, and the same pod may come back meanwhile.
-    directory = fill_volume(node, "many")
+    volume = run()
     node.kill()
-    (directory.parents[2] / "pod.json").unlink()
-    text = (node.manifests / "many.yaml").read_text()
-    node.remove("many.yaml")
+    (volume.parents[2] / "pod.json").unlink()
+    node.remove("much.yaml")
+    gate.close()
     node.start()
-    assert answers_while_it_is_removed(node, directory)
-    node.write("many.yaml", text)
-    node.wait_pod("many", is_ready, "the pod to run anew", 60)
-    assert not (directory / "0").exists()
-    node.remove("many.yaml")
+    gate.wait_for_start()
+    node.write("much.yaml", text)
+    verdict = node.run_dir / "manifests" / "much.yaml.txt"
+    node.wait(lambda: verdict.exists() and ": accepted" in verdict.read_text(), "the manifest to be heard")
+    assert ask(node).startswith(b"HTTP/1.1 200")
+    assert (volume / "file").exists()
+    gate.open()
+    node.wait_pod("much", is_ready, "the pod to run anew", 60)
+    assert not (volume / "file").exists()
+    node.remove("much.yaml")
     node.wait(lambda: not laws.leaks(node, {}), "all to be gone", 60)

@@ -26,7 +26,7 @@ def pod(name: str, script: str, volumes: Json, mounted: list[Json], **more: Any)
     container = {
         "name": "main",
         "image": "host",
-        "command": ["sh", "-c", script],
+        "command": ["sh", "-c", f"exec 2>&1; {script}"],  # one way for all that it says: nothing orders two
         "volumeMounts": mounted,
         **more.pop("container", {}),
     }

@@ -1,6 +1,6 @@
 """A container that tells what it does and when, for rows about the order of containers.
 
-h(sd, d, t, x): say Starting, be busy sd seconds, make `/run/started`, say Started, run d seconds, say Exiting, exit x;
+h(sd, d, t, x): say Starting, be busy sd seconds, say Started, make `/run/started`, run d seconds, say Exiting, exit x;
 on SIGTERM take t seconds, say Exiting, exit x. What is said goes to the container's log, by hooks too, with its time.
 """
 
@@ -20,8 +20,8 @@ say() { echo "$(date +%s.%N) $1"; }
 trap 'trap "" TERM; sleep $term & wait $!; say Exiting; exit $code' TERM
 say Starting
 sleep $start & wait $!
-touch /run/started
 say Started
+touch /run/started
 sleep $run & wait $!
 say Exiting
 exit $code
@@ -70,12 +70,18 @@ class Told:
                 self._times.setdefault((path.parent.name, word), []).append(float(time))
         journal = node.state_dir / "pods" / meta["uid"] / "journal.jsonl"
         records = [json.loads(line) for line in (whole_lines(journal) if journal.exists() else ())]
-        states = [one["state"] for one in records if one["do"] == "container"]
-        self._begun = [(one["name"], one["started_at"]) for one in states if "name" in one and "started_at" in one]
+        changes = [(one["id"], one["state"]) for one in records if one["do"] == "container"]
+        names = {identity: state["name"] for identity, state in changes if "name" in state}
+        self._begun = [(one["name"], one["started_at"]) for _, one in changes if "name" in one and "started_at" in one]
+        self._ended = [(names[identity], one["exit"]["finished_at"]) for identity, one in changes if "exit" in one]
 
     def begun(self, container: str) -> list[float]:
         """Return when a container was started, as its pause noted; what it says of that itself may come much later."""
         return [time for name, time in self._begun if name == container]
+
+    def ended(self, container: str) -> list[float]:
+        """Return when a container ended, as its pause noted; one that is ended before it listens says nothing."""
+        return [time for name, time in self._ended if name == container]
 
     def times(self, container: str, word: str) -> list[float]:
         """Return when a container said a word, in order."""
@@ -89,7 +95,7 @@ class Told:
 
     def assert_order(self, first: str, then: str) -> None:
         """The first had ended before the other started."""
-        assert self.exits(first)[-1] < self.starts(then)[0]
+        assert self.exits(first)[-1] < self.begun(then)[0]
 
     def assert_overlap(self, first: str, then: str) -> None:
         """The other started while the first ran."""

@@ -107,6 +107,7 @@ def test_a_failed_init_keeps_the_regular_from_starting(cluster):
 @pytest.mark.conformance("LIFE-16")
 def test_post_start_runs_beside_its_container_after_the_inits(cluster):
     found = cluster.wait_pod("life-16", is_running("main"), "running")
+    cluster.wait(lambda: bool(Told(cluster, found).times("main", "Hook-done")), "the hook's words in the log")
     told = Told(cluster, found)
     told.assert_order("i1", "main")
     assert told.exits("i1")[0] < told.times("main", "Hook")[0] < told.times("main", "Hook-done")[0]
@@ -143,7 +144,7 @@ def test_a_removal_takes_no_longer_than_the_container_and_its_grace(cluster):
 def test_pre_stop_runs_before_a_probe_kills(cluster, name):
     found = cluster.wait_pod(name, phase("Succeeded", "Failed"), "the end")
     told = Told(cluster, found)
-    assert told.starts("main")[0] < told.times("main", "Hook")[0] < told.exits("main")[0]
+    assert told.begun("main")[0] < told.times("main", "Hook")[0] < told.ended("main")[0]
     assert status_of(found, "main")["restartCount"] == 0
 
 
@@ -165,7 +166,7 @@ def test_inits_and_sidecars_take_turns(cluster):
         told.assert_overlap(first, then)
     told.assert_order("init3", "main")
     # The last sidecar ends first.
-    assert told.exits("sc2")[0] < told.exits("sc1")[0]
+    assert told.ended("sc2")[0] < told.ended("sc1")[0]
 
 
 @pytest.mark.parametrize(
@@ -193,8 +194,8 @@ def test_a_sidecar_that_runs_on_does_not_keep_the_pod(cluster, name):
 def test_a_sidecar_that_exits_is_restarted_before_and_after_the_regular_started(cluster, name):
     told = Told(cluster, cluster.wait_pod(name, phase("Succeeded"), "Succeeded", 40))
     started = told.times("main", "Started")[0]
-    assert sum(one < started for one in told.starts("sc")) >= 2
-    assert told.starts("sc")[-1] > started
+    assert sum(one < started for one in told.begun("sc")) >= 2
+    assert told.begun("sc")[-1] > started
     told.assert_one_at_a_time("sc")
 
 
@@ -237,7 +238,7 @@ def test_an_init_that_keeps_failing_beside_a_sidecar_keeps_the_pod_pending(clust
 def test_sidecars_wait_for_startup_probes(cluster):
     told = Told(cluster, cluster.wait_pod("life-61", is_running("main"), "running"))
     for first, then in (("sc1", "sc2"), ("sc2", "main")):
-        assert told.times(first, "Started")[0] < told.starts(then)[0]
+        assert told.times(first, "Started")[0] < told.begun(then)[0]
 
 
 @pytest.mark.conformance("LIFE-83")

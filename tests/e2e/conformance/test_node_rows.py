@@ -29,7 +29,9 @@ def has_let_go(cluster):
 
     def check(found) -> bool:
         record = cluster.state_dir / "network" / f"{found['metadata']['uid']}.json"
-        return phase("Succeeded")(found) and not record.exists()
+        conditions = {one["type"]: one["status"] for one in found["status"]["conditions"]}
+        has_sandbox = conditions["PodReadyToStartContainers"] == "True"
+        return phase("Succeeded")(found) and not has_sandbox and not record.exists()
 
     return check
 

@@ -16,7 +16,7 @@ INITS = [h("i1"), h("i2"), h("i3")]
 PODS = {
     **{f"st-0{n}": pod(f"st-0{n}", "Always", [], h("main", 0, 600)) for n in (1, 6, 7, 8)},
     "st-12": pod("st-12", "Always", [], h("main", 0, 600)),
-    "st-13": pod("st-13", "Always", [], h("main", 0, 600, 100), grace=4),
+    "st-13": pod("st-13", "Always", [], h("main", 0, 600, 100), grace=8),
     "reboot": pod("reboot", "Always", INITS, h("main", 0, 600)),
     "life-85": pod("life-85", "Always", [h("i1"), sidecar("sc2"), h("i3")], h("main", 0, 600)),
     "life-31": pod("life-31", "Always", INITS, h("main", 0, 600)),
@@ -100,7 +100,7 @@ def test_a_removed_pod_runs_until_its_grace_is_over(cluster):
     before = cluster.wait_pod("st-13", is_running("main"), "running")
     cluster.remove("st-13.yaml")
     found = cluster.wait_pod("st-13", lambda p: "deletionTimestamp" in p["metadata"], "terminating")
-    assert found["metadata"]["deletionGracePeriodSeconds"] == 4
+    assert found["metadata"]["deletionGracePeriodSeconds"] == 8
     # The daemon may go and come meanwhile: the pod goes on ending, in the time that was left.
     cluster.kill()
     cluster.start()
@@ -108,7 +108,7 @@ def test_a_removed_pod_runs_until_its_grace_is_over(cluster):
     assert found["metadata"]["uid"] == before["metadata"]["uid"]
     assert is_running("main")(found)
     assert found["status"]["phase"] == "Running"
-    cluster.wait(lambda: cluster.pod("st-13") is None, "the pod to be gone", 15)
+    cluster.wait(lambda: cluster.pod("st-13") is None, "the pod to be gone", 20)
 
 
 def pause_of(cluster, found) -> int:
@@ -143,6 +143,15 @@ def test_what_daemon_and_node_restarts_leave_and_run_again(cluster):
     names = ("reboot", "life-85", "life-31")
     before = {name: cluster.wait_pod(name, is_running("main"), "running") for name in names}
     before["life-33"] = cluster.wait_pod("life-33", is_running("i3"), "the last init")
+
+    def have_said(names: tuple[str, ...], found, times: int) -> bool:
+        told = Told(cluster, found)
+        return all(len(told.starts(one)) == times for one in names)
+
+    orders = {"reboot": ("i1", "i2", "i3", "main"), "life-85": ("i1", "sc2", "i3", "main")}
+    # A container runs before it has said so.
+    for name, order in orders.items():
+        cluster.wait(lambda name=name, order=order: have_said(order, before[name], 1), "the first starts' lines")
     cluster.kill()
     for name in ("reboot", "life-85"):
         os.kill(pause_of(cluster, before[name]), signal.SIGKILL)
@@ -154,14 +163,12 @@ def test_what_daemon_and_node_restarts_leave_and_run_again(cluster):
     def again(found) -> bool:
         return status_of(found, "main")["restartCount"] == 1 and is_running("main")(found)
 
-    for name, order in (("reboot", ("i1", "i2", "i3", "main")), ("life-85", ("i1", "sc2", "i3", "main"))):
+    for name, order in orders.items():
         found = cluster.wait_pod(name, again, "running again", 40)
-        # A container runs before it has said so.
-        cluster.wait(lambda found=found: len(Told(cluster, found).starts("main")) == 2, "the second start's line")
+        cluster.wait(lambda found=found, order=order: have_said(order, found, 2), "the second starts' lines")
         told = Told(cluster, found)
         starts = [told.begun(one)[-1] for one in order]
         assert starts == sorted(starts)
-        assert all(len(told.starts(one)) == 2 for one in order)
     for name, running in (("life-31", "main"), ("life-33", "i3")):
         found = cluster.wait_pod(name, is_running(running), "running on")
         assert status_of(found, running)["containerID"] == status_of(before[name], running)["containerID"]

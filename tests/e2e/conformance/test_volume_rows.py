@@ -168,7 +168,7 @@ PODS = {
     "vol-01": text(pod("vol-01", "stat -c %A /v; stat -f -c %T /v", MEMORY)),
     "vol-08": text(pod("vol-08", "stat -c %A /v", DISK)),
     "vol-18": text(pod("vol-18", "", DISK, spec={"containers": SHARED})),
-    "vol-19": text(pod("vol-19", "df -k /v | tail -1; dd if=/dev/zero of=/v/f bs=1M count=20", SMALL)),
+    "vol-19": text(pod("vol-19", "exec 2>&1; df -k /v | tail -1; dd if=/dev/zero of=/v/f bs=1M count=20", SMALL)),
     "vol-20": text(pod("vol-20", "stat -c %A /v", {"hostPath": {"path": "/tmp"}})),
     **{lower(row): text(file_pod(row)) for row in FILES},
     **{

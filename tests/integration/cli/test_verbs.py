@@ -49,7 +49,7 @@ spec:
     env: [{name: WHERE, value: here}]
     ports: [{name: http, containerPort: 80}]
     resources: {limits: {memory: 128Mi}, requests: {cpu: 10m}}
-    readinessProbe: {httpGet: {path: /, port: http}, periodSeconds: 1}
+    readinessProbe: {httpGet: {path: /, port: http}, periodSeconds: 1, timeoutSeconds: 30}
     volumeMounts: [{name: www, mountPath: /www}]
   - name: helper
     image: host
@@ -89,7 +89,7 @@ spec:
   - name: main
     image: host
     command: [sleep, '1000']
-    readinessProbe: {exec: {command: [sh, -c, 'echo no water; exit 1']}, periodSeconds: 1}
+    readinessProbe: {exec: {command: [sh, -c, 'echo no water; exit 1']}, periodSeconds: 1, timeoutSeconds: 30}
 ---
 apiVersion: v1
 kind: Pod
@@ -170,8 +170,9 @@ def running(node, *arguments):
     try:
         yield process
     finally:
-        process.send_signal(signal.SIGINT)
-        process.communicate(timeout=20)
+        if process.poll() is None:
+            process.send_signal(signal.SIGINT)
+            process.communicate(timeout=20)
 
 
 def read_until(stream, word, limit_s=20.0):
@@ -198,7 +199,7 @@ def test_get_prints_kubectls_table(node):
     assert lines[0].split() == ["NAME", "READY", "STATUS", "RESTARTS", "AGE"]
     table = {line.split()[0]: line.split()[1:3] for line in lines[1:]}
     assert table["web-n1"] == ["2/2", "Running"]
-    assert table["crash-n1"][1] == "CrashLoopBackOff"
+    node.wait(lambda: "CrashLoopBackOff" in run(node, "get", "pod", "crash").stdout, "the time between two starts")
     assert table["job-n1"] == ["0/1", "Completed"]
     assert table["sick-n1"] == ["0/1", "Running"]
 
@@ -267,7 +268,7 @@ def test_describe_tells_all(node):
         "  page:\n",
         "    State:          Terminated\n      Reason:       Completed\n      Exit Code:    0",
         "      memory:  128Mi",
-        "http-get http://:http/ delay=0s timeout=1s period=1s #success=1 #failure=3",
+        "http-get http://:http/ delay=0s timeout=30s period=1s #success=1 #failure=3",
         "      WHERE:  here",
         "      /www from www (rw)",
         "EmptyDir (a temporary directory that shares a pod's lifetime)",
@@ -340,13 +341,14 @@ def test_events_watch(node):
 
 
 def test_status_is_one_page(node):
+    crash = "CrashLoopBackOff: crash-n1 is not well"
+    node.wait(lambda: crash in run(node, "status", code=1).stdout, "the time between two starts")
     text = run(node, "status", code=1).stdout
     assert re.search(r"^Daemon +running, .*pid \d+, up ", text, re.MULTILINE)
     assert re.search(r"^Pods +6: ", text, re.MULTILINE)
     assert re.search(rf"^Manifests +{node.manifests}: \d+ files?, ", text, re.MULTILINE)
     assert re.search(rf"^Socket +{node.run_dir}/minikubelet.sock$", text, re.MULTILINE)
     assert re.search(rf"^Logs +{node.log_dir}/pods$", text, re.MULTILINE)
-    assert "CrashLoopBackOff: crash-n1 is not well" in text
 
 
 def test_version_of_both(node):
@@ -383,15 +385,20 @@ def test_logs_follow_over_a_restart_until_the_pod_ends(node):
         .replace("name: job", "name: twice")
         .replace("Never", "OnFailure")
         .replace(
-            "for n in 1 2 3 4 5; do echo line $n; done", "echo run; [ -e /d/x ] && exit 0; touch /d/x; sleep 2; exit 1"
+            "for n in 1 2 3 4 5; do echo line $n; done",
+            "echo run; [ -e /d/x ] && exit 0; until [ -e /d/go ]; do sleep 0.05; done; touch /d/x; exit 1",
         )
         .replace("    image: host", "    image: host\n    volumeMounts: [{name: d, mountPath: /d}]")
         .replace("spec:", "spec:\n  volumes: [{name: d, emptyDir: {}}]")
     )
     node.write("twice.yaml", text)
     run(node, "wait", "--for=create", "twice")
-    done = run(node, "logs", "-f", "twice")
-    assert done.stdout == "run\nrun\n"
+    with running(node, "logs", "-f", "twice") as process:
+        read_until(process.stdout, b"run\n")
+        volume = node.state_dir / "pods" / node.pod("twice")["metadata"]["uid"] / "volumes"
+        (volume / "kubernetes.io~empty-dir" / "d" / "go").touch()
+        output, _ = process.communicate(timeout=60)
+        assert (output, process.returncode) == (b"run\n", 0)
     (node.manifests / "twice.yaml").unlink()
     run(node, "wait", "--for=delete", "twice")
 
@@ -486,15 +493,21 @@ def test_exec_that_cannot_be(node):
 
 
 class Terminal:
-    """A verb on a terminal of its own."""
+    """A verb on a terminal of its own, which has its size before the verb begins."""
 
     def __init__(self, node, *arguments):
+        begin, ready = os.pipe()
         self.pid, self.descriptor = pty.fork()
         if self.pid == 0:
+            os.close(ready)
+            os.read(begin, 1)
             cut = arguments.index("--") if "--" in arguments else len(arguments)
             words = ["-m", "minikubelet", *arguments[:cut], *node.roots, *arguments[cut:]]
             os.execv(sys.executable, [sys.executable, *words])
         self.resize(24, 80)
+        self.before = termios.tcgetattr(self.descriptor)
+        for one in (begin, ready):
+            os.close(one)
 
     def resize(self, lines, columns):
         fcntl.ioctl(self.descriptor, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
@@ -522,7 +535,7 @@ def test_exec_on_a_terminal(node):
     text = read_until(shell.descriptor, b"42\r\n")
     assert "24 80" in text
     shell.resize(40, 100)
-    shell.type("sleep 0.2; stty size; exit 5\r")
+    shell.type('until [ "$(stty size)" != "24 80" ]; do sleep 0.05; done; stty size; exit 5\r')
     read_until(shell.descriptor, b"40 100")
     assert shell.end() == 5
 
@@ -559,7 +572,6 @@ def test_attach_to_what_has_no_terminal_leaves_ours_as_it_is(node):
 
 def test_terminal_is_given_back_as_it_was_when_the_client_is_ended(node):
     session = Terminal(node, "exec", "-itq", "web", "--", "sh", "-c", "echo here; exec cat")
-    before = termios.tcgetattr(session.descriptor)
     read_until(session.descriptor, b"here")
     raw = termios.tcgetattr(session.descriptor)
     assert raw[3] & (termios.ECHO | termios.ICANON) == 0
@@ -567,7 +579,7 @@ def test_terminal_is_given_back_as_it_was_when_the_client_is_ended(node):
     session.wait()
     after = termios.tcgetattr(session.descriptor)
     assert session.end() == 128 + signal.SIGTERM
-    assert after[:4] == before[:4]
+    assert after[:4] == session.before[:4]
 
 
 def test_cp_both_ways(node, tmp_path):

@@ -134,10 +134,21 @@ stringData: {password: hunter2}
 
 @pytest.fixture(scope="module")
 def pods(cluster: Node) -> Iterator[Node]:
-    """The node with `web`, `pair` and `job` on it."""
+    """The node with `web`, `pair` and `job` on it, which have said what they have to say."""
     cluster.write("pods.yaml", PODS)
-    for name, phase in (("web", "Running"), ("pair", "Running"), ("job", "Failed")):
-        cluster.wait_pod(name, lambda pod, phase=phase: pod["status"]["phase"] == phase, f"{name} {phase}")
+    for name, phase, said in (
+        ("web", "Running", {"main": 3}),
+        ("pair", "Running", {"first": 1, "a": 1, "b": 1}),
+        ("job", "Failed", {"main": 1}),
+    ):
+        found = cluster.wait_pod(name, lambda pod, phase=phase: pod["status"]["phase"] == phase, f"{name} {phase}")
+        for container, lines in said.items():
+            cluster.wait(
+                lambda found=found, container=container, lines=lines: (
+                    cluster.output(found, container).count("\n") == lines
+                ),
+                f"the output of {name}",
+            )
     yield cluster
 
 

@@ -35,6 +35,8 @@ def crowd(cluster):
     )
     status = cluster.run_dir / "status"
     cluster.wait(lambda: len(list(status.glob("*.json"))) == COUNT, "all pods to be published", 60.0)
+    table = cluster.run_dir / "status.txt"
+    cluster.wait(lambda: table.read_text().count(" Running ") == 1, "the one that has room to run", 60.0)
     return cluster
 
 

@@ -110,6 +110,7 @@ async def test_watch_sees_an_object_come_into_view_and_leave_it(api: Api) -> Non
             seen = await following()
         assert (seen["type"], seen["object"]["status"]["phase"]) == ("DELETED", "Running")
     api.node.remove("phased.yaml")
+    api.node.wait(lambda: api.node.pod("phased") is None, "the pod to be gone")
 
 
 async def test_watch_begins_with_the_state_and_ends_in_time(api: Api) -> None:
