@@ -79,6 +79,7 @@ def execute(options: argparse.Namespace) -> int:
     """Print containers' logs."""
     if not options.pods and not options.selector:
         raise CommandFailed("say which pods: by name, or with -l by label; 'minikubelet get pods' lists them", 2)
+    _check(options)
     sources = _sources(options)
     printer = Printer(options, several=len(sources) > 1 or (options.follow and bool(options.selector)))
     if options.follow and not options.previous:
@@ -167,6 +168,18 @@ def _path(options: argparse.Namespace, source: Source) -> str:
             f"'minikubelet why {lookup.manifest_name(pod)}' says what it waits for, logs -f waits along"
         )
     return os.path.join(directory, f"{count}.log")
+
+
+def _check(options: argparse.Namespace) -> None:
+    """Raise CommandFailed for what kubectl refuses, in its words."""
+    if options.since is not None and options.since_time is not None:
+        raise CommandFailed("at most one of `sinceTime` or `sinceSeconds` may be specified", 2)
+    if options.since is not None and options.since < 0:
+        raise CommandFailed("--since must be greater than 0", 2)
+    if options.tail is not None and options.tail < -1:
+        raise CommandFailed("--tail must be greater than or equal to -1", 2)
+    if options.limit_bytes < 0:
+        raise CommandFailed("--limit-bytes must be greater than 0", 2)
 
 
 def _tail(options: argparse.Namespace) -> int:

@@ -43,6 +43,7 @@ FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
 _CLUSTER_WIDE: Final = ("nodes", "namespaces")
 
 _TOKEN: Final = re.compile(r"\s*(==|!=|=|<|>|!|\(|\)|,|[^\s=!<>(),]+)")
+_SPECIAL: Final = frozenset(("=", "==", "!=", "<", ">", "(", ")", ","))
 _PART: Final = r"[A-Za-z0-9](?:[-A-Za-z0-9_.]*[A-Za-z0-9])?"
 _KEY: Final = re.compile(rf"(?:[a-z0-9](?:[-a-z0-9.]*[a-z0-9])?/)?{_PART}")
 _VALUE: Final = re.compile(rf"(?:{_PART})?")
@@ -95,7 +96,12 @@ def parse_labels(text: str) -> tuple[Requirement, ...]:
     requirements: list[Requirement] = []
     at = 0
     while at < len(tokens):
-        requirement, at = _requirement(tokens, at)
+        if tokens[at] in _SPECIAL:
+            raise SelectorError(f"found '{tokens[at]}', expected: !, identifier, or 'end of string'")
+        try:
+            requirement, at = _requirement(tokens, at)
+        except SelectorError as error:
+            raise SelectorError(f"unable to parse requirement: {error}") from None
         requirements.append(requirement)
         if at < len(tokens):
             if tokens[at] != ",":
@@ -134,15 +140,19 @@ def _requirement(tokens: list[str], at: int) -> tuple[Requirement, int]:
 
 def _key(tokens: list[str], at: int) -> str:
     key = tokens[at] if at < len(tokens) else ""
+    if not key or key in _SPECIAL:
+        raise SelectorError(f"found '{key}', expected: identifier")
     name = key.rpartition("/")[2]
     if not _KEY.fullmatch(key) or len(name) > _MAX_PART:
-        raise SelectorError(f'unable to parse requirement: <nil>: Invalid value: "{key}": name part must {_FORM}')
+        raise SelectorError(f'<nil>: Invalid value: "{key}": name part must {_FORM}')
     return key
 
 
 def _one_value(tokens: list[str], at: int) -> tuple[str, int]:
     if at >= len(tokens) or tokens[at] == ",":
         return "", at
+    if tokens[at] in _SPECIAL:
+        raise SelectorError(f"found '{tokens[at]}', expected: identifier")
     return _checked_value(tokens[at]), at + 1
 
 
@@ -158,13 +168,13 @@ def _value_set(tokens: list[str], at: int) -> tuple[tuple[str, ...], int]:
                 values.append("")
             expects = True
         elif not expects:
-            raise SelectorError(f"found '{tokens[at]}', expected: ',', or ')'")
+            raise SelectorError(f"found '{tokens[at]}', expected: ',' or ')'")
         else:
             values.append(_checked_value(tokens[at]))
             expects = False
         at += 1
     if at >= len(tokens):
-        raise SelectorError("found '', expected: ',', or ')'")
+        raise SelectorError("found '', expected: ',' or ')'")
     if expects:
         values.append("")
     return tuple(values), at + 1
@@ -173,7 +183,7 @@ def _value_set(tokens: list[str], at: int) -> tuple[tuple[str, ...], int]:
 def _checked_value(value: str) -> str:
     if not _VALUE.fullmatch(value) or len(value) > _MAX_PART:
         wanted = f"a valid label must be an empty string or {_FORM}"
-        raise SelectorError(f'unable to parse requirement: values: Invalid value: "{value}": {wanted}')
+        raise SelectorError(f'values: Invalid value: "{value}": {wanted}')
     return value
 
 

@@ -191,6 +191,9 @@ def test_what_is_no_text_is_printed_all_the_same(tmp_path):
         (["--run-dir", "/x"], "the verb is missing behind /x"),
         (["get", "web"], "pod/web"),
         (["logs", "web", "--tail=few"], '"few" is not a whole number'),
+        (["logs", "web", "--tail=-2"], "--tail must be greater than or equal to -1"),
+        (["logs", "web", "--since=-5s"], "--since must be greater than 0"),
+        (["logs", "web", "--since=5s", "--since-time=2026-01-01T00:00:00Z"], "at most one of `sinceTime` or"),
     ],
 )
 def test_what_is_not_there_names_the_next_step(arguments, words, capsys, monkeypatch):

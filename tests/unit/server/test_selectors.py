@@ -75,3 +75,23 @@ def test_fields() -> None:
     for kind, text in (("pods", "spec.x=1"), ("pods", "metadata.name"), ("nodes", "metadata.namespace=x")):
         with pytest.raises(SelectorError):
             Selector(kind, "", text)
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        ("x in (a", "unable to parse requirement: found '', expected: ',' or ')'"),
+        ("x in (a b)", "unable to parse requirement: found 'b', expected: ',' or ')'"),
+        ("x in a", "unable to parse requirement: found 'a' expected: '('"),
+        ("x=(", "unable to parse requirement: found '(', expected: identifier"),
+        ("!", "unable to parse requirement: found '', expected: identifier"),
+        ("x y", "unable to parse requirement: found 'y', expected: in, notin, =, ==, !=, gt, lt"),
+        ("=x", "found '=', expected: !, identifier, or 'end of string'"),
+        ("x=a y", "found 'y', expected: ',' or 'end of string'"),
+        ("x,", "found '', expected: identifier after ','"),
+    ],
+)
+def test_what_cannot_be_parsed_is_told_in_kubernetes_words(text: str, error: str) -> None:
+    with pytest.raises(SelectorError) as raised:
+        parse_labels(text)
+    assert str(raised.value) == error
