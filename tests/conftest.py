@@ -5,14 +5,17 @@ from __future__ import annotations
 import compileall
 import contextlib
 import fcntl
+import http.client
 import itertools
 import json
 import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -28,7 +31,13 @@ Json = dict[str, Any]
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Compile the package once, as an installation does: where Python may not, each daemon and command would do it."""
+    """Keep the tests' files on a disk, and compile the package once.
+
+    Containers do not see what lies in the host's memory, as /tmp does on Debian 13. An installation compiles the
+    package too: where Python may not, each daemon and command would do it.
+    """
+    if re.search(rf"^\S+ {re.escape(tempfile.gettempdir())} tmpfs ", Path("/proc/mounts").read_text(), re.MULTILINE):
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", "/var/tmp")
     if not hasattr(config, "workerinput"):
         compileall.compile_dir(str(Path(minikubelet.__file__).parent), quiet=2)
 
@@ -190,6 +199,19 @@ class Node:
         """Run the command line against this node."""
         command = [sys.executable, "-m", "minikubelet", *arguments, *self.roots]
         return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+
+    def get(self, path: str) -> str:
+        """Return what the server answers on its socket."""
+        connection = http.client.HTTPConnection("node", timeout=30)
+        with contextlib.closing(connection):
+            connection.sock = socket.socket(socket.AF_UNIX)
+            connection.sock.settimeout(30)
+            connection.sock.connect(str(self.run_dir / "minikubelet.sock"))
+            connection.request("GET", path)
+            response = connection.getresponse()
+            text = response.read().decode()
+        assert response.status == 200, text
+        return text
 
     def leftovers(self) -> list[str]:
         """Return what of this node is still on the machine."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 import sys
 import time
 from datetime import datetime
@@ -267,10 +266,8 @@ def test_no_restart(cluster, name):
 
 def runs(cluster, name: str) -> dict[tuple[str, str], float]:
     """Return how often the probes of a pod's main container were run, by kind and result."""
-    request = ["curl", "-s", "--unix-socket", str(cluster.run_dir / "minikubelet.sock"), "http://node/metrics/probes"]
-    text = subprocess.run(request, capture_output=True, text=True, timeout=30, check=True).stdout
     found: dict[tuple[str, str], float] = {}
-    for line in text.splitlines():
+    for line in cluster.get("/metrics/probes").splitlines():
         labels = dict(re.findall(r'(\w+)="([^"]*)"', line))
         if line.startswith("prober_probe_total{") and labels["pod"] == f"{name}-n1" and labels["container"] == "main":
             found[labels["probe_type"], labels["result"]] = float(line.rpartition(" ")[2])

@@ -315,9 +315,8 @@ def test_user_under_a_user_namespace(cluster: Any) -> None:
 @pytest.mark.conformance("SEC-07")
 def test_user_namespaces_are_counted(cluster: Any) -> None:
     cluster.wait(lambda: 'exec: "bogus"' in cluster.cli("events").stdout, "the Failed event")
-    request = ["curl", "-s", "--unix-socket", str(cluster.run_dir / "minikubelet.sock"), "http://node/metrics"]
-    text = subprocess.run(request, capture_output=True, text=True, timeout=30, check=True).stdout
-    counts = dict(line.split() for line in text.splitlines() if line.startswith("kubelet_started_user_namespaced"))
+    lines = cluster.get("/metrics").splitlines()
+    counts = dict(line.split() for line in lines if line.startswith("kubelet_started_user_namespaced"))
     assert float(counts["kubelet_started_user_namespaced_pods_total"]) >= 1
     assert float(counts["kubelet_started_user_namespaced_pods_errors_total"]) >= 1
 
