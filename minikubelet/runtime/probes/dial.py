@@ -8,6 +8,8 @@ import os
 import socket
 from typing import Any, Final
 
+# How long Go's dialer waits before it tries a name's addresses of the other family beside the first.
+_FALLBACK_DELAY_S: Final = 0.3
 _ON_ITS_WAY: Final = (errno.EINPROGRESS, errno.EALREADY)
 
 
@@ -83,18 +85,68 @@ def begin_dial(host: str, port: int) -> Dialing | None:
 async def dial(host: str, port: int) -> socket.socket:
     """Open a TCP connection; the caller closes the socket and limits the time.
 
+    A name may stand for several addresses: each is tried, as Go's `net.Dialer` does it, those of the first one's
+    family in order, and the others beside them after a while or as soon as those have failed (RFC 6555).
+
     Raises:
-        DialError: The name does not resolve or nobody answers.
+        DialError: The name does not resolve, or nobody answers: why at the first address.
     """
     begun = begin_dial(host, port)
-    if begun is None:
+    if begun is not None:
+        return await begun.wait()
+    try:
+        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except OSError as error:
+        raise DialError(f"dial tcp: lookup {host}: no such host") from error
+    addresses: list[tuple[int, Address]] = [(family, address) for family, _, _, _, address in found]
+    near = [one for one in addresses if one[0] == addresses[0][0]]
+    far = [one for one in addresses if one[0] != addresses[0][0]]
+    return await (_dial_beside(near, far) if far else _dial_in_turn(near))
+
+
+async def _dial_in_turn(addresses: list[tuple[int, Address]]) -> socket.socket:
+    """Connect to the first address that answers. Raises the DialError of the first."""
+    failure: DialError | None = None
+    for family, address in addresses:
+        shown = host_port(*address[:2])
         try:
-            found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+            return await Dialing(family, address, shown).wait()
+        except DialError as error:
+            failure = failure or error
         except OSError as error:
-            raise DialError(f"dial tcp: lookup {host}: no such host") from error
-        family, _, _, _, address = found[0]
-        begun = Dialing(family, address, host_port(host, port))
-    return await begun.wait()
+            if error.errno != errno.EAFNOSUPPORT:  # a kernel without IPv6; others are not the address' fault
+                raise
+            failure = failure or DialError(f"dial tcp {shown}: socket: {_text(error)}")
+    assert failure is not None
+    raise failure
+
+
+async def _dial_beside(near: list[tuple[int, Address]], far: list[tuple[int, Address]]) -> socket.socket:
+    """Connect to one of two families, the second one after a delay. Raises the DialError of the first."""
+    first = asyncio.create_task(_dial_in_turn(near))
+    tasks = [first]
+    try:
+        await asyncio.wait(tasks, timeout=_FALLBACK_DELAY_S)
+        if not first.done() or first.exception() is not None:
+            tasks.append(asyncio.create_task(_dial_in_turn(far)))
+        waiting = set(tasks)
+        while waiting:
+            _, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            for one in tasks:
+                if one.done() and one.exception() is None:
+                    tasks.remove(one)
+                    return one.result()
+        return first.result()
+    finally:
+        for one in tasks:
+            one.cancel()
+            one.add_done_callback(_close_late)
+
+
+def _close_late(task: asyncio.Task[socket.socket]) -> None:
+    """Close a connection that nobody waits for any more."""
+    if not task.cancelled() and task.exception() is None:
+        task.result().close()
 
 
 def timed_out(host: str, port: int) -> str:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import threading
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -216,6 +218,47 @@ def test_a_server_sees_a_probe_end_and_not_break_off(probe: str):
         assert ask(handler, runtime).verdict is Verdict.SUCCESS
         server.join(10)
     assert ends == [b""]
+
+
+def resolve_to(monkeypatch: pytest.MonkeyPatch, *addresses: str) -> None:
+    """Have every name stand for these addresses, in this order."""
+
+    def found(host: str, port: int, *_: Any) -> list[Any]:
+        kinds = [(socket.AF_INET6 if ":" in one else socket.AF_INET, one) for one in addresses]
+        return [(family, socket.SOCK_STREAM, 6, "", (one, port)) for family, one in kinds]
+
+    monkeypatch.setattr(socket, "getaddrinfo", found)
+
+
+needs_ipv6 = pytest.mark.skipif(not Path("/proc/net/if_inet6").exists(), reason="the kernel has no IPv6")
+
+
+@needs_ipv6
+@pytest.mark.parametrize(
+    "addresses", [("127.0.0.9", "127.0.0.1"), ("::1", "127.0.0.1"), ("::1", "127.0.0.9", "127.0.0.1")]
+)
+def test_every_address_of_a_name_is_tried(monkeypatch, addresses):
+    resolve_to(monkeypatch, *addresses)
+    runtime = Runtime(RuntimeFailure("not asked"))
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port = listening.getsockname()[1]
+        reply = ask({"tcpSocket": {"port": port, "host": "db.test"}}, runtime)
+    assert reply == ProbeReply(Verdict.SUCCESS)
+    refused = ask({"tcpSocket": {"port": port, "host": "db.test"}}, runtime)
+    first = f"[{addresses[0]}]" if ":" in addresses[0] else addresses[0]
+    assert refused == ProbeReply(Verdict.FAILURE, f"dial tcp {first}:{port}: connect: connection refused")
+
+
+@needs_ipv6
+def test_an_address_that_does_not_answer_is_not_waited_for(monkeypatch):
+    resolve_to(monkeypatch, "127.0.0.1", "::1")
+    runtime = Runtime(RuntimeFailure("not asked"))
+    with contextlib.ExitStack() as stack:
+        deaf = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        port = deaf.getsockname()[1]
+        stack.enter_context(socket.create_connection(("127.0.0.1", port)))  # the one that may wait to be accepted
+        stack.enter_context(socket.create_server(("::1", port), family=socket.AF_INET6))
+        assert ask({"tcpSocket": {"port": port, "host": "db.test"}}, runtime) == ProbeReply(Verdict.SUCCESS)
 
 
 def test_a_pod_on_the_hosts_network_is_asked_where_the_node_is_now():
