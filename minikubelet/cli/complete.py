@@ -27,8 +27,6 @@ _PLURALS: Final = {
     "po": "pods", "pod": "pods", "no": "nodes", "node": "nodes", "ns": "namespaces", "namespace": "namespaces",
     "cm": "configmaps", "configmap": "configmaps", "secret": "secrets",
 }  # fmt: skip
-# Values that are only known in part end with one of these; the shell adds no space behind them.
-OPEN_ENDS: Final = ("=", "/", ":", ".")
 _GOALS: Final = (
     ("condition=Ready", "until all containers are ready"),
     ("condition=Initialized", "until the init containers are done"),

@@ -19,6 +19,7 @@ from minikubelet.api.types import Pod
 from minikubelet.cli import client
 from minikubelet.cli.main import CommandFailed
 from minikubelet.cli.terminal import GREEN, RED, YELLOW, paint, printable
+from minikubelet.lifecycle.pods import all_containers, pod_key
 
 Json = dict[str, Any]
 
@@ -164,8 +165,8 @@ def _by_name(items: list[Any]) -> Json:
 
 
 def _report(pod: Pod, outcome: Outcome, changes: list[Change]) -> Iterator[str]:
-    name = f"pod {pod.metadata.namespace}/{pod.metadata.name}"
-    names = [one.name for one in (*(pod.spec.init_containers or ()), *pod.spec.containers)]
+    name = f"pod {pod_key(pod)}"
+    names = [one.name for one in all_containers(pod)]
     yield f"{name}: {outcome.value}"
     for one in changes:
         yield f"  {_line(one)}"

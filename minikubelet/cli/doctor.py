@@ -6,8 +6,9 @@ import argparse
 import json
 import os
 
-from minikubelet.cli import recorded, terminal
+from minikubelet.cli import terminal
 from minikubelet.cli.drain import daemon_process
+from minikubelet.node import settings_record
 
 EXAMPLES = """examples:
   minikubelet doctor              all checks; those that are well in short
@@ -28,9 +29,9 @@ def execute(options: argparse.Namespace) -> int:
     """Run every check; 1 when one of them is a problem."""
     from minikubelet.node.checkup import check_machine
 
-    told = recorded.settings(options.run_dir)
+    told = settings_record.read(options.run_dir)
     checks = check_machine(
-        manifests=recorded.manifest_dir(options.run_dir, options.config_dir),
+        manifests=settings_record.manifest_dir(options.run_dir, options.config_dir),
         trusted_uid=int(told.get("trusted_uid") or 0),
         state_dir=options.state_dir,
         run_dir=options.run_dir,

@@ -181,7 +181,7 @@ def parse(arguments: Sequence[str]) -> tuple[ModuleType, argparse.Namespace]:
 def _unknown(verb: str, early: Sequence[str]) -> str:
     """Return what is said of a verb that is not there."""
     from minikubelet.cli.absent import advice
-    from minikubelet.cli.recorded import manifest_dir
+    from minikubelet.node.settings_record import manifest_dir
 
     parser = argparse.ArgumentParser(add_help=False)
     parser.add_argument("--config-dir", default=os.environ.get("MINIKUBELET_CONFIG_DIR", ROOTS["config_dir"]))

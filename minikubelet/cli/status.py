@@ -12,10 +12,11 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Final
 
-from minikubelet.cli import client, journals, recorded, terminal
+from minikubelet.cli import client, journals, terminal
 from minikubelet.cli.facts import Facts, verdict_of
 from minikubelet.cli.refusals import refusal_line, verdicts
 from minikubelet.lifecycle import columns
+from minikubelet.node import settings_record
 
 Json = dict[str, Any]
 
@@ -67,10 +68,10 @@ def _settings(options: argparse.Namespace) -> Json:
 
 def _recorded_settings(options: argparse.Namespace) -> Json:
     """Return what the daemon was started with that has gone."""
-    told = recorded.settings(options.run_dir)
+    told = settings_record.read(options.run_dir)
     return {
         "podLogsDir": told.get("log_dir"),
-        "staticPodPath": recorded.manifest_dir(options.run_dir, options.config_dir),
+        "staticPodPath": settings_record.manifest_dir(options.run_dir, options.config_dir),
     }
 
 

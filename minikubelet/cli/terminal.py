@@ -15,7 +15,6 @@ RED: Final = "31"
 GREEN: Final = "32"
 YELLOW: Final = "33"
 DIM: Final = "2"
-BOLD: Final = "1"
 # For prefixes of logs: the same name always has the same colour.
 PREFIXES: Final = ("36", "33", "35", "32", "34", "96", "93", "95", "92", "94")
 

@@ -18,8 +18,8 @@ from typing import Final
 from minikubelet.api.manifest import Manifest, parse_manifest
 from minikubelet.api.problems import Problem, Severity
 from minikubelet.api.source import MAX_BYTES
-from minikubelet.cli import recorded
 from minikubelet.cli.terminal import RED, YELLOW, paint, printable
+from minikubelet.node import settings_record
 
 EXAMPLES = """\
 examples:
@@ -55,7 +55,7 @@ def execute(options: argparse.Namespace) -> int:
     if options.host:
         from minikubelet.cli.host_checks import add_host_problems
 
-        directory = recorded.manifest_dir(options.run_dir, options.config_dir)
+        directory = settings_record.manifest_dir(options.run_dir, options.config_dir)
         add_host_problems([manifest for _, _, manifest in checked], directory)
     if options.output == "json":
         listed = [_json(name, one) for name, _, manifest in checked for one in manifest.problems]

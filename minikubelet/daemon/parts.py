@@ -14,6 +14,7 @@ from minikubelet.daemon.pod_management import PodManagement, build_pod_managemen
 from minikubelet.daemon.reporting import Reporting, build_reporting
 from minikubelet.lifecycle.admission import Node
 from minikubelet.lifecycle.observed import PodUID
+from minikubelet.lifecycle.pods import pod_key
 from minikubelet.node.facts import machine_capacity, node_facts
 from minikubelet.node.health import pause_problem
 from minikubelet.node.pod_manager import PodManager
@@ -59,6 +60,6 @@ def _tell_pause_trouble(reporting: Reporting, pods: PodManager, uid: PodUID, tex
     if pod is None:
         reporting.health.set(pause_problem(f"of {uid}"), text)
         return
-    reporting.health.set(pause_problem(f"{pod.metadata.namespace}/{pod.metadata.name}"), text)
+    reporting.health.set(pause_problem(pod_key(pod)), text)
     if text:
         reporting.events.event(pod, "Warning", "FailedSync", f"error determining status: {text}")

@@ -13,6 +13,7 @@ from minikubelet.daemon.execution import Execution
 from minikubelet.daemon.reporting import Reporting
 from minikubelet.lifecycle.admission import Node
 from minikubelet.lifecycle.observed import ObservedContainer, PodUID
+from minikubelet.lifecycle.pods import is_init_container
 from minikubelet.lifecycle.status import PodEnd
 from minikubelet.linux.kernel import boot_time
 from minikubelet.node.admission import NodeAdmission
@@ -150,8 +151,7 @@ def _counting_starts(measures: Measures, pauses: Pauses) -> Callable[[Pod, Obser
     def on_started(pod: Pod, started: ObservedContainer) -> None:
         instances = pauses.view(PodUID(pod.metadata.uid)).containers
         before = next((one for one in instances.get(started.name, ()) if one.id != started.id), None)
-        init = any(one.name == started.name for one in pod.spec.init_containers or ())
-        measures.container_started(started, before, init=init)
+        measures.container_started(started, before, init=is_init_container(pod, started.name))
         if started.started_at is not None and sum(map(len, instances.values())) == 1:
             seen = (pod.metadata.annotations or {}).get("kubernetes.io/config.seen", "")
             measures.file_started(seen, started.started_at)

@@ -20,6 +20,7 @@ from minikubelet.lifecycle.observed import (
     ProbeOutcome,
     RunState,
 )
+from minikubelet.lifecycle.pods import all_containers, full_name
 from minikubelet.lifecycle.termination import Cause
 
 _NOT_KNOWN: Final = 'is in "unknown" state, try killing it before restart'
@@ -144,13 +145,12 @@ def _restart_all(pod: Pod, seen: ObservedPod, now: float, maximum: float) -> Pla
     So a daemon that comes back half-way sees the trigger and goes on, and one that finds nothing starts from the first
     init container, as for a new pod. All is ended at once; how soon it begins anew is up to the trigger's back-off.
     """
-    every = (*(pod.spec.init_containers or ()), *pod.spec.containers)
     kills: list[Action] = []
     first: list[Action] = []
     last: list[Action] = []
     waiting: list[Waiting] = []
     due: list[float] = []
-    for container in every:
+    for container in all_containers(pod):
         instances = seen.containers.get(container.name, ())
         for one in instances[:1]:
             if one.state is not RunState.EXITED:
@@ -179,7 +179,7 @@ def _wait(pod: Pod, name: str, entry: BackOff) -> Waiting:
 
 def _strangers(pod: Pod, seen: ObservedPod) -> list[KillContainer]:
     """End containers that an edit under the same uid took out of the pod."""
-    wanted = {one.name for one in (*(pod.spec.init_containers or ()), *pod.spec.containers)}
+    wanted = {one.name for one in all_containers(pod)}
     return [
         KillContainer(
             name=name,
@@ -444,8 +444,3 @@ def _init_instances(pod: Pod, seen: ObservedPod) -> tuple[ContainerID, ...]:
     names = {one.name for one in pod.spec.init_containers or ()}
     # The newest instance stays known for its restart count; older ones say nothing any more.
     return tuple(one.id for name, found in seen.containers.items() if name in names for one in found[1:])
-
-
-def full_name(pod: Pod) -> str:
-    """Return `<name>_<namespace>(<uid>)`, as the kubelet formats a pod in messages."""
-    return f"{pod.metadata.name}_{pod.metadata.namespace}({pod.metadata.uid})"

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from minikubelet.api.quantity import NANO
-from minikubelet.api.types import Container, NodeSelectorRequirement, NodeSelectorTerm, Pod
+from minikubelet.api.types import NodeSelectorRequirement, NodeSelectorTerm, Pod
+from minikubelet.lifecycle.pods import all_containers, sidecars
 from minikubelet.lifecycle.preemption import Shortage, pods_to_preempt
 from minikubelet.lifecycle.resources import pod_total
 
@@ -141,8 +142,8 @@ def find_shortages(pod: Pod, others: Sequence[Pod], node: Node) -> list[Shortage
 
 
 def _requested(pod: Pod) -> list[str]:
-    every: list[Container] = [*(pod.spec.init_containers or ()), *pod.spec.containers]
-    names = {name for one in every for name in one.resources.requests or ()} | set(pod.spec.overhead or ())
+    names = {name for one in all_containers(pod) for name in one.resources.requests or ()}
+    names |= set(pod.spec.overhead or ())
     level = pod.spec.resources
     if level is not None:
         names |= set(level.requests or ())
@@ -228,10 +229,9 @@ def ports_rejection(detail: str = "") -> Rejection:
 
 def host_ports(pod: Pod) -> list[tuple[str, str, int]]:
     """Return the (host address, protocol, port) that a pod takes of the node."""
-    sidecars = [one for one in pod.spec.init_containers or () if one.restart_policy == "Always"]
     return [
         (port.host_ip, port.protocol or "TCP", port.host_port)
-        for container in (*pod.spec.containers, *sidecars)
+        for container in (*pod.spec.containers, *sidecars(pod))
         for port in container.ports or ()
         if port.host_port
     ]
@@ -243,9 +243,10 @@ def _overlap(one: tuple[str, str, int], other: tuple[str, str, int]) -> bool:
 
 def _app_armor(pod: Pod, node: Node) -> Rejection | None:
     contexts = [pod.spec.security_context]
-    every: list[Container] = [*(pod.spec.init_containers or ()), *pod.spec.containers]
     profiles = [one.app_armor_profile for one in contexts if one is not None]
-    profiles += [one.security_context.app_armor_profile for one in every if one.security_context is not None]
+    profiles += [
+        one.security_context.app_armor_profile for one in all_containers(pod) if one.security_context is not None
+    ]
     if node.app_armor or all(one is None or one.type == "Unconfined" for one in profiles):
         return None
     message = "Cannot enforce AppArmor: AppArmor is not enabled on the host"

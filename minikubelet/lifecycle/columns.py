@@ -59,11 +59,6 @@ def status_column(pod: Json) -> str:
     return _status_text(pod, _summarize(pod))
 
 
-def restarts_column(pod: Json, now: float) -> str:
-    """Return the restarts, with how long ago the last one was: `3 (5m ago)`."""
-    return _restarts_text(_summarize(pod), now)
-
-
 def _ready_text(pod: Json, summary: _Summary) -> str:
     total = len(pod.get("spec", {}).get("containers", ())) + len(_sidecars(pod))
     return f"{summary.ready}/{total}"

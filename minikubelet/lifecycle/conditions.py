@@ -12,6 +12,7 @@ from typing import Final
 import msgspec
 
 from minikubelet.api.types import ContainerStatus, Pod, PodCondition, PodStatus
+from minikubelet.lifecycle.pods import sidecars
 from minikubelet.lifecycle.restart import can_restart_all
 
 _OWN: Final = frozenset(
@@ -110,8 +111,7 @@ def _containers_ready(pod: Pod, statuses: Mapping[str, ContainerStatus], facts: 
     if not facts.responsive:
         message = "The pod's pause process does not answer; whether its containers are ready cannot be told."
         return _condition(kind, None, "PauseNotResponding", message)
-    sidecars = [one for one in pod.spec.init_containers or () if one.restart_policy == "Always"]
-    unready = [one.name for one in (*sidecars, *pod.spec.containers) if not statuses[one.name].ready]
+    unready = [one.name for one in (*sidecars(pod), *pod.spec.containers) if not statuses[one.name].ready]
     if unready:
         return _condition(kind, False, "ContainersNotReady", f"containers with unready status: {go_list(unready)}")
     return _condition(kind, True)

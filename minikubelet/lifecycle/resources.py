@@ -13,6 +13,7 @@ from typing import Final
 
 from minikubelet.api.quantity import Quantity, parse_quantity
 from minikubelet.api.types import Container, Pod, ResourceRequirements
+from minikubelet.lifecycle.pods import all_containers
 
 PERIOD_US: Final = 100_000
 GUARANTEED_OOM_SCORE_ADJ: Final = -997
@@ -36,8 +37,7 @@ def qos_class(pod: Pod) -> str:
     level = pod.spec.resources
     if level is not None and (level.limits or level.requests):
         return _class_of([level])
-    every = (*(pod.spec.init_containers or ()), *pod.spec.containers)
-    return _class_of([one.resources for one in every])
+    return _class_of([one.resources for one in all_containers(pod)])
 
 
 def _class_of(resources: list[ResourceRequirements]) -> str:
@@ -123,8 +123,7 @@ def pod_list(pod: Pod, *, limits: bool = False) -> dict[str, str] | None:
     Each is written as the first of those that it is the sum of. Source: component-helpers `PodRequests`, `PodLimits`.
     """
     level = pod.spec.resources
-    every = (*pod.spec.containers, *(pod.spec.init_containers or ()))
-    parts = [*([level] if level is not None else []), *(one.resources for one in every)]
+    parts = [*([level] if level is not None else []), *(one.resources for one in all_containers(pod))]
     lists = [one.limits if limits else one.requests for one in parts]
     if not limits:
         lists.append(pod.spec.overhead)
@@ -160,11 +159,10 @@ def pod_limits(pod: Pod) -> GroupLimits:
     """Return the limits of a pod's group: quota and memory only where every container has that limit."""
     if qos_class(pod) == "BestEffort":
         return GroupLimits()
-    every = (*(pod.spec.init_containers or ()), *pod.spec.containers)
     level = (pod.spec.resources.limits if pod.spec.resources else None) or {}
 
     def bounded(name: str) -> bool:
-        return name in level or all(name in _positive(one.resources.limits) for one in every)
+        return name in level or all(name in _positive(one.resources.limits) for one in all_containers(pod))
 
     quota = cpu_quota(-(-pod_total(pod, "cpu", limits=True) // 10**6)) if bounded("cpu") else None
     memory = pod_total(pod, "memory", limits=True) // 10**9 if bounded("memory") else 0

@@ -12,6 +12,7 @@ from typing import Final
 
 from minikubelet.api.types import Container, Pod
 from minikubelet.lifecycle.observed import BackOff, ObservedContainer, ObservedPod, RunState
+from minikubelet.lifecycle.pods import all_containers
 
 INITIAL_DELAY_S: Final = 10.0
 MAX_DELAY_S: Final = 300.0
@@ -44,8 +45,7 @@ def rule_action(container: Container, exit_code: int) -> str | None:
 
 def can_restart_all(pod: Pod) -> bool:
     """Tell whether any container has a rule that restarts the whole pod in place."""
-    every = (*(pod.spec.init_containers or ()), *pod.spec.containers)
-    return any(rule.action == RESTART_ALL for one in every for rule in one.restart_policy_rules or ())
+    return any(rule.action == RESTART_ALL for one in all_containers(pod) for rule in one.restart_policy_rules or ())
 
 
 def triggers_restart_all(container: Container, latest: ObservedContainer | None) -> bool:
@@ -57,8 +57,7 @@ def triggers_restart_all(container: Container, latest: ObservedContainer | None)
 
 def is_restarting_all(pod: Pod, seen: ObservedPod) -> bool:
     """Tell whether the pod is being restarted in place: the instance that triggered it is the last to be removed."""
-    every = (*(pod.spec.init_containers or ()), *pod.spec.containers)
-    return any(triggers_restart_all(one, seen.latest(one.name)) for one in every)
+    return any(triggers_restart_all(one, seen.latest(one.name)) for one in all_containers(pod))
 
 
 def count_from_logs(names: Iterable[str]) -> int:

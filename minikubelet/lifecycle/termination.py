@@ -18,6 +18,7 @@ from enum import Enum
 from typing import Final
 
 from minikubelet.api.types import Container, Pod, Probe
+from minikubelet.lifecycle.pods import sidecars
 
 # Even a spent grace period leaves the main process this long between the stop signal and SIGKILL.
 MINIMUM_GRACE_S: Final = 2.0
@@ -157,8 +158,8 @@ def needed_by(pod: Pod, name: str, running: Collection[str]) -> tuple[str, ...]:
 
     Those are all app containers and the sidecars that were started after it: sidecars end last, the first one at last.
     """
-    sidecars = [one.name for one in pod.spec.init_containers or () if one.restart_policy == "Always"]
-    if name not in sidecars:
+    names = [one.name for one in sidecars(pod)]
+    if name not in names:
         return ()
-    users = [*(one.name for one in pod.spec.containers), *sidecars[sidecars.index(name) + 1 :]]
+    users = [*(one.name for one in pod.spec.containers), *names[names.index(name) + 1 :]]
     return tuple(one for one in users if one in running)

@@ -24,7 +24,6 @@ MS_RDONLY: Final = 1
 MS_NOSUID: Final = 2
 MS_NODEV: Final = 4
 MS_NOEXEC: Final = 8
-MS_REMOUNT: Final = 32
 MS_BIND: Final = 4096
 MS_REC: Final = 16384
 MS_PRIVATE: Final = 1 << 18
@@ -207,7 +206,6 @@ def write_process_title(title: str) -> None:
 RESOLVE_IN_ROOT: Final = 0x10
 RESOLVE_NO_MAGICLINKS: Final = 0x02
 RESOLVE_BENEATH: Final = 0x08
-RESOLVE_NO_SYMLINKS: Final = 0x04
 
 
 def openat2(directory: int, path: str, flags: int, resolve: int, mode: int = 0) -> int:

@@ -13,6 +13,7 @@ from typing import Any
 
 from minikubelet.api.manifest import Manifest, PodDocument
 from minikubelet.api.types import ConfigMap, ObjectMeta, Secret
+from minikubelet.lifecycle.pods import pod_key
 from minikubelet.node import verdicts
 from minikubelet.node.claims import Claims, settle
 from minikubelet.node.guard import Stamp
@@ -117,7 +118,7 @@ def _objects(file: ManifestFile) -> Iterator[tuple[str, Any]]:
     if file.good is None:
         return
     for pod in file.good.pods:
-        yield f"Pod {pod.pod.metadata.namespace}/{pod.pod.metadata.name}", pod
+        yield f"Pod {pod_key(pod.pod)}", pod
     for config_map in file.good.config_maps:
         yield f"ConfigMap {config_map.metadata.namespace or 'default'}/{config_map.metadata.name}", config_map
     for secret in file.good.secrets:

@@ -14,6 +14,7 @@ import structlog
 
 from minikubelet.api.types import Pod
 from minikubelet.lifecycle.observed import PodUID
+from minikubelet.lifecycle.pods import pod_key
 from minikubelet.node.pod_manager import PodManager
 from minikubelet.runtime.pauses import Pauses
 
@@ -64,8 +65,8 @@ async def take_pods_along(pods: PodManager, pauses: Pauses, hurried: asyncio.Eve
 def _describe(pod: Pod, processes: Mapping[str, int]) -> str:
     """Return one line about a pod that could not be ended; its processes are named by what they are."""
     parts = [f"{what} (process {pid}, {_state_of(pid)})" for what, pid in processes.items()]
-    name = f"{pod.metadata.namespace}/{pod.metadata.name}"
-    return f"pod {name} is left behind: {', '.join(parts) or 'its files or network could not be removed, see the log'}"
+    what = ", ".join(parts) or "its files or network could not be removed, see the log"
+    return f"pod {pod_key(pod)} is left behind: {what}"
 
 
 def _state_of(pid: int) -> str:

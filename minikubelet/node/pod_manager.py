@@ -16,6 +16,7 @@ import structlog
 from minikubelet.api.types import Pod
 from minikubelet.lifecycle.exclusion import FullName, Names, Verdict, allow_start, released
 from minikubelet.lifecycle.observed import PodUID
+from minikubelet.lifecycle.pods import pod_key
 from minikubelet.lifecycle.status import PodEnd
 from minikubelet.node.pod_worker import PodWorker
 from minikubelet.node.services import WorkerServices
@@ -82,14 +83,14 @@ class PodManager:
         try:
             step(pod)
         except Exception as error:
-            log.exception("pod not taken care of", pod=_name(pod))
+            log.exception("pod not taken care of", pod=pod_key(pod))
             self._services.recorder.event(pod, "Warning", "FailedSync", f"error syncing pod, skipping: {error}")
 
     def _end_unwanted(self, pod: Pod) -> None:
         """Tell a worker to end whose pod is no longer wanted."""
         worker = self._workers[PodUID(pod.metadata.uid)]
         if worker.uid not in self._wanted and not worker.is_unwanted:
-            log.info("pod no longer wanted", pod=_name(pod))
+            log.info("pod no longer wanted", pod=pod_key(pod))
             worker.terminate()
 
     def _take_up(self, pod: Pod) -> None:
@@ -132,13 +133,13 @@ class PodManager:
         try:
             worker = PodWorker(pod, self._services)
         except Exception as error:
-            log.exception("pod worker not made", pod=_name(pod))
+            log.exception("pod worker not made", pod=pod_key(pod))
             self._services.recorder.event(pod, "Warning", "FailedSync", f"error syncing pod, skipping: {error}")
             self._retries[uid] = asyncio.get_running_loop().call_later(_RETRY_S, self._retry, pod)
             return None
         self._workers[uid] = worker
         self._idle.clear()
-        task = asyncio.create_task(worker.run(), name=f"pod {_name(pod)}")
+        task = asyncio.create_task(worker.run(), name=f"pod {pod_key(pod)}")
         self._tasks[uid] = task
         task.add_done_callback(lambda done: self._ended(worker, done))
         return worker
@@ -157,7 +158,7 @@ class PodManager:
         self._one_ended.set()
         if not task.cancelled():
             if (error := task.exception()) is not None:
-                log.error("pod worker ended unexpectedly", pod=_name(worker.pod), exc_info=error)
+                log.error("pod worker ended unexpectedly", pod=pod_key(worker.pod), exc_info=error)
             self._on_gone(worker.pod)
             self._start_next(worker)
         if not self._workers:
@@ -231,7 +232,3 @@ class PodManager:
 
 def _key(pod: Pod) -> FullName:
     return pod.metadata.namespace, pod.metadata.name
-
-
-def _name(pod: Pod) -> str:
-    return f"{pod.metadata.namespace}/{pod.metadata.name}"

@@ -7,6 +7,7 @@ import asyncio
 from minikubelet.api.types import Container, Pod
 from minikubelet.lifecycle import termination
 from minikubelet.lifecycle.observed import BackOff, ContainerID, ObservedContainer, PodUID, RunState, StartFailure
+from minikubelet.lifecycle.pods import all_containers, is_init_container, pod_key
 from minikubelet.lifecycle.status import PodEnd
 from minikubelet.node.deletion import Deletion, without_deletion
 from minikubelet.node.services import WorkerServices
@@ -50,13 +51,7 @@ class PodMemory:
     @property
     def key(self) -> str:
         """Return `namespace/name`."""
-        return f"{self.pod.metadata.namespace}/{self.pod.metadata.name}"
-
-    @property
-    def full_name(self) -> str:
-        """Return `<name>_<namespace>(<uid>)`, as the kubelet formats a pod in messages."""
-        meta = self.pod.metadata
-        return f"{meta.name}_{meta.namespace}({meta.uid})"
+        return pod_key(self.pod)
 
     def container(self, name: str) -> Container:
         """Return a container of the pod, also one that is no longer wanted."""
@@ -89,12 +84,7 @@ class PodMemory:
 
     def event(self, kind: str, reason: str, message: str, *, container: str = "") -> None:
         """Record an event about the pod or one of its containers."""
-        init = any(c.name == container for c in self.pod.spec.init_containers or ())
+        init = is_init_container(self.pod, container)
         for one in self.runtime.view(self.uid).containers.get(container, ()):
             message = message.replace(one.id, container)  # equal messages are counted, not listed
         self.services.recorder.event(self.pod, kind, reason, message, container=container, init=init)
-
-
-def all_containers(pod: Pod) -> list[Container]:
-    """Return a pod's containers, init containers first."""
-    return [*(pod.spec.init_containers or ()), *pod.spec.containers]

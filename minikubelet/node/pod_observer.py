@@ -6,10 +6,11 @@ import msgspec
 
 from minikubelet.api.types import Container, Pod, PodStatus
 from minikubelet.lifecycle.observed import ContainerID, ObservedContainer, ObservedPod
+from minikubelet.lifecycle.pods import all_containers
 from minikubelet.lifecycle.resources import qos_class
 from minikubelet.lifecycle.status import TERMINAL, NodeFacts, PodEnd, parse_rfc3339, pod_status
 from minikubelet.node.deletion import with_deletion
-from minikubelet.node.pod_memory import PodMemory, all_containers
+from minikubelet.node.pod_memory import PodMemory
 
 
 class PodObserver:

@@ -11,6 +11,7 @@ import structlog
 from minikubelet.api.support import unhonoured_fields
 from minikubelet.api.types import Pod
 from minikubelet.lifecycle.observed import PodUID
+from minikubelet.lifecycle.pods import pod_key
 from minikubelet.linux.files import write_atomic
 from minikubelet.node.health import Health, describe, record_problem
 from minikubelet.node.services import Recorder
@@ -59,4 +60,4 @@ class PodRecords:
         except OSError as error:
             # The pod may run all the same; only a daemon that comes when its manifest has gone would miss this.
             problem = describe(error)
-        self._health.set(record_problem(f"{pod.metadata.namespace}/{pod.metadata.name}"), problem)
+        self._health.set(record_problem(pod_key(pod)), problem)

@@ -24,6 +24,7 @@ from minikubelet.api.types import Pod
 from minikubelet.lifecycle import actions as act
 from minikubelet.lifecycle.admission import Rejection
 from minikubelet.lifecycle.observed import PodUID, StartFailure
+from minikubelet.lifecycle.pods import full_name
 from minikubelet.lifecycle.sameness import is_same_pod
 from minikubelet.lifecycle.status import PodEnd
 from minikubelet.node.container_starter import ContainerStarter
@@ -272,7 +273,7 @@ class PodWorker:
         self._memory.event(
             "Warning",
             "BackOff",
-            f"Back-off restarting failed container {wait.name} in pod {self._memory.full_name}",
+            f"Back-off restarting failed container {wait.name} in pod {full_name(self._memory.pod)}",
             container=wait.name,
         )
         self._memory.start_failures[wait.name] = StartFailure(reason="CrashLoopBackOff", message=wait.message)

@@ -19,6 +19,7 @@ import structlog
 
 from minikubelet.api.types import Container, Pod, Probe
 from minikubelet.lifecycle.observed import ContainerID, ObservedContainer, PodUID, ProbeOutcome, RunState
+from minikubelet.lifecycle.pods import is_init_container, sidecars
 from minikubelet.lifecycle.probing import ProbeKind, ProbeState, Seen, Step, count, look, next_beat
 from minikubelet.node.probe_history import ProbeRun
 from minikubelet.node.services import ProbeResults, Recorder
@@ -419,9 +420,8 @@ def _restore(state: ProbeState, kept: ProbeOutcome) -> ProbeState:
 
 
 def _probes(pod: Pod) -> Iterator[_Probe]:
-    sidecars = [one for one in pod.spec.init_containers or () if one.restart_policy == "Always"]
-    for container in (*sidecars, *pod.spec.containers):
-        init = any(container is one for one in sidecars)
+    for container in (*sidecars(pod), *pod.spec.containers):
+        init = is_init_container(pod, container.name)
         for kind, probe in (
             (ProbeKind.STARTUP, container.startup_probe),
             (ProbeKind.LIVENESS, container.liveness_probe),

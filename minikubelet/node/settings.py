@@ -15,6 +15,7 @@ import structlog
 from minikubelet.api.quantity import QuantityError, parse_quantity
 from minikubelet.api.source import SourceError, decode_text, read_documents
 from minikubelet.linux.files import write_atomic
+from minikubelet.node import settings_record
 
 log = structlog.get_logger(__name__)
 
@@ -102,7 +103,6 @@ KEYS: Final = {
     "bridge": "bridge",
     "strictStatic": "strict_static",
 }
-_RECORD: Final = "settings.json"
 _RESERVED: Final = ("system_reserved", "kube_reserved")
 _DURATIONS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
@@ -135,15 +135,15 @@ def load_settings(flags: Mapping[str, Any], environment: Mapping[str, str]) -> S
 
 def write_record(settings: Settings) -> None:
     """Keep in the run directory what the daemon was started with, for who comes when it has gone. Raises OSError."""
-    write_atomic(os.path.join(settings.run_dir, _RECORD), msgspec.json.encode(settings))
+    write_atomic(settings_record.path(settings.run_dir), msgspec.json.encode(settings))
 
 
 def read_record(run_dir: str) -> Settings | None:
     """Return what the last daemon of a run directory was started with; None if that is not known."""
+    found = settings_record.read(run_dir)
     try:
-        with open(os.path.join(run_dir, _RECORD), "rb") as file:
-            return msgspec.json.decode(file.read(), type=Settings)
-    except (OSError, msgspec.MsgspecError, ValueError, RecursionError):
+        return msgspec.convert(found, Settings) if found else None
+    except msgspec.ValidationError:
         return None
 
 

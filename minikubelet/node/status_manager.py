@@ -196,11 +196,6 @@ class StatusManager:
             self._write(self._table_path, text.encode())
 
 
-def pod_key(pod: Pod) -> str:
-    """Return `namespace/name` for messages."""
-    return f"{pod.metadata.namespace}/{pod.metadata.name}"
-
-
 def to_json(pod: Pod) -> dict[str, Any]:
     """Return the pod as the API would print it."""
     builtins: dict[str, Any] = msgspec.to_builtins(pod)

@@ -10,6 +10,7 @@ import structlog
 
 from minikubelet.api.types import Pod
 from minikubelet.lifecycle.observed import PodUID
+from minikubelet.lifecycle.pods import pod_key
 from minikubelet.node.services import Recorder
 from minikubelet.runtime.port import VolumeFailure
 from minikubelet.runtime.volumes.apart import run_apart
@@ -63,6 +64,6 @@ class VolumeRefresher:
                 self._recorder.event(pod, "Warning", "FailedMount", message)
             return False
         except Exception:  # one pod's volumes are not another's, and those of all are refreshed by one task
-            log.exception("volumes not refreshed", pod=f"{pod.metadata.namespace}/{pod.metadata.name}")
+            log.exception("volumes not refreshed", pod=pod_key(pod))
             return False
         return True

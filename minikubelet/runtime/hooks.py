@@ -17,6 +17,7 @@ import structlog
 from minikubelet.api.field_errors import quote
 from minikubelet.api.types import Container, HTTPGetAction, LifecycleHandler, Pod
 from minikubelet.lifecycle.observed import ContainerID
+from minikubelet.lifecycle.pods import full_name
 from minikubelet.runtime.port import Runtime, RuntimeFailure
 from minikubelet.runtime.probes.http import BodyError, HttpError, http_get, request_headers
 from minikubelet.runtime.probes.target import probe_url
@@ -86,7 +87,7 @@ class HookRunner:
     async def _exec(
         self, command: tuple[str, ...], which: str, pod: Pod, container: Container, container_id: ContainerID
     ) -> None:
-        named = f'Container "{container.name}" in Pod "{_pod_name(pod)}"'
+        named = f'Container "{container.name}" in Pod "{full_name(pod)}"'
         what = f"Exec lifecycle hook ([{' '.join(command)}]) for {named} failed"
         try:
             result = await self._runtime.exec(pod, container_id, command, timeout_s=None, limit=_OUTPUT_LIMIT)
@@ -99,7 +100,7 @@ class HookRunner:
             raise HookError(f"{what} - error: {error}, message: {quote(output)}")
 
     async def _http(self, action: HTTPGetAction, which: str, pod: Pod, container: Container) -> None:
-        named = f'Container "{container.name}" in Pod "{_pod_name(pod)}"'
+        named = f'Container "{container.name}" in Pod "{full_name(pod)}"'
         try:
             await self._http_get(action, pod, container)
         except (HttpError, RuntimeFailure) as error:
@@ -129,7 +130,3 @@ class HookRunner:
     async def _get(url: str, headers: Sequence[tuple[str, str]]) -> None:
         with contextlib.suppress(BodyError):  # any answer will do
             await http_get(url, headers, timeout_s=_FOREVER_S)
-
-
-def _pod_name(pod: Pod) -> str:
-    return f"{pod.metadata.name}_{pod.metadata.namespace}({pod.metadata.uid})"

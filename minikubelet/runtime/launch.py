@@ -15,6 +15,7 @@ from typing import Final
 
 from minikubelet.api.expansion import expand
 from minikubelet.api.types import Container, Pod, PodSecurityContext, SecurityContext
+from minikubelet.lifecycle.pods import full_name
 from minikubelet.runtime.accounts import Accounts
 from minikubelet.runtime.port import ContainerFailure
 from minikubelet.runtime.seccomp import SeccompError, compile_profile, runtime_default
@@ -97,9 +98,7 @@ def identity(pod: Pod, container: Container, accounts: Accounts) -> Identity:
     non_root = own.run_as_non_root if own.run_as_non_root is not None else shared.run_as_non_root
     uid = 0 if chosen is None else chosen
     if non_root and uid == 0:
-        where = (
-            f'(pod: "{pod.metadata.name}_{pod.metadata.namespace}({pod.metadata.uid})", container: {container.name})'
-        )
+        where = f'(pod: "{full_name(pod)}", container: {container.name})'
         if chosen is None:
             raise ContainerFailure(CONFIG_ERROR, f"container has runAsNonRoot and image will run as root {where}")
         raise ContainerFailure(CONFIG_ERROR, f"container's runAsUser breaks non-root policy {where}")

@@ -7,6 +7,7 @@ import os
 
 from minikubelet.api.types import Container, Pod
 from minikubelet.lifecycle import resources
+from minikubelet.lifecycle.pods import all_containers
 from minikubelet.lifecycle.resources import PERIOD_US, GroupLimits
 from minikubelet.linux.files import write_small
 from minikubelet.runtime.cgroups import CgroupPaths
@@ -37,8 +38,7 @@ def apply_limits(
 
 def unenforced(pod: Pod, paths: CgroupPaths, *, pids_limit: int = -1) -> list[str]:
     """Return which limits of a pod nothing holds, because its group lacks the controller."""
-    every = (*(pod.spec.init_containers or ()), *pod.spec.containers)
-    limits = [resources.pod_limits(pod), *(resources.container_limits(pod, one) for one in every)]
+    limits = [resources.pod_limits(pod), *(resources.container_limits(pod, one) for one in all_containers(pod))]
     asked = {
         "cpu": any(one.quota_us is not None for one in limits),
         "memory": any(one.memory is not None for one in limits),

@@ -9,8 +9,9 @@ from typing import Final
 
 import structlog
 
-from minikubelet.api.types import Container, Pod
+from minikubelet.api.types import Pod
 from minikubelet.lifecycle.observed import PodUID
+from minikubelet.lifecycle.pods import pod_key, sidecars
 from minikubelet.linux import mounts
 from minikubelet.linux.faults import point
 from minikubelet.runtime.id_ranges import IdRangeError, IdRanges
@@ -85,7 +86,7 @@ class PodSandboxes:
             self._warn(pod, reason, message)
         network: ConnectionToCome | None = None
         if self._may_connect_early(pod):
-            network = await self._network.begin(uid, pod=_key(pod), host_ports=host_port_mappings(pod))
+            network = await self._network.begin(uid, pod=pod_key(pod), host_ports=host_port_mappings(pod))
         try:
             spec = self._spec(pod, attempt, hostname, given_netns=network is not None)
             netns = await self._pauses.create_sandbox(spec, network.namespace if network is not None else None)
@@ -124,7 +125,7 @@ class PodSandboxes:
 
     def _netns_path(self, pod: Pod) -> str:
         """Return the name that a pod's pause gives its network namespace."""
-        return f"/run/netns/{self._network.netns_name(PodUID(pod.metadata.uid), _key(pod))}"
+        return f"/run/netns/{self._network.netns_name(PodUID(pod.metadata.uid), pod_key(pod))}"
 
     def _spec(self, pod: Pod, attempt: int, hostname: str, *, given_netns: bool) -> SandboxSpec:
         """Make what a sandbox lies in, and return what the pause is to be. Raises SandboxFailure or OSError."""
@@ -180,7 +181,7 @@ class PodSandboxes:
     async def _connect(self, pod: Pod, netns: int) -> tuple[str, ...]:
         """Connect a pod's network namespace; return its addresses. Raises NetworkError."""
         return await self._network.attach(
-            PodUID(pod.metadata.uid), pod=_key(pod), netns_fd=netns, host_ports=host_port_mappings(pod)
+            PodUID(pod.metadata.uid), pod=pod_key(pod), netns_fd=netns, host_ports=host_port_mappings(pod)
         )
 
     async def adopt(self, pod: Pod) -> None:
@@ -194,7 +195,7 @@ class PodSandboxes:
             try:
                 ips = await self._connect(pod, self._pauses.netns(uid))
             except NetworkError as error:
-                log.error("cannot reconnect pod", pod=_key(pod), error=str(error))
+                log.error("cannot reconnect pod", pod=pod_key(pod), error=str(error))
         self._set_ips(pod, ips)
         self._etc.keep_hosts(pod, self._settings.pod_dir(uid))
 
@@ -248,15 +249,7 @@ def host_port_mappings(pod: Pod) -> tuple[HostPort, ...]:
             protocol=port.protocol or "TCP",
             host_ip=port.host_ip,
         )
-        for container in (*pod.spec.containers, *_sidecars(pod))
+        for container in (*pod.spec.containers, *sidecars(pod))
         for port in container.ports or ()
         if port.host_port
     )
-
-
-def _sidecars(pod: Pod) -> list[Container]:
-    return [one for one in pod.spec.init_containers or () if one.restart_policy == "Always"]
-
-
-def _key(pod: Pod) -> str:
-    return f"{pod.metadata.namespace}/{pod.metadata.name}"

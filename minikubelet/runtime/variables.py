@@ -23,6 +23,7 @@ from minikubelet.api.types import (
     Pod,
     ResourceFieldSelector,
 )
+from minikubelet.lifecycle.pods import all_containers
 from minikubelet.linux import libc
 from minikubelet.runtime.launch import CONFIG_ERROR
 from minikubelet.runtime.port import ContainerFailure
@@ -189,8 +190,7 @@ class Variables:
 
 
 def _named(pod: Pod, name: str) -> Container:
-    every: list[Container] = [*pod.spec.containers, *(pod.spec.init_containers or ())]
-    for one in every:
+    for one in all_containers(pod):
         if one.name == name:
             return one
     raise ContainerFailure(CONFIG_ERROR, f"container {name} not found")

@@ -12,7 +12,7 @@ import contextlib
 import json
 import os
 import socket
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -79,12 +79,25 @@ class Commands:
             raise ApiError(400, "you must provide at least one command" if not command else "the command is too long")
         options = StreamOptions.of(request.query)
         uid, identity, _ = self._target(request)
+        return await self._converse(
+            request,
+            options,
+            lambda client, descriptors: self._execute(client, uid, identity, command, options, descriptors),
+        )
+
+    async def _converse(
+        self,
+        request: web.Request,
+        options: StreamOptions,
+        talk: Callable[[Channels, Descriptors], Awaitable[Json | None]],
+    ) -> web.StreamResponse:
+        """Serve one client: what `talk` opens is closed, and the status that it returns is sent at the end."""
         with self._context.streams.take():
             client = Channels(await open_web_socket(request, channels.COMMAND_PROTOCOLS))
             await _greet(client, options)
             descriptors = Descriptors()
             try:
-                status = await self._execute(client, uid, identity, command, options, descriptors)
+                status = await talk(client, descriptors)
             finally:
                 descriptors.close_all()
             if status is not None:
@@ -140,17 +153,11 @@ class Commands:
         """Connect to a container's main process."""
         options = StreamOptions.of(request.query)
         uid, identity, container = self._target(request)
-        with self._context.streams.take():
-            client = Channels(await open_web_socket(request, channels.COMMAND_PROTOCOLS))
-            await _greet(client, options)
-            descriptors = Descriptors()
-            try:
-                status = await self._attach(client, uid, identity, container, options, descriptors)
-            finally:
-                descriptors.close_all()
-            if status is not None:
-                await client.finish(status)
-            return client.response
+        return await self._converse(
+            request,
+            options,
+            lambda client, descriptors: self._attach(client, uid, identity, container, options, descriptors),
+        )
 
     async def _attach(
         self,

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from aiohttp import web
 
 from minikubelet.api.types import Pod
+from minikubelet.lifecycle.pods import all_containers
 from minikubelet.node.measures import Histogram, Measures
 from minikubelet.node.store import Store
 from minikubelet.runtime.counters import Memory
@@ -230,7 +231,7 @@ class Metrics:
             meta = pod.metadata
             whole = ["", f"/kubepods/pod{meta.uid}", "", "", meta.namespace, meta.name]
             _fill(cpu, gauges, whole, stats.cpu, stats.memory, stats.processes, None)
-            images = {one.name: one.image for one in (*pod.spec.containers, *(pod.spec.init_containers or ()))}
+            images = {one.name: one.image for one in all_containers(pod)}
             for one in stats.containers:
                 image = images.get(one.name, "")
                 labels = [one.name, f"/kubepods/pod{meta.uid}/{one.id}", image, one.id, meta.namespace, meta.name]

@@ -7,16 +7,16 @@ Source: kubernetes pkg/apis/core/validation/validation.go `ValidatePodSpecificAn
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from typing import Final
 
 from minikubelet.api.decode import go_name
 from minikubelet.api.field_errors import FieldError, forbidden, invalid, quote
 from minikubelet.api.json_source import read_json
 from minikubelet.api.source import Node, SourceError
-from minikubelet.api.types import AppArmorProfile, Container, Pod, PodSpec, SeccompProfile, Toleration
+from minikubelet.api.types import AppArmorProfile, Pod, SeccompProfile, Toleration
 from minikubelet.api.validation.affinity import validate_tolerations
 from minikubelet.api.validation.paths import local_path
+from minikubelet.api.validation.places import all_containers
 
 _TOLERATIONS: Final = "scheduler.alpha.kubernetes.io/tolerations"
 _DELETION_COST: Final = "controller.kubernetes.io/pod-deletion-cost"
@@ -41,21 +41,11 @@ def validate_annotations(pod: Pod, path: str) -> list[FieldError]:
     for key, value in found.items():
         if key.startswith(_SECCOMP_CONTAINER):
             errors += _seccomp(value, f"{path}.{key}")
-    names = {one.name for _, one in _containers(pod.spec, "")}
+    names = {one.name for _, one in all_containers(pod.spec, "")}
     for key, value in found.items():
         if key.startswith(_APPARMOR):
             errors += _apparmor(key.removeprefix(_APPARMOR), value, names, f"{path}[{key}]")
     return errors
-
-
-def _containers(spec: PodSpec, path: str) -> Iterator[tuple[str, Container]]:
-    for name, group in (
-        ("initContainers", spec.init_containers),
-        ("containers", spec.containers),
-        ("ephemeralContainers", spec.ephemeral_containers),
-    ):
-        for index, one in enumerate(group or ()):
-            yield f"{path}.{name}[{index}]", one
 
 
 def _tolerations(text: str, path: str) -> list[FieldError]:
@@ -126,14 +116,14 @@ def validate_profiles_match(pod: Pod, path: str) -> list[FieldError]:
     if context is not None and context.seccomp_profile is not None and _SECCOMP_POD in found:
         where = f"{path}.securityContext.seccompProfile"
         errors += _match("seccomp", found[_SECCOMP_POD], context.seccomp_profile, where)
-    for here, one in _containers(spec, path):
+    for here, one in all_containers(spec, path):
         own = one.security_context.seccomp_profile if one.security_context is not None else None
         annotation = found.get(_SECCOMP_CONTAINER + one.name)
         if own is not None and annotation is not None:
             errors += _match("seccomp", annotation, own, f"{here}.securityContext.seccompProfile")
     if spec.os is not None and spec.os.name == "windows":
         return errors
-    for here, one in _containers(spec, path):
+    for here, one in all_containers(spec, path):
         profile = one.security_context.app_armor_profile if one.security_context is not None else None
         profile = profile or (context.app_armor_profile if context is not None else None)
         annotation = found.get(_APPARMOR + one.name)

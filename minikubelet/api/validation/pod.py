@@ -5,7 +5,6 @@ Source: kubernetes pkg/apis/core/validation/validation.go `ValidatePodCreate`, `
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Final
 
 from minikubelet.api import syntax
@@ -20,6 +19,7 @@ from minikubelet.api.validation.containers import (
     validate_init_containers,
 )
 from minikubelet.api.validation.metadata import validate_metadata
+from minikubelet.api.validation.places import all_containers, each
 from minikubelet.api.validation.pod_resources import validate_pod_resources
 from minikubelet.api.validation.resources import validate_resources
 from minikubelet.api.validation.security import validate_pod_security
@@ -37,28 +37,15 @@ def validate_pod(pod: Pod) -> list[FieldError]:
     errors += validate_annotations(pod, "metadata.annotations")
     errors += _validate_spec(pod, spec, "spec")
     errors += _service_account_tokens(spec, "spec.volumes")
-    for path, container in _each(spec.containers, "spec.containers"):
+    for path, container in each(spec.containers, "spec.containers"):
         errors += _image_blanks(container, path)
-    for path, container in _each(spec.init_containers, "spec.initContainers"):
+    for path, container in each(spec.init_containers, "spec.initContainers"):
         errors += _image_blanks(container, path)
     if spec.ephemeral_containers:
         errors.append(forbidden("spec.ephemeralContainers", "cannot be set on create"))
     if spec.node_name and spec.scheduling_gates:
         errors.append(forbidden("spec.nodeName", "cannot be set until all schedulingGates have been cleared"))
     return errors + validate_profiles_match(pod, "spec")
-
-
-def _each(containers: list[Container] | None, path: str) -> Iterator[tuple[str, Container]]:
-    for index, container in enumerate(containers or ()):
-        yield f"{path}[{index}]", container
-
-
-def all_containers(spec: PodSpec, path: str) -> Iterator[tuple[str, Container]]:
-    """Yield every container with its path, in the order in which Kubernetes visits them."""
-    yield from _each(spec.init_containers, f"{path}.initContainers")
-    yield from _each(spec.containers, f"{path}.containers")
-    for index, container in enumerate(spec.ephemeral_containers or ()):
-        yield f"{path}.ephemeralContainers[{index}]", container
 
 
 def _validate_spec(pod: Pod, spec: PodSpec, path: str) -> list[FieldError]:
@@ -130,7 +117,7 @@ def _host_network_ports(spec: PodSpec, path: str) -> list[FieldError]:
     detail = "must match `containerPort` when `hostNetwork` is true"
     return [
         invalid(f"{here}.ports[{number}].hostPort", port.host_port, detail)
-        for here, container in _each(spec.containers, path)
+        for here, container in each(spec.containers, path)
         for number, port in enumerate(container.ports or ())
         if port.host_port != port.container_port
     ]

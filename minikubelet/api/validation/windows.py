@@ -12,7 +12,8 @@ from typing import Final
 
 from minikubelet.api import syntax
 from minikubelet.api.field_errors import FieldError, forbidden, invalid, required, unsupported
-from minikubelet.api.types import Container, PodSpec, WindowsSecurityContextOptions, wire_name
+from minikubelet.api.types import PodSpec, WindowsSecurityContextOptions, wire_name
+from minikubelet.api.validation.places import all_containers
 
 _NOT_LINUX: Final = "windows options cannot be set for a linux pod"
 _NOT_WINDOWS: Final = "cannot be set for a windows pod"
@@ -56,16 +57,6 @@ _CONTAINER_CONTEXT: Final = (
 )
 
 
-def _containers(spec: PodSpec, path: str) -> Iterator[tuple[str, Container]]:
-    for name, group in (
-        ("initContainers", spec.init_containers),
-        ("containers", spec.containers),
-        ("ephemeralContainers", spec.ephemeral_containers),
-    ):
-        for index, one in enumerate(group or ()):
-            yield f"{path}.{name}[{index}]", one
-
-
 def validate_os(spec: PodSpec, path: str) -> list[FieldError]:
     """Check `os`, and that nothing is set that belongs to the other system."""
     if spec.os is None:
@@ -85,7 +76,7 @@ def _validate_linux(spec: PodSpec, path: str) -> list[FieldError]:
     errors: list[FieldError] = []
     if spec.security_context is not None and spec.security_context.windows_options is not None:
         errors.append(forbidden(f"{path}.securityContext.windowsOptions", _NOT_LINUX))
-    for here, one in _containers(spec, path):
+    for here, one in all_containers(spec, path):
         if one.security_context is not None and one.security_context.windows_options is not None:
             errors.append(forbidden(f"{here}.securityContext.windowsOptions", _NOT_LINUX))
     return errors
@@ -100,7 +91,7 @@ def _validate_windows(spec: PodSpec, path: str) -> list[FieldError]:
         if value not in unset:
             parent = path if name[0] == "-" else f"{path}.securityContext"
             errors.append(forbidden(f"{parent}.{wire_name(attribute)}", _NOT_WINDOWS))
-    for here, one in _containers(spec, path):
+    for here, one in all_containers(spec, path):
         for attribute in _CONTAINER_CONTEXT if one.security_context is not None else ():
             if getattr(one.security_context, attribute) is not None:
                 errors.append(forbidden(f"{here}.securityContext.{wire_name(attribute)}", _NOT_WINDOWS))
@@ -113,7 +104,7 @@ def validate_host_process(spec: PodSpec, path: str) -> list[FieldError]:
     options = spec.security_context.windows_options if spec.security_context is not None else None
     of_pod = options.host_process if options is not None else None
     count = total = 0
-    for here, one in _containers(spec, path):
+    for here, one in all_containers(spec, path):
         total += 1
         own = one.security_context.windows_options if one.security_context is not None else None
         value = own.host_process if own is not None else None

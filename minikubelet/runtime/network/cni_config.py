@@ -39,10 +39,6 @@ class NetworkList:
         """Whether the network's version of the specification is the given one or newer."""
         return _number(self.version) >= _number(version)
 
-    def takes(self, capability: str) -> bool:
-        """Whether a plugin declares a capability."""
-        return any(_capabilities(plugin).get(capability) is True for plugin in self.plugins)
-
 
 def load_network(directory: str) -> NetworkList | None:
     """Return the network of the first good file, by name; None when the directory has no configuration.

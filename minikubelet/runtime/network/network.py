@@ -20,6 +20,7 @@ from typing import Final
 import structlog
 
 from minikubelet.lifecycle.observed import PodUID
+from minikubelet.linux.libc import MNT_DETACH, MS_BIND, MS_REC, MS_SHARED
 from minikubelet.runtime.network import names
 from minikubelet.runtime.network import nft as rules
 from minikubelet.runtime.network.bridge import BridgeBackend
@@ -36,10 +37,6 @@ log = structlog.get_logger(__name__)
 
 _NETNS_DIRECTORY: Final = "/run/netns"
 _CNI_CONF_DIR: Final = "/etc/cni/net.d"
-_MNT_DETACH: Final = 2
-_MS_BIND: Final = 4096
-_MS_REC: Final = 16384
-_MS_SHARED: Final = 1 << 20
 _REPAIR_DELAY_S: Final = 0.2
 
 
@@ -406,7 +403,7 @@ def _unpin(path: str) -> None:
     """Take a pinned namespace's name away; whoever is inside keeps the namespace."""
     libc = ctypes.CDLL(None, use_errno=True)
     # A reboot leaves the file without its mount where /run is on disk, so a failure here means nothing.
-    libc.umount2(os.fsencode(path), _MNT_DETACH)
+    libc.umount2(os.fsencode(path), MNT_DETACH)
     try:
         os.unlink(path)
     except FileNotFoundError:
@@ -425,10 +422,10 @@ def _share_mount(path: str) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     os.makedirs(path, mode=0o755, exist_ok=True)
     name = os.fsencode(path)
-    if libc.mount(b"", name, b"none", _MS_SHARED | _MS_REC, None) == 0:
+    if libc.mount(b"", name, b"none", MS_SHARED | MS_REC, None) == 0:
         return
-    if ctypes.get_errno() == errno.EINVAL and libc.mount(name, name, b"none", _MS_BIND | _MS_REC, None) == 0:
-        libc.mount(b"", name, b"none", _MS_SHARED | _MS_REC, None)
+    if ctypes.get_errno() == errno.EINVAL and libc.mount(name, name, b"none", MS_BIND | MS_REC, None) == 0:
+        libc.mount(b"", name, b"none", MS_SHARED | MS_REC, None)
 
 
 def _boot_id() -> str:

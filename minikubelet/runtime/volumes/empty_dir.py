@@ -10,6 +10,7 @@ import os
 
 from minikubelet.api.quantity import parse_quantity
 from minikubelet.api.types import EmptyDirVolumeSource, Pod
+from minikubelet.lifecycle.pods import all_containers
 from minikubelet.lifecycle.resources import pod_limits
 from minikubelet.linux import mounts
 
@@ -79,7 +80,7 @@ def huge_page_size(pod: Pod, medium: str) -> int:
     Raises:
         MediumError: The pod requests none, or several where the medium does not say which.
     """
-    every = [one.resources.requests or {} for one in (*pod.spec.containers, *(pod.spec.init_containers or ()))]
+    every = [one.resources.requests or {} for one in all_containers(pod)]
     level = (pod.spec.resources.requests if pod.spec.resources is not None else None) or {}
     requested = {
         parse_quantity(name.removeprefix(_RESOURCE_PREFIX)).value()
