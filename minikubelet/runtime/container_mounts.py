@@ -110,9 +110,9 @@ def _volume_mount(
 def _expand_sub_path(text: str, variables: Mapping[str, str]) -> str:
     """Return a subPathExpr with its references replaced; a missing or empty one is an error."""
     known = {name: value for name, value in variables.items() if value}
-    for name in _references(text):
-        if name not in known:
-            raise ContainerFailure(launch.CONFIG_ERROR, f'missing value for "{name}"')
+    missing = sorted({name for name in _references(text) if name not in known})
+    if missing:
+        raise ContainerFailure(launch.CONFIG_ERROR, f"missing value for {', '.join(missing)}")
     return expand(text, known)
 
 
@@ -121,9 +121,11 @@ def _prepare_sub_path(source: str, sub_path: str, one: VolumeMount, container: C
 
     The mount itself resolves the path again, just as safely, for a container may exchange it at any moment.
     """
+    if os.path.isabs(sub_path):
+        raise ContainerFailure(launch.CONFIG_ERROR, f"error SubPath `{sub_path}` must not be an absolute path")
+    if ".." in sub_path.split("/"):
+        raise ContainerFailure(launch.CONFIG_ERROR, f"unable to provision SubPath `{sub_path}`: must not contain '..'")
     what = f'failed to prepare subPath for volumeMount "{one.name}" of container "{container.name}"'
-    if os.path.isabs(sub_path) or ".." in sub_path.split("/"):
-        raise ContainerFailure(launch.CONFIG_ERROR, what)
     try:
         top = os.open(source, os.O_PATH | os.O_CLOEXEC)
         try:

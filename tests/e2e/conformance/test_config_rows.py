@@ -114,7 +114,7 @@ PODS = {
     "expn-04": text(pod("expn-04", "ls /v", NAMED, container=mounted("$(POD_NAME)"), **VOLUME)),
     "expn-05": text(
         pod("expn-05", "true", [{"name": "UP", "value": ".."}], container=mounted("$(UP)"), **VOLUME),
-        pod("expn-05-empty", "true", [{"name": "EMPTY", "value": ""}], container=mounted("$(EMPTY)"), **VOLUME),
+        pod("expn-05-empty", "true", [{"name": "EMPTY", "value": ""}], container=mounted("$(NONE)$(EMPTY)"), **VOLUME),
         pod("expn-05-absolute", "true", [{"name": "TOP", "value": "/tmp"}], container=mounted("$(TOP)"), **VOLUME),
     ),
     "expn-08": text(pod("expn-08", "sleep 1000", NAMED, container=mounted("$(POD_NAME)"), **VOLUME)),
@@ -271,9 +271,9 @@ def test_variables_in_sub_paths(cluster):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("expn-05", 'failed to prepare subPath for volumeMount "v" of container "main"'),
-        ("expn-05-absolute", 'failed to prepare subPath for volumeMount "v" of container "main"'),
-        ("expn-05-empty", 'missing value for "EMPTY"'),
+        ("expn-05", "unable to provision SubPath `..`: must not contain '..'"),
+        ("expn-05-absolute", "error SubPath `/tmp` must not be an absolute path"),
+        ("expn-05-empty", "missing value for EMPTY, NONE"),
     ],
 )
 def test_sub_path_that_leaves_its_volume(cluster, name, message):
