@@ -140,7 +140,7 @@ class Node:
             return None
         return found
 
-    def wait_pod(self, name: str, holds: Callable[[Json], bool], what: str, limit_s: float = 20.0) -> Json:
+    def wait_pod(self, name: str, holds: Callable[[Json], bool], what: str, limit_s: float = 40.0) -> Json:
         """Wait until a pod's status file says what is expected."""
         found: list[Json] = []
 
@@ -158,8 +158,8 @@ class Node:
             ) from None
         return found[0]
 
-    def wait(self, check: Callable[[], bool], what: str, limit_s: float = 20.0) -> None:
-        """Wait for something that tells nobody when it happens."""
+    def wait(self, check: Callable[[], bool], what: str, limit_s: float = 40.0) -> None:
+        """Wait for what tells nobody when it happens; shorter than the minute after which workers look anew."""
         deadline = time.monotonic() + limit_s
         while not check():
             if time.monotonic() > deadline:
@@ -198,7 +198,7 @@ class Node:
     def cli(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run the command line against this node."""
         command = [sys.executable, "-m", "minikubelet", *arguments, *self.roots]
-        return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
     def get(self, path: str) -> str:
         """Return what the server answers on its socket."""
@@ -247,13 +247,19 @@ def own_groups() -> list[Path]:
 
 
 def _numbers() -> Iterator[int]:
-    """Yield numbers that no other test process of this machine uses: each process holds a block of 250 by a lock."""
+    """Yield numbers that no other test process of this machine uses: each process holds a block of 250.
+
+    By a lock, and by a socket's name in the network namespace, where the bridges are: /tmp may be another one there.
+    """
     for block in range(40):
         lock = os.open(f"/tmp/minikubelet-tests-{block}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        name = socket.socket(socket.AF_UNIX)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+            name.bind(f"\0minikubelet-tests-{block}")
+        except OSError:
             os.close(lock)
+            name.close()
             continue
         yield from itertools.cycle(range(block * 250, block * 250 + 250))
     raise RuntimeError("40 test processes run already")

@@ -316,9 +316,8 @@ async def _remove_tree(directory: str) -> None:
         try:
             for root, _, _ in os.walk(directory, topdown=False):
                 point("cgroup.remove")
-                os.rmdir(root)
-        except FileNotFoundError:
-            return
+                with contextlib.suppress(FileNotFoundError):  # somebody else removes it, too
+                    os.rmdir(root)
         except OSError as error:
             last = error
         else:

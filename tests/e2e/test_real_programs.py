@@ -60,7 +60,7 @@ def test_redis_answers_and_ends_within_its_grace(cluster):
     assert answer == b"+OK\r\n$1\r\nv\r\n"
     assert pod["status"]["qosClass"] == "Guaranteed"
     cluster.remove("redis.yaml")
-    cluster.wait(lambda: cluster.pod("redis") is None, "the pod to be gone", 4)
+    cluster.wait(lambda: cluster.pod("redis") is None, "the pod to be gone", 20)  # its grace is 30 s
 
 
 @pytest.mark.skipif(not list(Path("/usr/lib/postgresql").glob("*/bin/postgres")), reason="PostgreSQL is not installed")
@@ -85,7 +85,7 @@ def test_postgres_takes_its_password_from_a_secret_and_its_data_ends_with_it(clu
     log = cluster.log_dir / "pods" / f"default_postgres-n1_{pod['metadata']['uid']}" / "postgres" / "0.log"
     with log.open() as kept:
         cluster.remove("postgres.yaml")
-        cluster.wait(lambda: cluster.pod("postgres") is None, "the pod to be gone", 40)
+        cluster.wait(lambda: cluster.pod("postgres") is None, "the pod to be gone")
         assert "database system is shut down" in kept.read().splitlines()[-1]
     assert not data.exists()
 
@@ -99,7 +99,7 @@ def test_a_greedy_container_is_killed_and_says_so_while_its_neighbour_goes_on(cl
         # The neighbour is started second: the first may have ended before.
         return "running" in modest["state"] and any("terminated" in greedy[one] for one in ("state", "lastState"))
 
-    pod = cluster.wait_pod("oom", killed, "the end of the greedy container", 30)
+    pod = cluster.wait_pod("oom", killed, "the end of the greedy container")
     greedy = status_of(pod, "greedy")
     end = greedy["state"].get("terminated") or greedy["lastState"]["terminated"]
     assert (end["reason"], end["exitCode"]) == ("OOMKilled", 137)

@@ -48,6 +48,7 @@ PODS = {
     "sees": pod(
         "sees",
         ["sh", "-c", "id -u; pwd; echo $A; readlink /proc/self/ns/*; cat /proc/1/comm; cat /proc/self/cgroup; exit 1"],
+        timeout=30,
         more="workingDir: /tmp\n    securityContext: {runAsUser: 1234}",
         env="[{name: A, value: $(B)$(HOME)}, {name: B, value: b}]",
     ),

@@ -92,7 +92,7 @@ def test_full_disks(small: Node, how: Callable[[Path], Path]) -> None:
     finally:
         for ballast in ballasts:
             subprocess.run(["rm", "-rf", ballast], check=True)
-    small.wait_pod("late", is_ready, "the waiting pod to run by itself", 40.0)
+    small.wait_pod("late", is_ready, "the waiting pod to run by itself")
     small.wait(lambda: log.read_text()[said:].count('event="problem over"') >= 3, "the ends to be said")
     found = small.wait_pod("kept", is_ready, "the pod to run on")
     assert main_of(found)["restartCount"] == 0
@@ -125,11 +125,11 @@ def test_a_pod_ends_while_disks_are_full_and_a_daemon_starts_on_them(small: Node
     ballasts = [fill(directory) for directory in (small.state_dir, small.run_dir, small.log_dir)]
     try:
         small.remove("ends.yaml")
-        small.wait(lambda: not pauses(small, "ends"), "its processes to end", 40)
+        small.wait(lambda: not pauses(small, "ends"), "its processes to end")
         small.kill()
         small.start()
         assert pauses(small, "stays")
-        small.wait(lambda: "stays-n1" in small.cli("get", "pods").stdout, "the API", 30)
+        small.wait(lambda: "stays-n1" in small.cli("get", "pods").stdout, "the API")
     finally:
         for ballast in ballasts:
             ballast.unlink()
@@ -146,11 +146,11 @@ def test_state_that_is_removed_under_the_daemon_keeps_no_pod_from_running_or_end
     for path in cluster.state_dir.iterdir():
         subprocess.run(["rm", "-rf", path], check=False, stderr=subprocess.DEVNULL)  # what is mounted stays
     cluster.write("after.yaml", manifest("after", STEADY))
-    cluster.wait_pod("after", is_ready, "a new pod", 40)
+    cluster.wait_pod("after", is_ready, "a new pod")
     (pause,) = pauses(cluster, "robbed")
     (container,) = [one for one in laws._processes() if laws._parent(one) == pause]
     os.kill(container, 9)
-    cluster.wait_pod("robbed", lambda one: is_ready(one) and main_of(one)["restartCount"] == 1, "the restart", 40)
+    cluster.wait_pod("robbed", lambda one: is_ready(one) and main_of(one)["restartCount"] == 1, "the restart")
     cluster.kill()
     cluster.start()
     for name in ("robbed", "after"):
@@ -251,22 +251,22 @@ def test_no_more_processes_for_the_daemon_and_the_fork_server(cluster: Node) -> 
         volume = "  volumes: [{name: cache, emptyDir: {}}]"
         cluster.write("stores.yaml", manifest("stores", STEADY, pod=volume))
         for name in ("waits", "stores"):
-            cluster.wait(lambda name=name: "temporarily unavailable" in told(cluster, name), "the cause", 30)
+            cluster.wait(lambda name=name: "temporarily unavailable" in told(cluster, name), "the cause")
         assert [
             text for name in ("waits", "stores") for text in ("Error:", "Errno") if text in told(cluster, name)
         ] == []
-        cluster.wait(lambda: "NodeHasInsufficientPID" in cluster.cli("get", "events", "-A").stdout, "the event", 30)
+        cluster.wait(lambda: "NodeHasInsufficientPID" in cluster.cli("get", "events", "-A").stdout, "the event")
         assert "pids.max" in cluster.cli("status").stdout
         assert b"processes" in get(cluster, "/healthz?verbose")
         # What runs is in groups of its own: it is even restarted.
         (container,) = [one for one in laws._processes() if laws._parent(one) == pause]
         os.kill(container, 9)
-        cluster.wait_pod("runs", lambda one: is_ready(one) and main_of(one)["restartCount"] == 1, "the restart", 30)
+        cluster.wait_pod("runs", lambda one: is_ready(one) and main_of(one)["restartCount"] == 1, "the restart")
         assert cluster.process.poll() is None
         (group / "pids.max").write_text("max")
         for name in ("waits", "stores"):
             cluster.wait_pod(name, is_ready, "the pod to run by itself", 60)
-        cluster.wait(lambda: "pids.max" not in cluster.cli("status").stdout, "the problem to be over", 30)
+        cluster.wait(lambda: "pids.max" not in cluster.cli("status").stdout, "the problem to be over")
     assert cluster.wait_pod("runs", is_ready, "the pod")["metadata"]["uid"] == before["metadata"]["uid"]
     for name in ("runs", "waits", "stores"):
         cluster.remove(f"{name}.yaml")

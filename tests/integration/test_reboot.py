@@ -96,7 +96,7 @@ def test_reboot(cluster):
     reboot(cluster)
 
     # All begins anew, in order, in another sandbox; what was running counts one restart more.
-    always = cluster.wait_pod("always", runs("side", "main", count=1), "running again", 40)
+    always = cluster.wait_pod("always", runs("side", "main", count=1), "running again")
     assert status_of(always, "init")["restartCount"] == 1
     assert always["metadata"]["uid"] == before["always"]["metadata"]["uid"]
     changed = ("SandboxChanged", "Pod sandbox changed, it will be killed and re-created.")
@@ -108,16 +108,16 @@ def test_reboot(cluster):
     assert ready["Initialized"] == ready["PodReadyToStartContainers"] == "True"
 
     # What had succeeded under OnFailure is not run again, what had not is.
-    job = cluster.wait_pod("job", runs("main", count=1), "running again", 40)
+    job = cluster.wait_pod("job", runs("main", count=1), "running again")
     done = status_of(job, "done")
     assert (done["restartCount"], done["state"]["terminated"]["exitCode"]) == (0, 0)
 
     # Nothing is run again that may not be; what nobody saw ending has failed.
-    once = cluster.wait_pod("once", phase("Failed"), "Failed", 40)
+    once = cluster.wait_pod("once", phase("Failed"), "Failed")
     ended = status_of(once, "main")["state"]["terminated"]
     assert (ended["exitCode"], ended["reason"]) == (255, "Unknown")
     for name in ("once", "done", "failed"):
-        found = cluster.wait_pod(name, lambda p: p["status"]["phase"] in ("Succeeded", "Failed"), "the end", 40)
+        found = cluster.wait_pod(name, lambda p: p["status"]["phase"] in ("Succeeded", "Failed"), "the end")
         assert status_of(found, "main")["restartCount"] == 0
         assert changed not in events(cluster, name)
     assert cluster.pod("done")["status"]["phase"] == "Succeeded"

@@ -68,13 +68,16 @@ def test_a_flood_delays_no_neighbour_and_takes_no_memory(node):
         return node.log(pod, container).splitlines() if logs(node, pod, container) else []
 
     node.wait(lambda: len(ticks(both, "c1")) > 40 and len(ticks(other, "c0")) > 40, "ticks")
+    medians = []
     for lines in (ticks(both, "c1"), ticks(other, "c0")):
         late = []
         for line in lines:
             match = re.match(r"\S+T\d\d:\d\d:(\d\d\.\d{9})\S+ stdout F (\d+)\.(\d+)$", line)
             assert match, line
             late.append((float(match[1]) - (int(match[2]) % 60 + int(match[3]) / 1e9)) % 60)
-        assert sorted(late)[len(late) // 2] < 0.1, late
+        medians.append(sorted(late)[len(late) // 2])
+    # How late any line is on a machine that has much else to do, the other pod tells.
+    assert medians[0] < 0.1 + 3 * medians[1] < 2, medians
     written = logs(node, both, "c0")
     assert len(written) >= 2, "it was rotated"
     sizes = [one.stat().st_size for one in written if one.exists()]

@@ -354,7 +354,7 @@ def test_secrets_are_nowhere_but_in_memory(cluster):
 
 @pytest.mark.conformance("ST-05")
 def test_stuck_unmount_is_tried_again_until_it_succeeds(cluster, freed):
-    cluster.wait(lambda: cluster.pod("busy") is None, "the pod to be gone", 30)
+    cluster.wait(lambda: cluster.pod("busy") is None, "the pod to be gone")
     assert not freed.exists()
     assert not os.path.ismount(freed)
     cluster.write("busy.yaml", json.dumps(next(p for p in pods(cluster.base) if p["metadata"]["name"] == "busy")))
@@ -396,6 +396,6 @@ def test_mounts_of_containers_reach_a_shared_host_only_where_they_are_to_and_go_
     for name in volumes:
         shared_node.remove(f"{name}.yaml")
     for name, volume in volumes.items():
-        shared_node.wait(lambda name=name: shared_node.pod(name) is None, f"{name} to be gone", 30)
+        shared_node.wait(lambda name=name: shared_node.pod(name) is None, f"{name} to be gone")
         assert not volume.exists()
     assert mounts.mount_points_below(str(shared_node.base)) == []

@@ -441,8 +441,8 @@ def test_pods_wait_for_what_is_missing_say_so_and_start_when_it_comes(cluster):
     secret = {**late, "kind": "Secret", "stringData": {"k": "hunter2"}}
     cluster.write("late.yaml", text({**late, "kind": "ConfigMap", "data": {"k": "arrived"}}, secret))
     # At once, not at the next try of a back-off.
-    cluster.wait_pod("waiting-map", succeeded, "Succeeded", 5)
-    cluster.wait_pod("waiting-volume", succeeded, "Succeeded", 5)
+    cluster.wait_pod("waiting-map", succeeded, "Succeeded", 8)
+    cluster.wait_pod("waiting-volume", succeeded, "Succeeded", 8)
     assert printed(cluster, "waiting-map") == ["arrived"]
     assert printed(cluster, "waiting-volume") == ["hunter2"]
     cluster.remove("late.yaml")

@@ -192,7 +192,7 @@ def test_a_sidecar_that_runs_on_does_not_keep_the_pod(cluster, name):
     ],
 )
 def test_a_sidecar_that_exits_is_restarted_before_and_after_the_regular_started(cluster, name):
-    told = Told(cluster, cluster.wait_pod(name, phase("Succeeded"), "Succeeded", 40))
+    told = Told(cluster, cluster.wait_pod(name, phase("Succeeded"), "Succeeded"))
     started = told.times("main", "Started")[0]
     assert sum(one < started for one in told.begun("sc")) >= 2
     assert told.begun("sc")[-1] > started
@@ -243,12 +243,12 @@ def test_sidecars_wait_for_startup_probes(cluster):
 
 @pytest.mark.conformance("LIFE-83")
 def test_a_sidecar_whose_pre_stop_takes_too_long_is_killed(cluster):
-    found = cluster.wait_pod("life-83", phase("Succeeded"), "Succeeded", 40)
+    found = cluster.wait_pod("life-83", phase("Succeeded"), "Succeeded")
     assert status_of(found, "sc2")["state"]["terminated"]["exitCode"] == 137
 
 
 @pytest.mark.conformance("LIFE-84")
 def test_a_sidecar_that_crashes_once_lets_the_regular_start_later(cluster):
-    found = cluster.wait_pod("life-84", is_running("main"), "running", 40)
+    found = cluster.wait_pod("life-84", is_running("main"), "running")
     assert status_of(found, "sc")["restartCount"] >= 1
     assert "running" in status_of(found, "sc")["state"]

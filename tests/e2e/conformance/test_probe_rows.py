@@ -285,5 +285,5 @@ def watch(cluster, name: str) -> None:
 def test_readiness_goes_false_while_terminating(cluster, name):
     cluster.wait_pod(name, lambda p: condition(p, "Ready")["status"] == "True", "Ready", limit_s=60)
     (cluster.manifests / f"{name}.yaml").unlink()
-    cluster.wait_pod(name, lambda p: condition(p, "Ready")["status"] == "False", "Ready to be False", limit_s=10)
+    cluster.wait_pod(name, lambda p: condition(p, "Ready")["status"] == "False", "Ready to be False")
     cluster.wait(lambda: cluster.pod(name) is None, "the pod to be gone")

@@ -229,7 +229,7 @@ def hostile_reader(cluster: Any, dropped: None) -> None:
 
 def ended(cluster: Any, name: str, phase: str = "Succeeded") -> Json:
     """Wait for a pod's end."""
-    found: Json = cluster.wait_pod(name, lambda p: p["status"]["phase"] in ("Succeeded", "Failed"), "its end", 40)
+    found: Json = cluster.wait_pod(name, lambda p: p["status"]["phase"] in ("Succeeded", "Failed"), "its end")
     assert found["status"]["phase"] == phase, (found["status"], cluster.log(found, "main"))
     return found
 

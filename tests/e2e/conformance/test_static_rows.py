@@ -40,7 +40,7 @@ def edit(cluster, name, change):
     def replaced(found) -> bool:
         return found["metadata"]["uid"] != before["metadata"]["uid"] and is_running("main")(found)
 
-    return before, cluster.wait_pod(name, replaced, "the new version", 40)
+    return before, cluster.wait_pod(name, replaced, "the new version")
 
 
 @pytest.mark.parametrize(
@@ -108,7 +108,7 @@ def test_a_removed_pod_runs_until_its_grace_is_over(cluster):
     assert found["metadata"]["uid"] == before["metadata"]["uid"]
     assert is_running("main")(found)
     assert found["status"]["phase"] == "Running"
-    cluster.wait(lambda: cluster.pod("st-13") is None, "the pod to be gone", 20)
+    cluster.wait(lambda: cluster.pod("st-13") is None, "the pod to be gone")
 
 
 def pause_of(cluster, found) -> int:
@@ -164,7 +164,7 @@ def test_what_daemon_and_node_restarts_leave_and_run_again(cluster):
         return status_of(found, "main")["restartCount"] == 1 and is_running("main")(found)
 
     for name, order in orders.items():
-        found = cluster.wait_pod(name, again, "running again", 40)
+        found = cluster.wait_pod(name, again, "running again")
         cluster.wait(lambda found=found, order=order: have_said(order, found, 2), "the second starts' lines")
         told = Told(cluster, found)
         starts = [told.begun(one)[-1] for one in order]
@@ -183,7 +183,7 @@ def test_a_pod_whose_pause_does_not_answer_is_unknown_until_it_does(cluster):
     pause = pause_of(cluster, found)
     os.kill(pause, signal.SIGSTOP)
     try:
-        found = cluster.wait_pod("stopped", phase("Unknown"), "phase Unknown", 25)
+        found = cluster.wait_pod("stopped", phase("Unknown"), "phase Unknown")
     finally:
         os.kill(pause, signal.SIGCONT)
     ready = next(one for one in found["status"]["conditions"] if one["type"] == "Ready")

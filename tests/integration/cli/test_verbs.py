@@ -283,7 +283,7 @@ def test_describe_tells_all(node):
 def test_why(node):
     assert "web-n1 is well: 2 of 2 containers ready" in run(node, "why", "web").stdout
     crash = 'ended with exit code 3, and said "something is missing". The next start comes in'
-    node.wait(lambda: crash in run(node, "why", "crash").stdout, "the time between two starts", 40)
+    node.wait(lambda: crash in run(node, "why", "crash").stdout, "the time between two starts")
     assert "no water" in run(node, "why", "sick").stdout
     assert "has done its work" in run(node, "why", "job").stdout
 

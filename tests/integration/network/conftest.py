@@ -194,7 +194,7 @@ class Lab:
         """Make a socket in a namespace."""
         return socket.socket(family, kind) if netns is None else inside(netns, socket.socket, family, kind)
 
-    async def ask(self, netns: int | None, host: str, port: int, say: bytes = b"hello", wait: float = 3) -> str:
+    async def ask(self, netns: int | None, host: str, port: int, say: bytes = b"hello", wait: float = 20) -> str:
         """Connect from a namespace, check the echo and return the client address that the server saw."""
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         made = self.socket(netns, family, socket.SOCK_STREAM)
@@ -206,10 +206,10 @@ class Lab:
         except BaseException:
             made.close()
             raise
-        seen = await asyncio.wait_for(reader.readline(), 3)
+        seen = await asyncio.wait_for(reader.readline(), 20)
         writer.write(say)
         writer.write_eof()
-        assert await asyncio.wait_for(reader.read(-1), 5) == say
+        assert await asyncio.wait_for(reader.read(-1), 20) == say
         writer.close()
         return seen.decode().strip()
 
@@ -221,7 +221,7 @@ class Lab:
         try:
             own.connect((host, port))
             await loop.sock_sendall(own, b"hello")
-            answer = await asyncio.wait_for(loop.sock_recv(own, 1024), 3)
+            answer = await asyncio.wait_for(loop.sock_recv(own, 1024), 20)
         finally:
             if made is None:
                 own.close()
@@ -229,7 +229,7 @@ class Lab:
         assert said == "hello"
         return address
 
-    async def until(self, true: Callable[[], Any], seconds: float = 5) -> None:
+    async def until(self, true: Callable[[], Any], seconds: float = 20) -> None:
         """Wait until something is so."""
         end = asyncio.get_running_loop().time() + seconds
         while not true():

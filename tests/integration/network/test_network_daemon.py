@@ -49,7 +49,7 @@ def serving(port: int, text: str) -> list[str]:
 
 
 def ask(address: str, port: int) -> str:
-    with socket.create_connection((address, port), timeout=5) as connection:
+    with socket.create_connection((address, port), timeout=20) as connection:
         return connection.makefile().readline().strip()
 
 
@@ -147,7 +147,7 @@ def test_a_full_range_is_an_event_and_the_pod_starts_when_an_address_is_free(mak
     small.wait(has_failed, "an event")
     assert "cannot give the pod an address: all 5 addresses of" in failed[0]
     (small.manifests / "p3.yaml").unlink()
-    small.wait_pod("late", is_running, "the late pod to get the address", 40)
+    small.wait_pod("late", is_running, "the late pod to get the address")
 
 
 @pytest.mark.skipif(not Path("/proc/net/if_inet6").exists(), reason="the kernel has no IPv6")

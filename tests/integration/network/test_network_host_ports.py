@@ -102,7 +102,7 @@ async def test_a_udp_client_that_never_pauses_finds_the_port_when_it_comes_and_w
     client.bind(("", 7777))
 
     async def until_translated() -> None:
-        end = asyncio.get_running_loop().time() + 2
+        end = asyncio.get_running_loop().time() + 20
         seen = ""
         # The holding socket answers too, but hides the client's address.
         while seen != lab.outside_ip:
@@ -227,17 +227,23 @@ async def test_changes_while_the_table_is_missing_are_not_lost(lab: Any) -> None
 
 
 @pytest.mark.skipif(NO_NFT, reason="nft is not installed")
-async def test_fifty_pods_with_host_ports_take_few_transactions(lab: Any) -> None:
+async def test_fifty_pods_with_host_ports_take_few_transactions(lab: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     network = lab.network()
     await network.start(())
     ports = [HostPort(host_port=9000 + i, container_port=80) for i in range(50)]
-    start = asyncio.get_running_loop().time()
+    run, transactions = nft.Nft.run, []
+
+    async def count(self: nft.Nft, transaction: str) -> None:
+        transactions.append(transaction)
+        await run(self, transaction)
+
+    monkeypatch.setattr(nft.Nft, "run", count)
     await asyncio.gather(*(attach(lab, network, i, port) for i, port in enumerate(ports)))
-    taken = asyncio.get_running_loop().time() - start
-    print(f"{taken * 20:.1f} ms a pod")
+    assert 1 <= len(transactions) <= 35
     assert all(f"tcp . {port.host_port} :" in lab.rules() for port in ports)
-    assert taken < 1.5
+    transactions.clear()
     await asyncio.gather(*(network.detach(uid(i)) for i in range(50)))
+    assert 1 <= len(transactions) <= 10
     assert "tcp . 90" not in lab.rules()
     await network.stop(remove=True)
 

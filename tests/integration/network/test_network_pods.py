@@ -9,6 +9,7 @@ import os
 import shutil
 import socket
 import time
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
@@ -391,19 +392,26 @@ async def test_a_thousand_changes_are_all_answered(lab: Any) -> None:
         netlink.apply(set_link("up0", group=0))
 
 
-async def test_fifty_pods_come_and_go_quickly(lab: Any) -> None:
+async def test_fifty_pods_come_and_go_quickly(lab: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By processor time and by removals, each of which makes the kernel wait: a busy machine changes neither."""
     network = lab.network()
     await network.start(())
     pods = [lab.netns() for _ in range(50)]
-    start = time.perf_counter()
+    remove, removals = wiring.Wiring.remove, []
+
+    def count(self: wiring.Wiring, links: Iterable[str], group: int) -> None:
+        removals.append(list(links))
+        remove(self, removals[-1], group)
+
+    monkeypatch.setattr(wiring.Wiring, "remove", count)
+    start = time.process_time()
     ips = await asyncio.gather(
         *(network.attach(uid(i), pod=f"default/p{i}", netns_fd=netns) for i, netns in enumerate(pods))
     )
-    attached = time.perf_counter()
+    taken = time.process_time() - start
     await asyncio.gather(*(network.detach(uid(i)) for i in range(50)))
-    detached = time.perf_counter()
-    print(f"attach {(attached - start) * 20:.2f} ms a pod, detach of fifty {(detached - attached) * 1000:.0f} ms")
     assert len(set(ips)) == 50
-    assert attached - start < 50 * 0.02
-    assert detached - attached < 1.0
+    assert taken < 50 * 0.02
+    assert sum(map(len, removals)) == 50
+    assert len(removals) <= 10
     await network.stop(remove=True)

@@ -162,6 +162,24 @@ def test_nothing_is_left(make: Callable[[str], tuple[Cgroups, FakeTree]]) -> Non
     assert not (fake.base / "kubepods" / f"pod{UID}").exists()
 
 
+def test_a_group_that_somebody_else_removes_at_the_same_time_keeps_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "top" / "besteffort" / "pod1").mkdir(parents=True)
+    real, removed = os.rmdir, []
+
+    def rmdir(path: str) -> None:
+        removed.append(os.path.basename(path))
+        real(path)
+        if removed == ["pod1"]:
+            real(path)  # it has gone just before
+
+    monkeypatch.setattr(os, "rmdir", rmdir)
+    asyncio.run(cgroups._remove_tree(str(tmp_path / "top")))
+    assert removed == ["pod1", "besteffort", "top"]
+    assert not (tmp_path / "top").exists()
+
+
 def test_pause_of_version_1_lies_in_its_pods_own_group(make: Callable[[str], tuple[Cgroups, FakeTree]]) -> None:
     groups, fake = make("cpu memory pids")
     group = groups.make_pod(UID, "Guaranteed")
