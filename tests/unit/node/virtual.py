@@ -160,6 +160,8 @@ class FakeRuntime:
         task = asyncio.ensure_future(self._start(PodUID(pod.metadata.uid), container, restart_count))
         self._starts.add(task)
         task.add_done_callback(self._starts.discard)
+        # What comes of it when its daemon has left is nobody's, not even an error's.
+        task.add_done_callback(lambda done: done.cancelled() or done.exception())
         return await asyncio.shield(task)
 
     async def _start(self, uid: PodUID, container: Container, restart_count: int) -> ObservedContainer:
