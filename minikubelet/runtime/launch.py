@@ -145,6 +145,10 @@ def capability_mask(names: Sequence[str]) -> int:
     return mask
 
 
+def _seccomp_failure(text: str) -> ContainerFailure:
+    return ContainerFailure(CREATE_ERROR, f"failed to generate seccomp spec opts: {text}")
+
+
 def seccomp_filter(pod: Pod, container: Container, names: Sequence[str], profiles_dir: str) -> str:
     """Return the container's filter program in base64, "" for none.
 
@@ -157,19 +161,22 @@ def seccomp_filter(pod: Pod, container: Container, names: Sequence[str], profile
     privileged = container.security_context is not None and container.security_context.privileged
     if profile is None or profile.type == "Unconfined" or privileged:
         return ""
+    path = os.path.join(profiles_dir, profile.localhost_profile or "")
     try:
         if profile.type == "RuntimeDefault":
             program = compile_profile(runtime_default({f"CAP_{name}" for name in names}))
         else:
             import json
 
-            path = os.path.join(profiles_dir, profile.localhost_profile or "")
             with open(path, encoding="utf-8") as file:
                 program = compile_profile(json.load(file))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ContainerFailure(CREATE_ERROR, f"failed to generate seccomp spec opts: {error}") from error
+    except OSError as error:
+        why = (error.strerror or str(error)).lower()  # as Go prints the C library's texts
+        raise _seccomp_failure(f'cannot load seccomp profile "{path}": open {path}: {why}') from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise _seccomp_failure(f'decoding seccomp profile "{path}" failed: {error}') from error
     except SeccompError as error:
-        raise ContainerFailure(CREATE_ERROR, f"failed to generate seccomp spec opts: {error}") from error
+        raise _seccomp_failure(str(error)) from error
     return base64.b64encode(program).decode()
 
 

@@ -15,10 +15,18 @@ from minikubelet.api.types import (
     Pod,
     PodSecurityContext,
     PodSpec,
+    SeccompProfile,
     SecurityContext,
 )
 from minikubelet.runtime.accounts import Accounts
-from minikubelet.runtime.launch import CAPABILITIES, apparmor_profile, capability_mask, capability_names, identity
+from minikubelet.runtime.launch import (
+    CAPABILITIES,
+    apparmor_profile,
+    capability_mask,
+    capability_names,
+    identity,
+    seccomp_filter,
+)
 from minikubelet.runtime.port import ContainerFailure
 
 DEFAULT = set(
@@ -123,3 +131,24 @@ def test_apparmor_profile_that_is_not_loaded() -> None:
     pod, container = pod_of(SecurityContext(app_armor_profile=profile))
     with pytest.raises(ContainerFailure, match="apparmor profile not found we"):
         apparmor_profile(pod, container, lambda: LOADED)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, 'cannot load seccomp profile "{path}": open {path}: no such file or directory'),
+        ("{", 'decoding seccomp profile "{path}" failed: Expecting property name'),
+        ("[]", 'decoding seccomp profile "{path}" failed: '),
+        ("{}", "cannot use seccomp default action None"),
+    ],
+)
+def test_seccomp_profile_that_cannot_be_used(tmp_path: Path, text: str | None, message: str) -> None:
+    path = tmp_path / "p.json"
+    if text is not None:
+        path.write_text(text)
+    pod, container = pod_of(
+        SecurityContext(seccomp_profile=SeccompProfile(type="Localhost", localhost_profile="p.json"))
+    )
+    with pytest.raises(ContainerFailure) as raised:
+        seccomp_filter(pod, container, (), str(tmp_path))
+    assert str(raised.value).startswith("failed to generate seccomp spec opts: " + message.format(path=path))
