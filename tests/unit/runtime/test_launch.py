@@ -139,7 +139,7 @@ def test_apparmor_profile_that_is_not_loaded() -> None:
         (None, 'cannot load seccomp profile "{path}": open {path}: no such file or directory'),
         ("{", 'decoding seccomp profile "{path}" failed: Expecting property name'),
         ("[]", 'decoding seccomp profile "{path}" failed: '),
-        ("{}", "cannot use seccomp default action None"),
+        ("{}", "unknown seccomp action ''"),
     ],
 )
 def test_seccomp_profile_that_cannot_be_used(tmp_path: Path, text: str | None, message: str) -> None:
