@@ -94,7 +94,7 @@ def is_in_back_off(entry: BackOff | None, finished: float, now: float) -> bool:
     """Tell whether a start must still wait; all times on one clock, in seconds."""
     if entry is None or has_expired(entry, finished):
         return False
-    return now - finished < entry.delay
+    return now < finished + entry.delay  # the very sum at which it is asked again: a difference may be rounded
 
 
 def next_back_off(entry: BackOff | None, finished: float, now: float, *, maximum: float = MAX_DELAY_S) -> BackOff:

@@ -17,6 +17,7 @@ from minikubelet.api.types import Container
 from minikubelet.lifecycle import termination
 from minikubelet.lifecycle.observed import ContainerID
 from minikubelet.lifecycle.termination import Ending, Event, Stage
+from minikubelet.node.waiting import wait_for_first
 
 log = structlog.get_logger(__name__)
 
@@ -151,10 +152,9 @@ class ContainerKiller:
                 remaining = ongoing.ending.due - self._clock()
                 if remaining <= 0:
                     return Event.TIME_OVER
-                moved = asyncio.create_task(ongoing.moved.wait())
-                awaited = {exited, moved, *([task] if task is not None else [])}
-                await asyncio.wait(awaited, timeout=remaining, return_when=asyncio.FIRST_COMPLETED)
-                moved.cancel()
+                await wait_for_first(
+                    ongoing.moved, {exited, *([task] if task is not None else [])}, timeout_s=remaining
+                )
                 ongoing.moved.clear()
             return Event.EXITED
         finally:

@@ -18,6 +18,7 @@ from minikubelet.node.container_killer import ContainerKiller
 from minikubelet.node.container_starter import ContainerStarter
 from minikubelet.node.pod_memory import PodMemory
 from minikubelet.node.pod_observer import PodObserver
+from minikubelet.node.waiting import wait_for_first
 from minikubelet.runtime.port import RuntimeFailure
 
 # How long a deletion lets a start that is under way come to its end before it begins to end the other containers: a
@@ -136,12 +137,7 @@ class PodEnder:
 
     async def _next_change(self, starter: ContainerStarter | None) -> None:
         """Wait until something happened to the pod, or a start is over."""
-        looked = asyncio.create_task(self._looked.wait())
-        try:
-            starts = starter.under_way if starter is not None else ()
-            await asyncio.wait({looked, *starts}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            looked.cancel()
+        await wait_for_first(self._looked, starter.under_way if starter is not None else ())
 
     async def end_everything(self, woken: asyncio.Event, starter: ContainerStarter) -> None:
         """End what runs or comes to run; a later, shorter request joins in while it is under way.
@@ -165,12 +161,8 @@ class PodEnder:
             patience = begun + _START_PATIENCE_S if starts else now
             if now >= patience:
                 self._begin_endings(running, endings, starter)
-            waked = asyncio.create_task(woken.wait())
             delay = (patience if now < patience else limit) - now if starts and now < limit else None
-            await asyncio.wait(
-                {waked, *endings, *starter.under_way}, timeout=delay, return_when=asyncio.FIRST_COMPLETED
-            )
-            waked.cancel()
+            await wait_for_first(woken, {*endings, *starter.under_way}, timeout_s=delay)
             for ended in [one for one in endings if one.done()]:
                 endings.discard(ended)
                 ended.result()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from minikubelet.api.types import Container, Pod, PodSpec
 from minikubelet.lifecycle import restart
@@ -74,6 +76,15 @@ def test_a_delay_is_over_for_good_after_twice_the_maximum() -> None:
 @pytest.mark.conformance("U-BOFF-4")
 def test_a_delay_stays_at_the_maximum_over_a_quiet_time() -> None:
     assert restart.next_back_off(BackOff(delay=300, updated_mono=0), 301, 301).delay == 300
+
+
+@given(finished=st.floats(0, 1e7), delay=st.sampled_from([0.5, 1.0, 10.0, 20.0, 160.0, 300.0]))
+@example(finished=1010.535, delay=20.0)
+@example(finished=10.000000000000002, delay=20.0)
+def test_a_back_off_is_over_at_the_moment_for_which_it_is_asked_again(finished: float, delay: float) -> None:
+    entry = BackOff(delay=delay, updated_mono=finished)
+    assert restart.is_in_back_off(entry, finished, finished + delay / 2)
+    assert not restart.is_in_back_off(entry, finished, finished + delay)
 
 
 @pytest.mark.conformance("U-BOFF-6")
