@@ -131,7 +131,7 @@ def _container(facts: Facts, spec: Json, usage: Json, now: float) -> Iterator[st
             last = last_result(facts, spec["name"], kind, now)
             if last:
                 yield f"      Last:\t{last}"
-    yield from _environment(spec)
+    yield from _environment(facts.pod, spec)
     yield from _mounts(spec)
 
 
@@ -223,7 +223,7 @@ def _probe_record(one: Json, now: float) -> str:
     return f"{result}{ago}{f': {output}' if output else ''}"
 
 
-def _environment(spec: Json) -> Iterator[str]:
+def _environment(pod: Json, spec: Json) -> Iterator[str]:
     sources = spec.get("envFrom") or ()
     if sources:
         yield "    Environment Variables from:"
@@ -235,21 +235,50 @@ def _environment(spec: Json) -> Iterator[str]:
         yield f"      {reference.get('name')}\t{kind}{prefix}\tOptional: {str(bool(reference.get('optional'))).lower()}"
     variables = spec.get("env") or ()
     yield "    Environment:" if variables else "    Environment:\t<none>"
-    yield from (f"      {one['name']}:\t{_variable(one)}" for one in variables)
+    yield from (f"      {one['name']}:\t{_variable(pod, spec, one)}" for one in variables)
 
 
-def _variable(one: Json) -> str:
+def _variable(pod: Json, spec: Json, one: Json) -> str:
     source = one.get("valueFrom") or _NONE
     if source.get("fieldRef"):
-        return f" ({source['fieldRef'].get('apiVersion') or 'v1'}:{source['fieldRef'].get('fieldPath')})"
+        path = source["fieldRef"].get("fieldPath") or ""
+        return f"{_one_line(_field(pod, path))} ({source['fieldRef'].get('apiVersion') or 'v1'}:{path})"
     if source.get("resourceFieldRef"):
-        return f" ({source['resourceFieldRef'].get('resource')})"
+        return f"{_amount(pod, spec, source['resourceFieldRef'])} ({source['resourceFieldRef'].get('resource')})"
     for key, words in (("configMapKeyRef", "of config map"), ("secretKeyRef", "in secret")):
         if source.get(key):
             found = source[key]
             optional = str(bool(found.get("optional"))).lower()
             return f"<set to the key '{found.get('key')}' {words} '{found.get('name')}'>\tOptional: {optional}"
     return _one_line(one.get("value") or "")
+
+
+def _field(pod: Json, path: str) -> str:
+    """Return what a fieldRef stands for, as far as the Pod says it now."""
+    names = path.split(".")
+    if path.endswith("']"):  # a label or an annotation, whose key may have dots
+        head, _, key = path.removesuffix("']").partition("['")
+        names = [*head.split("."), key]
+    found: Any = pod
+    for name in names:
+        found = found.get(name) if isinstance(found, Mapping) else None
+    if isinstance(found, list):
+        return ",".join(str(one.get("ip", "")) for one in found)
+    return found if isinstance(found, str) else ""
+
+
+def _amount(pod: Json, spec: Json, reference: Json) -> str:
+    """Return what a resourceFieldRef stands for, as kubectl does: the node's share has no number."""
+    from minikubelet.api.quantity import parse_quantity
+
+    every = (*(pod["spec"].get("initContainers") or ()), *pod["spec"]["containers"])
+    name = reference.get("containerName") or spec["name"]
+    own = next((one for one in every if one["name"] == name), spec)
+    which, _, resource = str(reference.get("resource") or "").partition(".")
+    text = ((own.get("resources") or _NONE).get(which) or _NONE).get(resource) or "0"
+    divisor = parse_quantity(str(reference.get("divisor") or "0")).nanos or 10**9
+    amount = -(-parse_quantity(str(text)).nanos // divisor)
+    return str(amount) if amount or which != "limits" else "node allocatable"
 
 
 def _mounts(spec: Json) -> Iterator[str]:

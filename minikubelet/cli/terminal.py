@@ -18,6 +18,7 @@ DIM: Final = "2"
 # For prefixes of logs: the same name always has the same colour.
 PREFIXES: Final = ("36", "33", "35", "32", "34", "96", "93", "95", "92", "94")
 
+_NARROWEST: Final = 3  # cells of a column, before the spaces between
 _BAD: Final = (
     "Error",
     "BackOff",
@@ -105,7 +106,7 @@ def status_colour(status: str) -> str:
 
 
 def render(rows: Sequence[Sequence[str]], *, colour_of: Callable[[str, str], str] | None = None) -> str:
-    """Return rows, the first being the headers, as columns with three spaces between, as kubectl prints them.
+    """Return rows, the first being the headers, as kubectl prints them: columns of three cells and three spaces at least.
 
     Args:
         rows: All of one length.
@@ -113,7 +114,7 @@ def render(rows: Sequence[Sequence[str]], *, colour_of: Callable[[str, str], str
     """
     if not rows:
         return ""
-    widths = [max(cells(row[column]) for row in rows) for column in range(len(rows[0]))]
+    widths = [max(_NARROWEST, *(cells(row[column]) for row in rows)) for column in range(len(rows[0]))]
     return "".join(f"{line(row, widths, rows[0], colour_of)}\n" for row in rows)
 
 

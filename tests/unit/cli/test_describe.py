@@ -40,6 +40,15 @@ POD = {
                     {"name": "PLAIN", "value": "x"},
                     {"name": "KEY", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}},
                     {"name": "IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}},
+                    {"name": "IPS", "valueFrom": {"fieldRef": {"fieldPath": "status.podIPs"}}},
+                    {"name": "LABEL", "valueFrom": {"fieldRef": {"fieldPath": "metadata.labels['app']"}}},
+                    {"name": "NOTHING", "valueFrom": {"fieldRef": {"fieldPath": "metadata.labels['no.such']"}}},
+                    {
+                        "name": "MEMORY",
+                        "valueFrom": {"resourceFieldRef": {"resource": "limits.memory", "divisor": "1Ki"}},
+                    },
+                    {"name": "DISK", "valueFrom": {"resourceFieldRef": {"resource": "limits.ephemeral-storage"}}},
+                    {"name": "WANTED", "valueFrom": {"resourceFieldRef": {"resource": "requests.cpu"}}},
                 ],
                 "volumeMounts": [{"name": "data", "mountPath": "/data", "readOnly": True, "subPath": "a"}],
             }
@@ -145,9 +154,15 @@ Containers:
     Environment Variables from:
       settings  ConfigMap  Optional: false
     Environment:
-      PLAIN:  x
-      KEY:    <set to the key 'k' in secret 's'>  Optional: false
-      IP:      (v1:status.podIP)
+      PLAIN:    x
+      KEY:      <set to the key 'k' in secret 's'>  Optional: false
+      IP:       10.0.0.2 (v1:status.podIP)
+      IPS:      10.0.0.2,fd00::2 (v1:status.podIPs)
+      LABEL:    web (v1:metadata.labels['app'])
+      NOTHING:   (v1:metadata.labels['no.such'])
+      MEMORY:   65536 (limits.memory)
+      DISK:     node allocatable (limits.ephemeral-storage)
+      WANTED:   0 (requests.cpu)
     Mounts:
       /data from data (ro,path="a")
 Conditions:

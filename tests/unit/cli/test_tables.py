@@ -114,6 +114,7 @@ def test_table_is_whole_whatever_the_terminal(on_a_terminal, monkeypatch):
 
 def test_wide_characters_keep_columns_straight():
     assert terminal.render([["A", "B"], ["漢字", "x"], ["abc", "y"]]) == "A      B\n漢字   x\nabc    y\n"
+    assert terminal.render([["A", "B", "C"], ["x", "y", "z"]]) == "A     B     C\nx     y     z\n"  # as Go's tabwriter
     assert align("名前:\tx\nlonger:\ty") == "名前:    x\nlonger:  y"
 
 
