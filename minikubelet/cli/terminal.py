@@ -106,7 +106,7 @@ def status_colour(status: str) -> str:
 
 
 def render(rows: Sequence[Sequence[str]], *, colour_of: Callable[[str, str], str] | None = None) -> str:
-    """Return rows, the first being the headers, as kubectl prints them: columns of three cells and three spaces at least.
+    """Return rows, the headers first, as kubectl prints them: columns of three cells or more, and three spaces between.
 
     Args:
         rows: All of one length.
