@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import time
 
 from minikubelet.linux.files import read_small
@@ -35,11 +36,14 @@ def oom_kills(cgroup: str) -> int:
     """Return how often the kernel has killed for want of memory in a group (version 1 or 2); 0 without one."""
     if not cgroup:
         return 0
-    for name in ("memory.events", "memory.oom_control"):
-        with suppress(OSError):
-            for line in read_small(f"{cgroup}/{name}").splitlines():
-                if line.startswith(b"oom_kill "):
-                    return int(line.split()[1])
+    # Looked for instead of tried: an exception touches more of a pause's memory than all that comes after it.
+    name = "memory.events" if os.access(f"{cgroup}/memory.events", os.F_OK) else "memory.oom_control"
+    try:
+        for line in read_small(f"{cgroup}/{name}").splitlines():
+            if line.startswith(b"oom_kill "):
+                return int(line.split()[1])
+    except OSError:
+        pass  # the group is gone
     return 0
 
 

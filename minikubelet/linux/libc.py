@@ -8,9 +8,11 @@ from __future__ import annotations
 import ctypes
 import os
 import struct
+import sys
 
 from minikubelet.linux.faults import point
-from minikubelet.linux.lean import Any, Callable, Final
+from minikubelet.linux.files import read_small
+from minikubelet.linux.lean import Final
 
 CLONE_NEWNS: Final = 0x00020000
 CLONE_NEWCGROUP: Final = 0x02000000
@@ -61,33 +63,22 @@ _libc: Final = ctypes.PyDLL(None, use_errno=True)
 _MACHINE: Final = os.uname().machine
 
 
-def _function(name: str, *arguments: Any) -> Callable[..., int]:
-    """Bind a function once, with its argument types: calls then make fewer objects, for which pauses pay in pages."""
-    function: Any = _libc[name]
-    function.argtypes = arguments
-    bound: Callable[..., int] = function
-    return bound
-
-
-_int, _uint, _long, _ulong, _size, _text = (
-    ctypes.c_int,
-    ctypes.c_uint,
-    ctypes.c_long,
-    ctypes.c_ulong,
-    ctypes.c_size_t,
-    ctypes.c_char_p,
-)
-_unshare: Final = _function("unshare", _int)
-_setns: Final = _function("setns", _int, _int)
-_mount: Final = _function("mount", _text, _text, _text, _ulong, _text)
-_umount2: Final = _function("umount2", _text, _int)
-_prctl: Final = _function("prctl", _int, _ulong, _ulong, _ulong, _ulong)
-_prctl_text: Final = _function("prctl", _int, _text, _ulong, _ulong, _ulong)
-_signal: Final = _function("signal", _int, ctypes.c_void_p)
-_memmove: Final = _function("memmove", ctypes.c_void_p, _text, _size)
+# Bound once. Without types an integer is passed as an int, bytes and None as a pointer; what is longer says so. To
+# convert to types that were declared makes objects and looks up their classes, for which pauses pay in pages.
+_unshare: Final = _libc.unshare
+_setns: Final = _libc.setns
+_mount: Final = _libc.mount
+_umount2: Final = _libc.umount2
+_prctl: Final = _libc.prctl
+_signal: Final = _libc.signal
+_memmove: Final = _libc.memmove
+_long: Final = ctypes.c_ulong
 # Through `syscall` every argument is a long; a pointer is given as the address or the bytes themselves.
 _syscall: Final = _libc.syscall
-_syscall.restype = _long
+_syscall.restype = ctypes.c_long
+# As `os.fsencode` does, which is a closure over these.
+_ENCODING: Final = sys.getfilesystemencoding()
+_ERRORS: Final = sys.getfilesystemencodeerrors()
 
 
 def _check(result: int, path: str | None = None) -> int:
@@ -98,7 +89,7 @@ def _check(result: int, path: str | None = None) -> int:
 
 
 def _bytes(text: str | None) -> bytes | None:
-    return None if text is None else os.fsencode(text)
+    return None if text is None else text.encode(_ENCODING, _ERRORS)
 
 
 def unshare(flags: int) -> None:
@@ -116,7 +107,7 @@ def setns(descriptor: int, flags: int = 0) -> None:
 def mount(source: str | None, target: str, kind: str | None, flags: int = 0, options: str | None = None) -> None:
     """Mount, remount or bind; see mount(2)."""
     point("libc.mount")
-    _check(_mount(_bytes(source), _bytes(target), _bytes(kind), flags, _bytes(options)), target)
+    _check(_mount(_bytes(source), _bytes(target), _bytes(kind), _long(flags), _bytes(options)), target)
 
 
 def umount(target: str, flags: int = 0) -> None:
@@ -151,12 +142,14 @@ def pivot_root(new_root: str, put_old: str) -> None:
 
 def prctl(option: int, argument: int = 0, argument3: int = 0) -> None:
     """See prctl(2)."""
-    _check(_prctl(option, argument, argument3, 0, 0))
+    unused = _long(0)
+    _check(_prctl(option, _long(argument), _long(argument3), unused, unused))
 
 
 def has_no_new_privs() -> bool:
     """Tell whether this process can gain no privileges any more."""
-    return bool(_prctl(_PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0))
+    unused = _long(0)
+    return bool(_prctl(_PR_GET_NO_NEW_PRIVS, unused, unused, unused, unused))
 
 
 def reset_signal(number: int) -> None:
@@ -166,7 +159,7 @@ def reset_signal(number: int) -> None:
 
 def set_process_name(name: str) -> None:
     """Set the 15 characters that `ps -c` and `top` show."""
-    _prctl_text(PR_SET_NAME, name.encode()[:15], 0, 0, 0)
+    _prctl(PR_SET_NAME, name.encode()[:15])
 
 
 def set_capabilities(effective: int, permitted: int, inheritable: int) -> None:
@@ -195,12 +188,16 @@ def set_seccomp_filter(program: bytes) -> None:
 
 def write_process_title(title: str) -> None:
     """Overwrite the memory that /proc/self/cmdline shows; a longer title is cut to the room that there is."""
-    descriptor = os.open("/proc/self/stat", os.O_RDONLY | os.O_CLOEXEC)
-    fields = os.read(descriptor, 4096).rpartition(b")")[2].split()
-    os.close(descriptor)
+    start, size = title_place()
+    text = title.encode()[: size - 1]
+    _memmove(_long(start), text + b"\0" * (size - len(text)), _long(size))
+
+
+def title_place() -> tuple[int, int]:
+    """Return where that memory is, and its size."""
+    fields = read_small("/proc/self/stat").rpartition(b")")[2].split()
     start, end = int(fields[45]), int(fields[46])
-    text = title.encode()[: end - start - 1]
-    _memmove(start, text + b"\0" * (end - start - len(text)), end - start)
+    return start, end - start
 
 
 RESOLVE_IN_ROOT: Final = 0x10

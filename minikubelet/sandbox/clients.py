@@ -114,7 +114,7 @@ class Clients:
         self._spare = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
 
     def add(self, sock: socket.SocketType) -> Connection:
-        """Serve a client, beginning with the whole state."""
+        """Serve a client, beginning with the whole state; the socket of one that is gone is closed afterwards."""
         sock.setblocking(False)
         connection = Connection(sock)
         self._connections[sock.fileno()] = connection

@@ -107,19 +107,19 @@ class Containers:
 
     def _fork(self, spec: ContainerSpec, running: Running, start: Start) -> None:
         """Fork the container's process. Raises OSError with nothing left over but the streams that were opened."""
-        ours: set[int] = set()
-        kept: set[int] = set()
+        ours: list[int] = []
+        kept: list[int] = []
         try:
             start.status, writing = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-            kept.add(start.status)
-            ours.add(writing)
+            kept.append(start.status)
+            ours.append(writing)
             streams = self._open_streams(running, ours)
             far = -1
             if spec.tty:
                 near_socket, far_socket = socket.socketpair()
                 start.console, far = near_socket.detach(), far_socket.detach()
-                kept.add(start.console)
-                ours.add(far)
+                kept.append(start.console)
+                ours.append(far)
             running.pid, groups = self._forks.fork(None if self._forks.shares_pids else -1, spec.cgroup_dirs)
             if running.pid == 0:
                 self._become(spec, groups, writing, streams, far)
@@ -131,7 +131,7 @@ class Containers:
             for descriptor in ours:
                 os.close(descriptor)
 
-    def _open_streams(self, running: Running, ours: set[int]) -> tuple[int, int, int]:
+    def _open_streams(self, running: Running, ours: list[int]) -> tuple[int, int, int]:
         """Make the standard streams: pipes to the log, and for input /dev/null or a pipe; a terminal comes later.
 
         What the container gets is put into `ours` as it is made, for the caller to close.
@@ -142,13 +142,13 @@ class Containers:
             os.set_blocking(running.stdin, False)
         else:
             stdin = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
-        ours.add(stdin)
+        ours.append(stdin)
         if spec.tty:
             return stdin, stdin, stdin
         ends: list[int] = []
         for name in ("stdout", "stderr"):
             reading, writing = os.pipe2(os.O_CLOEXEC)
-            ours.add(writing)
+            ours.append(writing)
             running.streams.append(Stream(reading, name, running.log))
             os.set_blocking(reading, False)
             ends.append(writing)
@@ -196,7 +196,7 @@ class Containers:
         record = self.records[running.spec.id]
         told = start.said("pid")
         record["pid"] = running.pid if told is None else told["pid"]
-        record["start_ticks"] = start_ticks(str(record["pid"]))
+        record["start_ticks"] = start_ticks(f"{record['pid']}")
         record.update(state="running", started_at=time.time(), started_mono=boot_time())
         if start.console >= 0:
             self._take_terminal(running, start.console)

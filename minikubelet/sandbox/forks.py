@@ -83,7 +83,7 @@ class Forks(Forker):
 
     def __init__(self, spec: SandboxSpec, *, user_namespace: int, mount_base: int) -> None:
         """Args: user_namespace, mount_base: Descriptors of namespaces; -1 without a user namespace."""
-        super().__init__()
+        Forker.__init__(self)  # `super` and the order of classes are pages that nothing else touches
         self.spec = spec
         self.mount_base = mount_base
         self.user_namespace = user_namespace

@@ -75,8 +75,9 @@ def become_pause(message: Message, connection: int, groups: list[str]) -> None:
     kept = os.dup2(connection, 3, inheritable=False)
     os.closerange(_MOUNT_BASE + 1, _MOST_DESCRIPTORS)
     null = os.open("/dev/null", os.O_RDWR)
-    for number in (0, 1, 2):
-        os.dup2(null, number)
+    os.dup2(null, 0)
+    os.dup2(null, 1)
+    os.dup2(null, 2)
     os.close(null)
     spec = message["spec"]
     show_as("pause", f"pause {spec['namespace']}/{spec['name']}")

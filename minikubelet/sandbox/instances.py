@@ -34,7 +34,7 @@ class Start:
         self.number = number
         self.status = -1  # where the process reports until it executes its program
         self.console = -1  # where it sends its terminal
-        self.reports = bytearray()
+        self.reports = b""
         self.deadline = boot_time() + START_LIMIT_S
 
     def said(self, key: str) -> Message | None:
@@ -43,7 +43,7 @@ class Start:
         `pid` says how the host numbers the process; `failed` why the program could not be executed, and is not said
         if it was, or if the process was killed before.
         """
-        for line in bytes(self.reports).splitlines():
+        for line in self.reports.splitlines():
             report = from_line(line)
             if key in report:
                 return report

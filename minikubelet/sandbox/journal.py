@@ -46,7 +46,7 @@ class Journal:
     def _open(self) -> None:
         flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
         self._descriptor = os.open(self._path, flags, 0o600)
-        self._size = os.fstat(self._descriptor).st_size
+        self._size = os.lseek(self._descriptor, 0, os.SEEK_END)
 
     def append(self, record: Record) -> None:
         """Append one record; without room for it, it waits for the next call of this or `flush`."""
@@ -68,12 +68,10 @@ class Journal:
             return False
         return not self._overflowed
 
-    @property
     def is_behind(self) -> bool:
         """Tell whether something waits for room on the disk."""
         return bool(self._pending) or self._overflowed
 
-    @property
     def wants_compaction(self) -> bool:
         """Tell whether it should be written anew."""
         return self._size > self._limit or self._overflowed

@@ -34,7 +34,6 @@ class LogFile:
         "_checked",
         "_descriptor",
         "_dropped",
-        "_inode",
         "_max_size",
         "_rotated_at",
         "_rotations",
@@ -51,7 +50,6 @@ class LogFile:
         self._max_size = max_size
         self._descriptor = -1
         self._size = 0
-        self._inode = 0
         self._dropped = 0
         self.trouble = ""  # why lines are being lost; "" when none are
         self._checked = 0.0
@@ -67,8 +65,7 @@ class LogFile:
         except FileNotFoundError:
             os.makedirs(os.path.dirname(self.path), mode=0o755, exist_ok=True)
             self._descriptor = os.open(self.path, flags, _MODE)
-        found = os.fstat(self._descriptor)
-        self._size, self._inode = found.st_size, found.st_ino
+        self._size = os.lseek(self._descriptor, 0, os.SEEK_END)
 
     def write(self, data: bytes) -> bool:
         """Append whole lines; return whether a file was rotated away, so that it can be compressed.
@@ -121,7 +118,7 @@ class LogFile:
             return
         self._checked = now
         with suppress(FileNotFoundError):
-            if self._descriptor >= 0 and os.lstat(self.path).st_ino == self._inode:
+            if self._descriptor >= 0 and os.path.samestat(os.lstat(self.path), os.fstat(self._descriptor)):
                 return
         self._close_file()
         self._open()

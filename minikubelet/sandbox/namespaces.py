@@ -37,7 +37,8 @@ def make_namespaces(spec: SandboxSpec, daemon: socket.SocketType) -> int:
     elif flags:
         libc.unshare(flags)
     if not spec.host_network:
-        socket.sethostname(spec.hostname)
+        # Bytes it takes as they are; for text it raises an error and catches it.
+        socket.sethostname(spec.hostname.encode())  # type: ignore[arg-type]
         if spec.given_netns:
             join_network(daemon)
         else:

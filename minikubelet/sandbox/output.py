@@ -65,7 +65,7 @@ class Output:
         self._note = note
         self._let_go = let_go
         self._compressing: dict[int, str] = {}
-        self._compress_again: set[str] = set()
+        self._compress_again: list[str] = []
 
     def watch(self, stream: Stream, on_end: Callable[[Any, Stream], None], owner: Any) -> None:
         """Read a stream when there is something; `on_end` gets its owner and it when it is over, and ends it."""
@@ -126,7 +126,8 @@ class Output:
     def _compress(self, path: str) -> None:
         """Compress a log's rotated files in a process of its own, one process a log."""
         if path in self._compressing.values():
-            self._compress_again.add(path)
+            if path not in self._compress_again:
+                self._compress_again.append(path)
             return
         own = os.getpid()
         try:
@@ -153,7 +154,7 @@ class Output:
         if path is None:
             return False
         if path in self._compress_again:
-            self._compress_again.discard(path)
+            self._compress_again.remove(path)
             self._compress(path)
         return True
 

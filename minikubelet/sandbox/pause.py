@@ -113,12 +113,12 @@ class Pause:
         }
         point("pause.journal")
         self.journal.append({"do": "sandbox", "id": self.spec.id, "state": self.sandbox})
-        if is_hung_up(self.first):
+        self.clients.add(self.first)
+        if self.first.fileno() < 0:
             # The daemon died before it could know of us, and the next one may have read the journal already.
             self.journal.append({"do": "remove_sandbox", "id": self.spec.id})
             self.withdraw()
             os._exit(1)
-        self.clients.add(self.first)
 
     def hello(self) -> tuple[Message, int]:
         """Return what a new client is told, and the network namespace."""
@@ -144,7 +144,7 @@ class Pause:
                 self.guard(self.containers.give_up_late)
                 self.guard(self.executions.cut_off)
             if (
-                self.troubles or self.journal.is_behind or self.journal.wants_compaction
+                self.troubles or self.journal.is_behind() or self.journal.wants_compaction()
             ) and boot_time() >= self.mend_at:
                 self.mend_at = boot_time() + _RETRY_S
                 self.guard(self.mend)
@@ -173,14 +173,14 @@ class Pause:
 
     def mend(self) -> None:
         """Try again what failed for want of room."""
-        if self.journal.is_behind or self.journal.wants_compaction:
+        if self.journal.is_behind() or self.journal.wants_compaction():
             self.mend_journal()
         self.containers.try_logs_again()
 
     def timeout(self) -> float:
         """Return how long to sleep, in seconds; -1 for as long as nothing happens."""
         due = min(self.containers.due(), self.executions.due())
-        if self.journal.is_behind or self.troubles:
+        if self.journal.is_behind() or self.troubles:
             due = min(due, boot_time() + _RETRY_S)
         if self.stop_by is not None:
             due = min(due, self.stop_by)
@@ -188,9 +188,9 @@ class Pause:
 
     def mend_journal(self) -> None:
         """Write what had no room, or the whole journal anew when it has grown."""
-        if not self.journal.flush() or self.journal.wants_compaction:
+        if not self.journal.flush() or self.journal.wants_compaction():
             self.journal.rewrite(self.sandbox, self.containers.records)
-        self.note("journal", "no room for the journal: exits are kept in memory" if self.journal.is_behind else "")
+        self.note("journal", "no room for the journal: exits are kept in memory" if self.journal.is_behind() else "")
 
     def on_request(self, connection: Connection, message: Message, descriptors: list[int]) -> None:
         """Carry out one request and answer it."""
@@ -372,12 +372,3 @@ def take_lock(pod_dir: str) -> None:
             time.sleep(0.01)
         else:
             return
-
-
-def is_hung_up(connection: socket.SocketType) -> bool:
-    """Tell whether the other side of a connection is gone."""
-    poll = select.poll()
-    poll.register(connection, select.POLLRDHUP)
-    for _, events in poll.poll(0):
-        return bool(events & (select.POLLRDHUP | select.POLLHUP))
-    return False

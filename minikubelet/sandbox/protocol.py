@@ -21,6 +21,8 @@ _MAX_DESCRIPTORS: Final = 8
 # Below what malloc maps anew for each read.
 _READ_SIZE: Final = 64 * 1024
 _SEND_SIZE: Final = 256 * 1024
+_ORDER: Final[Any] = sys.intern(sys.byteorder)  # the same object as the literal, which is used anyway
+_RIGHTS_SPACE: Final = socket.CMSG_SPACE(_MAX_DESCRIPTORS * 4)
 
 Message = dict[str, Any]
 
@@ -40,7 +42,7 @@ def to_line(message: Message) -> bytes:
     return dumps(message).encode()
 
 
-def from_line(line: bytes) -> Message:
+def from_line(line: bytes | bytearray) -> Message:
     """Return the object that a line of JSON is. Raises ValueError."""
     found = loads(line.decode())
     if not isinstance(found, dict):
@@ -68,7 +70,7 @@ def receive_descriptor(connection: socket.SocketType, flags: int = 0) -> int:
     _, control, _, _ = connection.recvmsg(1, socket.CMSG_LEN(4), flags | socket.MSG_CMSG_CLOEXEC)
     for level, kind, payload in control:
         if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS and len(payload) == 4:
-            return int(struct.unpack("i", payload)[0])
+            return int.from_bytes(payload, _ORDER)
     return -1
 
 
@@ -108,13 +110,13 @@ class Outbox:
             # Never more than a socket takes: with a slow reader, all that waits would be copied for each piece.
             end = min(self._rights[0][0] if self._rights else len(self._bytes), _SEND_SIZE)
             if end:
-                sent = connection.send(bytes(self._bytes[:end]))
+                sent = connection.send(self._bytes[:end])
             else:
                 own = self._rights[0][1]
                 rights = bytearray()
                 for one in own:
-                    rights += one.to_bytes(4, sys.byteorder)
-                sent = connection.sendmsg([bytes(self._bytes[:1])], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])
+                    rights += one.to_bytes(4, _ORDER)
+                sent = connection.sendmsg([self._bytes[:1]], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])
                 del self._rights[0]  # not before: a full socket has taken nothing
                 _close_all(own)
             del self._bytes[:sent]
@@ -163,35 +165,39 @@ class Decoder:
         # The kernel ends a read behind the piece that brings descriptors, and they come with a message's first byte:
         # they are of the last message that begins in this read, be it complete or not.
         received: list[int] = []
-        space = socket.CMSG_SPACE(_MAX_DESCRIPTORS * 4)
-        data, control, _, _ = connection.recvmsg(_READ_SIZE, space, socket.MSG_CMSG_CLOEXEC)
+        data, control, _, _ = connection.recvmsg(_READ_SIZE, _RIGHTS_SPACE, socket.MSG_CMSG_CLOEXEC)
         for level, kind, payload in control:
             if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
                 received.extend(struct.unpack_from(f"{len(payload) // 4}i", payload))
         if not data:
             return None
-        self._buffer += data
         messages: list[tuple[Message, list[int]]] = []
         try:
-            self._take_messages(messages)
+            if self._buffer:
+                self._buffer += data
+                del self._buffer[: self._take_messages(self._buffer, messages)]
+            else:  # whole messages mostly: these need no buffer
+                self._buffer += data[self._take_messages(data, messages) :]
         finally:
             target = messages[-1][1] if messages and not self._buffer else self._descriptors
             target.extend(received)
         return messages
 
-    def _take_messages(self, messages: list[tuple[Message, list[int]]]) -> None:
-        """Take what is complete out of the buffer."""
-        while len(self._buffer) >= 4:
-            length = int.from_bytes(self._buffer[:4], "little")
+    def _take_messages(self, block: bytes | bytearray, messages: list[tuple[Message, list[int]]]) -> int:
+        """Take the messages that are complete; return where they end."""
+        at = 0
+        while len(block) - at >= 4:
+            length = int.from_bytes(block[at : at + 4], "little")
             if length > MAX_MESSAGE:
                 raise ProtocolError(f"message of {length} bytes is over the limit of {MAX_MESSAGE}")
-            if len(self._buffer) < 4 + length:
+            if len(block) - at < 4 + length:
                 break
-            body = bytes(self._buffer[4 : 4 + length])
-            del self._buffer[: 4 + length]
+            body = block[at + 4 : at + 4 + length]
+            at += 4 + length
             try:
                 message = from_line(body)
             except (ValueError, RecursionError) as error:
-                raise ProtocolError(f"not a JSON object: {body[:40]!r}") from error
+                raise ProtocolError(f"not a JSON object: {bytes(body[:40])!r}") from error
             messages.append((message, self._descriptors))
             self._descriptors = []
+        return at

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from minikubelet.linux.lean import Any, Final, asdict, dataclass, field
+from minikubelet.linux.lean import Any, asdict, dataclass, field
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,27 +103,23 @@ def to_json(spec: SandboxSpec | ContainerSpec) -> dict[str, Any]:
 
 def container_from_json(data: dict[str, Any]) -> ContainerSpec:
     """Return a container's spec from JSON; keys of a newer daemon are passed over."""
-    known = _known(_CONTAINER_FIELDS, data)
     mounts: list[MountSpec] = []
-    for mount in known.pop("mounts", ()):
-        mounts.append(MountSpec(**_known(_MOUNT_FIELDS, mount)))
-    return ContainerSpec(**known, mounts=mounts)
+    for mount in data.get("mounts", ()):
+        mounts.append(_make(MountSpec, mount))
+    made: ContainerSpec = _make(ContainerSpec, {**data, "mounts": mounts})
+    return made
 
 
 def sandbox_from_json(data: dict[str, Any]) -> SandboxSpec:
     """Return a sandbox' spec from JSON; keys of a newer daemon are passed over."""
-    known = _known(_SANDBOX_FIELDS, data)
-    id_map = known.pop("user_namespace", None)
-    return SandboxSpec(**known, user_namespace=IdMap(**id_map) if id_map else None)
+    id_map = data.get("user_namespace")
+    made: SandboxSpec = _make(SandboxSpec, {**data, "user_namespace": IdMap(**id_map) if id_map else None})
+    return made
 
 
-_SANDBOX_FIELDS: Final = frozenset(SandboxSpec.__slots__)
-_CONTAINER_FIELDS: Final = frozenset(ContainerSpec.__slots__)
-_MOUNT_FIELDS: Final = frozenset(MountSpec.__slots__)
-
-
-def _known(fields: frozenset[str], data: dict[str, Any]) -> dict[str, Any]:
-    """Return what there are fields for, as a copy. To compare sets touches no field's name, and all is known mostly."""
-    if data.keys() <= fields:
-        return data.copy()
-    return {name: value for name, value in data.items() if name in fields}
+def _make(kind: Any, data: dict[str, Any]) -> Any:
+    """Return an object of what it has fields for: that is all mostly, so it is tried before names are looked at."""
+    try:
+        return kind(**data)
+    except TypeError:
+        return kind(**{name: value for name, value in data.items() if name in kind.__slots__})

@@ -98,11 +98,11 @@ def test_what_has_no_room_is_written_whole_and_in_order_when_there_is(
     monkeypatch.setattr(module.os, "write", scarce)
     one.append({"do": "container", "id": "c1", "state": {"state": "exited"}})
     one.append({"do": "container", "id": "c2", "state": container("c2")})
-    assert one.is_behind
+    assert one.is_behind()
     assert not one.flush()
     monkeypatch.setattr(module.os, "write", real)
     assert one.flush()
-    assert not one.is_behind
+    assert not one.is_behind()
     _, containers = read_journal(str(path))
     assert containers == {"c1": container("c1", state="exited"), "c2": container("c2")}
 
@@ -112,13 +112,13 @@ def test_a_grown_journal_is_written_anew_with_what_earlier_sandboxes_left(tmp_pa
     one = make(path)
     one.append({"do": "sandbox", "id": "s2", "state": sandbox("s2")})
     state = container("c2", "s2")
-    while not one.wants_compaction:
+    while not one.wants_compaction():
         one.append({"do": "container", "id": "c2", "state": state})
     before = read_journal(str(path))
     one.rewrite(sandbox("s2"), {"c2": state})
     assert read_journal(str(path)) == before
     assert path.stat().st_size < 4096
-    assert not one.wants_compaction
+    assert not one.wants_compaction()
     one.append({"do": "remove", "id": "c1"})
     one.rewrite(sandbox("s2"), {"c2": state})
     assert read_journal(str(path)) == ({"s2": sandbox("s2")}, {"c2": state})
@@ -141,7 +141,7 @@ def test_too_much_that_has_no_room_is_dropped_and_made_up_for_by_a_rewrite(
     assert len(one._pending) <= module._MAX_PENDING
     monkeypatch.setattr(module.os, "write", real)
     assert not one.flush()
-    assert one.wants_compaction
+    assert one.wants_compaction()
     one.rewrite(sandbox(), {"c1": container("c1", restart_count=4)})
     assert one.flush()
     assert read_journal(str(path))[1] == {"c1": container("c1", restart_count=4)}
