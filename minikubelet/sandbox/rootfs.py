@@ -107,9 +107,6 @@ def build(spec: ContainerSpec, *, base: int, shm_dir: str, mapping: Mapping | No
             follower.attach(root_fd, one, source, mapping, privileged=spec.privileged, step=step)
         else:
             _mount_new(root_fd, one)
-    if spec.rootfs_read_only and whole_host < 0:
-        step("make root read-only")
-        libc.set_read_only(root, recursive=False)
     if not spec.privileged:
         step("mask paths")
         _mask(root_fd, spec.masked_paths, spec.read_only_paths)
@@ -121,6 +118,9 @@ def build(spec: ContainerSpec, *, base: int, shm_dir: str, mapping: Mapping | No
     os.close(root_fd)
     step("create working directory")
     _make_working_directory(spec.cwd, mapping.first if mapping is not None else 0)
+    if spec.rootfs_read_only and whole_host < 0:
+        step("make root read-only")
+        libc.set_read_only("/", recursive=False)
 
 
 def _mount_whole_host(tree: int, mapping: Mapping | None) -> str:

@@ -124,6 +124,11 @@ PODS = {
         securityContext={"supplementalGroups": [4000], "fsGroup": 5000, "runAsUser": 1},
     ),
     "ro": secured("ro", "touch checkfile", {"readOnlyRootFilesystem": True}),
+    "ro-cwd": pod(
+        "ro-cwd",
+        "pwd; touch checkfile",
+        container={"workingDir": "/made/for/it", "securityContext": {"readOnlyRootFilesystem": True}},
+    ),
     "rw": secured("rw", "touch checkfile", {"readOnlyRootFilesystem": False}),
     "plain": secured("plain", LINK, {"privileged": False}),
     "privileged": secured(
@@ -360,6 +365,13 @@ def test_groups(cluster: Any) -> None:
 @pytest.mark.conformance("SEC-14")
 def test_read_only_root(cluster: Any) -> None:
     assert "Read-only file system" in output(cluster, "ro", "Failed")[0]
+
+
+def test_missing_working_directory_is_made_before_the_root_is_read_only(cluster: Any) -> None:
+    """As runc has it: the program finds it, and cannot write there."""
+    where, refused = output(cluster, "ro-cwd", "Failed")
+    assert where == "/made/for/it"
+    assert "Read-only file system" in refused
 
 
 @pytest.mark.conformance("SEC-15")
