@@ -66,8 +66,8 @@ def free_port() -> int:
 
 
 def greedy(name: str, priority: str) -> str:
-    """Return a pod that asks for most of the processors; it leaves a moment after it was asked to."""
-    deaf = 'trap "sleep 0.5; exit 0" TERM; sleep 1000 & wait'
+    """Return a pod that asks for most of the processors; it leaves a moment after it was asked to, once it listens."""
+    deaf = 'trap "sleep 0.5; exit 0" TERM; echo listens; sleep 1000 & wait'
     text = pod(name, more=f"{priority}", command="true")
     text = text.replace("terminationGracePeriodSeconds: 1", "terminationGracePeriodSeconds: 20")
     text = text.replace("[sh, -c, 'true']", json.dumps(["sh", "-c", deaf]))
@@ -83,7 +83,8 @@ def events_of(cluster, found) -> list[tuple[str, str, str]]:
 
 def test_critical_pod_ends_one_of_lower_priority(cluster):
     cluster.write("modest.yaml", greedy("modest", "priority: 10"))
-    cluster.wait_pod("modest", phase("Running"), "Running")
+    modest = cluster.wait_pod("modest", phase("Running"), "Running")
+    cluster.wait(lambda: cluster.output(modest) == "listens\n", "it to listen")
     # As every static pod it is critical, but so is the other: without a priority it cannot make room.
     cluster.write("vague.yaml", greedy("vague", "priorityClassName: system-node-critical"))
     message = rejected(cluster, "vague", "UnexpectedAdmissionError")
@@ -105,6 +106,7 @@ def test_critical_pod_ends_one_of_lower_priority(cluster):
         "Pod was preempted by Kubelet to accommodate a critical pod.",
     )
     begun = cluster.wait_pod("critical", phase("Running"), "Running")
+    cluster.wait(lambda: cluster.output(begun) == "listens\n", "it to listen")
     # It begins when the other has ended, not beside it.
     gone = ended["status"]["containerStatuses"][0]["state"]["terminated"]["finishedAt"]
     assert begun["status"]["containerStatuses"][0]["state"]["running"]["startedAt"] >= gone
