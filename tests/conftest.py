@@ -97,9 +97,31 @@ class Node:
         arguments = ["--node-name=n1", f"--bridge={self.bridge}", f"--pod-cidr={self.pod_cidr}", "--remove-pods"]
         command = [sys.executable, "-m", "minikubelet", "run", *self.roots, *arguments]
         self.process = subprocess.Popen(command, stdout=log, stderr=log, env=self.environment)
-        daemon, listens = self.process, (self.run_dir / "minikubelet.sock").exists
-        self.wait(lambda: listens() or daemon.poll() is not None, "the daemon's socket")
+        daemon = self.process
+        self.wait(lambda: self.listens() or daemon.poll() is not None, "the daemon's socket")
         assert daemon.poll() is None, f"the daemon ended; its log ends with:\n{self.log_end()}"
+
+    def listens(self) -> bool:
+        """Tell whether the daemon takes connections: its socket has a name a moment before it does."""
+        try:
+            self.connect().close()
+        except OSError:
+            return False
+        return True
+
+    def connect(self) -> socket.socket:
+        """Connect to the daemon's socket, whose path may be longer than a socket's may. Raises OSError."""
+        directory = os.open(self.run_dir, os.O_PATH)
+        made = socket.socket(socket.AF_UNIX)
+        try:
+            made.connect(f"/proc/self/fd/{directory}/minikubelet.sock")
+        except OSError:
+            made.close()
+            raise
+        finally:
+            os.close(directory)
+        made.settimeout(20)
+        return made
 
     def kill(self) -> None:
         """Kill the daemon as a crash would."""
@@ -114,7 +136,7 @@ class Node:
         if self.process is not None and self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
             try:
-                self.process.wait(30)
+                self.process.wait(60)
             except subprocess.TimeoutExpired:
                 print("the daemon did not stop; its log ends with", (self.base / "daemon.log").read_text()[-6000:])
                 self.process.kill()

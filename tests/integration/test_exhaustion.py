@@ -16,7 +16,6 @@ import pytest
 from tests.chaos import laws
 from tests.conftest import Node, running_node
 from tests.integration.test_crash import STEADY, is_ready, main_of, manifest, numbered_lines, pauses
-from tests.integration.test_hostile_sockets import connect
 
 pytestmark = pytest.mark.root
 
@@ -281,7 +280,7 @@ def told(node: Node, name: str) -> str:
 
 def get(node: Node, path: str) -> bytes:
     """Return what the API answers."""
-    with connect(node) as client:
+    with node.connect() as client:
         client.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
         return b"".join(iter(lambda: client.recv(65536), b""))
 

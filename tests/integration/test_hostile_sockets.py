@@ -47,20 +47,9 @@ def steady(cluster: Node) -> Iterator[str]:
     cluster.wait(lambda: cluster.pod("steady") is None, "the pod to be gone")
 
 
-def connect(node: Node) -> socket.socket:
-    made = socket.socket(socket.AF_UNIX)
-    directory = os.open(node.run_dir, os.O_PATH)
-    try:
-        made.connect(f"/proc/self/fd/{directory}/minikubelet.sock")
-    finally:
-        os.close(directory)
-    made.settimeout(20)
-    return made
-
-
 def ask(node: Node) -> bytes:
     """Return the first line of an answer."""
-    with connect(node) as client, contextlib.suppress(ConnectionError):
+    with node.connect() as client, contextlib.suppress(ConnectionError):
         client.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
         return client.recv(65536).split(b"\r\n")[0]
     return b""
@@ -83,7 +72,7 @@ def check_that_all_is_well(node: Node, container_id: str) -> None:
 
 def test_garbage_on_the_api_socket_is_answered_or_hung_up_on(cluster: Node, steady: str) -> None:
     for noise in NOISES:
-        with connect(cluster) as client, contextlib.suppress(ConnectionError):
+        with cluster.connect() as client, contextlib.suppress(ConnectionError):
             client.sendall(noise)
             client.shutdown(socket.SHUT_WR)
             answer = b"".join(iter(lambda client=client: client.recv(65536), b""))
@@ -93,7 +82,7 @@ def test_garbage_on_the_api_socket_is_answered_or_hung_up_on(cluster: Node, stea
 
 def test_a_crowd_that_never_ends_its_requests_delays_no_pod_and_is_sent_away(cluster: Node, steady: str) -> None:
     before = descriptors(cluster)
-    crowd = [connect(cluster) for _ in range(CROWD)]
+    crowd = [cluster.connect() for _ in range(CROWD)]
     try:
         for number, one in enumerate(crowd):
             with contextlib.suppress(ConnectionError):
