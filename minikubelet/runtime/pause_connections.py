@@ -10,20 +10,18 @@ import asyncio
 import contextlib
 import os
 import socket
-import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
 import structlog
 
 from minikubelet.lifecycle.observed import PodUID
-from minikubelet.linux.kernel import boot_id, boot_time
 from minikubelet.runtime.channel import Channel, ForeignPause, PauseGone, PauseHangs
 from minikubelet.runtime.fork_server import ForkServer
-from minikubelet.runtime.pause_state import PauseState, read_state, to_this_boot, view_of
+from minikubelet.runtime.lost_pauses import end_containers, take_from_journal
+from minikubelet.runtime.pause_state import PauseState, read_state, view_of
 from minikubelet.runtime.port import RuntimeFailure, RuntimeView, SandboxFailure
 from minikubelet.runtime.processes import is_alive, kill_alive
-from minikubelet.sandbox.journal import Journal
 from minikubelet.sandbox.protocol import VERSION, Message
 
 log = structlog.get_logger(__name__)
@@ -111,9 +109,9 @@ class PauseConnections:
     def pause_pid(self, uid: PodUID) -> int:
         """Return the process of a pod's living pause, 0 without one."""
         pod = self._pods.get(uid)
-        if pod is None or pod.channel is None or not pod.sandboxes:
+        if pod is None or pod.channel is None or pod.newest_sandbox is None:
             return 0
-        return int(list(pod.sandboxes.values())[-1]["pid"])
+        return int(pod.newest_sandbox["pid"])
 
     def alive(self, uid: PodUID) -> dict[str, int]:
         """Return the processes of a pod that exist, by what they are: its pauses and its containers' main processes.
@@ -161,15 +159,7 @@ class PauseConnections:
             for uid, pod in self._pods.items():
                 if pod.unreached and uid not in self._asked:
                     self._asked[uid] = asyncio.create_task(self._reach(uid), name=f"reach pause {uid}")
-                if (
-                    uid in self._asked
-                    or pod.channel is None
-                    or pod.foreign
-                    or pod.ready is None
-                    or not pod.ready.done()
-                ):
-                    continue
-                if everyone or pod.is_stopped():
+                if uid not in self._asked and pod.is_connected() and (everyone or pod.is_stopped()):
                     self._asked[uid] = asyncio.create_task(self._ask(uid), name=f"ping pause {uid}")
 
     async def _ask(self, uid: PodUID) -> None:
@@ -246,7 +236,7 @@ class PauseConnections:
 
     async def _reconnect(self, uid: PodUID) -> None:
         pod = self._pods[uid]
-        newest = list(pod.sandboxes.values())[-1] if pod.sandboxes else None
+        newest = pod.newest_sandbox
         if newest is None or not is_alive(newest):
             # A living pause answers for itself, whatever has happened to its journal.
             if await self._connect(uid):
@@ -260,11 +250,10 @@ class PauseConnections:
                 log.error("pause cannot be reached, ended", uid=uid, pid=newest["pid"])
                 kill_alive(newest)
                 self._lost(uid)
-        if pod.channel is not None and pod.sandboxes:
+        if pod.channel is not None and (current := pod.newest_sandbox) is not None:
             # What an earlier pause held went with it, even if nobody was there to note that.
-            current = list(pod.sandboxes.values())[-1]["id"]
-            earlier = [one for one in pod.containers.values() if one.get("sandbox_id") != current]
-            self._end_lost(uid, [one for one in earlier if one["state"] != "exited"])
+            earlier = [one for one in pod.containers.values() if one.get("sandbox_id") != current["id"]]
+            end_containers(pod, earlier, self._journal_path(uid))
 
     async def _connect(self, uid: PodUID) -> bool:
         """Connect to a pod's pause.
@@ -343,54 +332,9 @@ class PauseConnections:
         if pod.netns >= 0:
             os.close(pod.netns)
             pod.netns = -1
-        self._take_from_journal(uid)
-        self._end_lost(uid, [one for one in pod.containers.values() if one["state"] != "exited"])
-
-    def _take_from_journal(self, uid: PodUID) -> None:
-        """Take up what a pause noted and did not live to tell: an instance that it had begun, or an exit.
-
-        Otherwise a restart count, and with it a log, would be used twice; the next daemon would also know better.
-        """
-        known = self._pods[uid].containers
-        for key, noted in read_state(self._journal_path(uid)).containers.items():
-            if key not in known or (noted["state"] == "exited" and known[key]["state"] != "exited"):
-                known[key] = noted
-
-    def _end_lost(self, uid: PodUID, records: list[Message]) -> None:
-        """End containers whose pause is gone, and note that in the journal, which nobody else writes any more."""
-        pod = self._pods[uid]
-        now = boot_time()
-        for sandbox in pod.sandboxes.values():
-            if sandbox.get("boot_id", boot_id()) != boot_id():
-                for one in pod.containers.values():
-                    if one.get("sandbox_id") == sandbox["id"]:
-                        to_this_boot(one, now, time.time())
-        if not records:
-            return
-        boots = {one["id"]: one.get("boot_id", boot_id()) for one in pod.sandboxes.values()}
-        for record in records:
-            same_boot = boots.get(record.get("sandbox_id", ""), boot_id()) == boot_id()
-            if same_boot and is_alive(record):
-                kill_alive(record)
-            record["state"] = "exited"
-            # The pause's death is the containers' by SIGKILL; how they ended before a reboot nobody can tell.
-            record["exit"] = {
-                "exit_code": 137 if same_boot else 255,
-                "signal": 9 if same_boot else 0,
-                "reason": "Error" if same_boot else "Unknown",
-                "message": "",
-                "finished_at": time.time(),
-                "finished_mono": now,
-            }
-        try:
-            journal = Journal(self._journal_path(uid))
-        except OSError as error:
-            log.warning("exits not noted in journal", uid=uid, error=str(error))
-            return
-        for record in records:
-            change = {"state": record["state"], "exit": record["exit"]}
-            journal.append({"do": "container", "id": record["id"], "state": change})
-        journal.close()
+        journal = self._journal_path(uid)
+        take_from_journal(pod, journal)
+        end_containers(pod, pod.containers.values(), journal)
 
     # What pauses say
 
@@ -436,15 +380,7 @@ class PauseConnections:
             self._tell(uid, pod.foreign)
         else:
             pod.version = version
-            sandbox = message["sandbox"]
-            pod.sandboxes[sandbox["id"]] = sandbox
-            # What the pause does not know any more has been removed; instances of earlier pauses it never knew.
-            told = {record["id"]: record for record in message["containers"]}
-            earlier = {key: one for key, one in pod.containers.items() if one.get("sandbox_id") != sandbox["id"]}
-            pod.containers = earlier | told
-            # A sandbox that fails again and again leaves one record each time.
-            needed = {sandbox["id"], *(one.get("sandbox_id") for one in pod.containers.values())}
-            pod.sandboxes = {key: one for key, one in pod.sandboxes.items() if key in needed or is_alive(one)}
+            pod.take_up(message["sandbox"], message["containers"])
             self._tell(uid, str(message.get("trouble", "")))
         if pod.ready is not None and not pod.ready.done():
             pod.ready.set_result(None)

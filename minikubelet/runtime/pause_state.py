@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import structlog
@@ -11,7 +12,7 @@ from minikubelet.lifecycle.observed import ContainerID, Exit, ObservedContainer,
 from minikubelet.runtime.channel import Channel
 from minikubelet.runtime.journal_records import ContainerRecord, SandboxRecord, fitting
 from minikubelet.runtime.port import RuntimeView
-from minikubelet.runtime.processes import is_stopped
+from minikubelet.runtime.processes import is_alive, is_stopped
 from minikubelet.sandbox.journal import read_journal
 from minikubelet.sandbox.protocol import Message
 
@@ -35,10 +36,29 @@ class PauseState:
     version: int = 1
     view: RuntimeView | None = None
 
+    @property
+    def newest_sandbox(self) -> Message | None:
+        """Return the record of the pod's pause, or of its last one."""
+        return next(reversed(self.sandboxes.values()), None)
+
+    def is_connected(self) -> bool:
+        """Tell whether the pause has said who it is, and is one that we can talk to."""
+        return self.channel is not None and not self.foreign and self.ready is not None and self.ready.done()
+
     def is_stopped(self) -> bool:
         """Tell whether the pod's pause is stopped, by a signal or a debugger."""
-        newest = next(reversed(self.sandboxes.values()), None)
+        newest = self.newest_sandbox
         return newest is not None and is_stopped(newest)
+
+    def take_up(self, sandbox: Message, containers: Iterable[Message]) -> None:
+        """Take up what a pause says of itself and of all that it knows."""
+        self.sandboxes[sandbox["id"]] = sandbox
+        # What the pause does not know any more has been removed; instances of earlier pauses it never knew.
+        earlier = {key: one for key, one in self.containers.items() if one.get("sandbox_id") != sandbox["id"]}
+        self.containers = earlier | {record["id"]: record for record in containers}
+        # A sandbox that fails again and again leaves one record each time.
+        needed = {sandbox["id"], *(one.get("sandbox_id") for one in self.containers.values())}
+        self.sandboxes = {key: one for key, one in self.sandboxes.items() if key in needed or is_alive(one)}
 
 
 def read_state(path: str) -> PauseState:
@@ -57,6 +77,7 @@ def read_state(path: str) -> PauseState:
 
 
 def view_of(pod: PauseState) -> RuntimeView:
+    """Return what is known of a pod as decisions see it, newest first."""
     newest = list(pod.sandboxes.values())[::-1]
     sandboxes = tuple(
         ObservedSandbox(

@@ -168,7 +168,7 @@ class Pauses(PauseConnections):
         if pod is None:
             return
         record = pod.containers.get(container_id)
-        current = list(pod.sandboxes.values())[-1]["id"] if pod.sandboxes else ""
+        current = pod.newest_sandbox["id"] if pod.newest_sandbox is not None else ""
         told = False
         if pod.channel is not None:
             with contextlib.suppress(PauseGone):

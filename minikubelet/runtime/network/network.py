@@ -20,6 +20,7 @@ from typing import Final
 import structlog
 
 from minikubelet.lifecycle.observed import PodUID
+from minikubelet.linux.kernel import boot_id
 from minikubelet.linux.libc import MNT_DETACH, MS_BIND, MS_REC, MS_SHARED
 from minikubelet.runtime.network import names
 from minikubelet.runtime.network import nft as rules
@@ -115,7 +116,7 @@ class Network:
         )
         self._pods: dict[PodUID, PodNetwork] = {}
         self._connected: set[PodUID] = set()
-        self._boot_id = _boot_id()
+        self._boot_id = boot_id()
         self._host_ips: tuple[str, ...] = ("127.0.0.1",)
         self._watch: LinkWatch | None = None
         self._repair: asyncio.Task[None] | None = None
@@ -426,8 +427,3 @@ def _share_mount(path: str) -> None:
         return
     if ctypes.get_errno() == errno.EINVAL and libc.mount(name, name, b"none", MS_BIND | MS_REC, None) == 0:
         libc.mount(b"", name, b"none", MS_SHARED | MS_REC, None)
-
-
-def _boot_id() -> str:
-    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
-        return file.read().strip()

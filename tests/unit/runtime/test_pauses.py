@@ -21,7 +21,7 @@ import pytest
 
 from minikubelet.lifecycle.observed import ContainerID, PodUID, RunState
 from minikubelet.linux.kernel import boot_id, start_ticks
-from minikubelet.runtime import fork_server, pause_connections, processes
+from minikubelet.runtime import fork_server, lost_pauses, pause_connections, processes
 from minikubelet.runtime.channel import Channel, ForeignPause, PauseHangs
 from minikubelet.runtime.pause_state import PauseState, to_this_boot, view_of
 from minikubelet.runtime.pauses import Pauses
@@ -270,7 +270,7 @@ async def test_after_a_reboot_nothing_counts_as_alive_and_how_it_ended_is_unknow
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The same pids and start times, but another boot: they name nobody (rows of lifecycle K4)."""
-    for module in (processes, pause_connections):
+    for module in (processes, lost_pauses):
         monkeypatch.setattr(module, "boot_id", lambda: "another-boot")
     killed: list[int] = []
     monkeypatch.setattr(processes, "kill_tree", killed.append)
