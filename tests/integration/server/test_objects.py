@@ -102,9 +102,10 @@ async def test_watch_from_a_version_with_selectors_and_tables(api: Api) -> None:
 
 
 async def test_watch_sees_an_object_come_into_view_and_leave_it(api: Api) -> None:
-    api.node.write("phased.yaml", _pod("phased", "sleep 0.5"))
+    api.node.write("phased.yaml", _pod("phased", "until [ -e /tmp/seen ]; do sleep 0.05; done"))
     async with api.watch(PODS, fieldSelector="status.phase=Running,metadata.name=phased-n1") as following:
         assert (await following())["type"] == "ADDED"
+        await api.run("phased", "touch", "/tmp/seen")
         seen = await following()
         while seen["type"] == "MODIFIED":
             seen = await following()
