@@ -10,7 +10,8 @@ from typing import Final
 
 import msgspec
 
-from minikubelet.api.decode import Field, FieldType, likely_name, struct_fields
+from minikubelet.api.field_types import Field, FieldType, struct_fields
+from minikubelet.api.hints import likely_name
 from minikubelet.api.support import Entry, support_of
 from minikubelet.api.types import ConfigMap, Pod, Secret
 

@@ -11,10 +11,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from minikubelet.api.decode import Decoding, decode_object, likely_name, nearest
+from minikubelet.api.decode import decode_object
+from minikubelet.api.decoding import Decoding, nearest
 from minikubelet.api.defaults import make_static, set_defaults
 from minikubelet.api.field_errors import FieldError, visible
 from minikubelet.api.foreseen import foreseen_failures
+from minikubelet.api.hints import likely_name
 from minikubelet.api.problems import Problem, Severity
 from minikubelet.api.source import Duplicate, Mark, Node, SourceError, decode_text, read_documents
 from minikubelet.api.support import unhonoured_fields

@@ -11,8 +11,8 @@ from typing import Final
 
 import msgspec
 
-from minikubelet.api.decode import struct_fields
 from minikubelet.api.documentation import KINDS, description, documented_types, struct_of, type_name
+from minikubelet.api.field_types import struct_fields
 from minikubelet.api.support import HONOURED, Entry, Support, support_of
 
 _INTRODUCTION: Final = """\

@@ -10,8 +10,8 @@ from typing import Any, Final
 
 import msgspec
 
-from minikubelet.api.decode import FieldType, struct_fields
 from minikubelet.api.documentation import KINDS, description, every_struct, struct_of
+from minikubelet.api.field_types import FieldType, struct_fields
 from minikubelet.api.support import Support, support_of
 
 Json = dict[str, Any]

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import msgspec
 
-from minikubelet.api.decode import FieldType, struct_fields
+from minikubelet.api.field_types import FieldType, struct_fields
 from minikubelet.api.types import Pod
 
 

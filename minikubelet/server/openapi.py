@@ -14,8 +14,8 @@ from typing import Any, Final
 import msgspec
 from aiohttp import web
 
-from minikubelet.api.decode import FieldType, struct_fields
 from minikubelet.api.documentation import KINDS, description, every_struct, find, struct_of
+from minikubelet.api.field_types import FieldType, struct_fields
 from minikubelet.api.support import Support, support_of
 from minikubelet.server.errors import json_response
 from minikubelet.server.resources import RESOURCES

@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from minikubelet.api.decode import MAX_PROBLEMS, Decoding, decode_object
+from minikubelet.api.decode import decode_object
+from minikubelet.api.decoding import MAX_PROBLEMS, Decoding
 from minikubelet.api.manifest import Manifest, parse_manifest
 from minikubelet.api.source import MAX_BYTES, MAX_NODES, read_documents
 from minikubelet.api.types import Pod

@@ -8,8 +8,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from minikubelet.api.decode import struct_fields
 from minikubelet.api.documentation import KINDS, UnknownPath, description, documented_types, find, struct_of
+from minikubelet.api.field_types import struct_fields
 from minikubelet.api.manifest import parse_manifest
 from minikubelet.api.problems import Severity
 from minikubelet.api.reference import manifest_reference
