@@ -10,17 +10,18 @@ The order, and why:
     7. terminal       its owner is set while this process is still the host's root
     8. user namespace with all that could only be done as the host's root behind it; then a mount namespace that
                       belongs to it, in which no mount of before can be taken away singly
-    9. AppArmor       the profile that exec will put on
-   10. bounding set   needs CAP_SETPCAP, so before the capabilities go
-   11. no_new_privs   (or, without it, the seccomp filter, which then needs CAP_SYS_ADMIN)
-   12. groups, ids    setgroups needs CAP_SETGID, so before the capabilities go; groups before the user
-   13. capabilities   none at all for a user that is not root, as exec would take them away
-   14. death signal   cleared by a change of ids, so after it
-   15. directory      with the container's own rights, as runc does it
+    9. directory      as the container's root, and where that may not enter it, as its user, behind 14: as runc does it
+   10. AppArmor       the profile that exec will put on
+   11. bounding set   needs CAP_SETPCAP, so before the capabilities go
+   12. no_new_privs   (or, without it, the seccomp filter, which then needs CAP_SYS_ADMIN)
+   13. groups, ids    setgroups needs CAP_SETGID, so before the capabilities go; groups before the user
+   14. capabilities   none at all for a user that is not root, as exec would take them away
+   15. death signal   cleared by a change of ids, so after it
    16. seccomp        last with no_new_privs: the filter may forbid everything above
    17. exec
 
-A step that fails reports its name and the error through a close-on-exec pipe; end of file there means exec succeeded.
+A step that fails reports its name and the error through a close-on-exec pipe; end of file there means that all is done
+but exec. Where that fails the program has started and ended with 255, as under runc: its output says why.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ from minikubelet.sandbox.spec import ContainerSpec, IdMap
 from minikubelet.sandbox.terminal import connect_terminal
 from minikubelet.sandbox.wire import dumps
 
+_NOT_EXECUTED: Final = 255
 DEFAULT_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -68,7 +70,7 @@ class Reporter:
         """Report why the process could not be started, and end it."""
         with suppress(OSError):
             if isinstance(error, CommandError):
-                self.send({"failed": self._step, "message": str(error)})
+                self.send({"failed": "exec", "message": str(error)})
             else:
                 number = error.errno if isinstance(error, OSError) else 0
                 path = error.filename if isinstance(error, OSError) else None
@@ -108,6 +110,8 @@ def run_container(
     """
     try:
         status = shield(reporter)
+        if not spec.cwd.startswith("/"):
+            raise CommandError("Cwd must be an absolute path")
         reporter.step("session")
         os.setsid()
         reset_signals()
@@ -130,8 +134,6 @@ def run_container(
         become(spec, reporter)
         reporter.step("set death signal")
         die_with_parent(pause_pid, status)
-        reporter.step("change directory")
-        os.chdir(spec.cwd)
         reporter.step("exec")
         execute(spec.argv, spec.env, spec.seccomp)
     except BaseException as error:
@@ -187,8 +189,6 @@ def run_exec(
         die_with_parent(pause_pid, status)
         if adopts:
             libc.prctl(libc.PR_SET_CHILD_SUBREAPER, 1)
-        reporter.step("change directory")
-        os.chdir(spec.cwd)
         reporter.step("exec")
         execute(argv, spec.env, spec.seccomp)
     except BaseException as error:
@@ -290,7 +290,9 @@ def set_oom_score(score: int | None) -> None:
 
 
 def become(spec: ContainerSpec, reporter: Reporter) -> None:
-    """Take on the container's user, groups and capabilities."""
+    """Enter the working directory and take on the container's user, groups and capabilities."""
+    reporter.step("change directory")
+    entered = enter(spec.cwd, may_fail=True)
     if spec.apparmor:
         reporter.step("set AppArmor profile")
         write_small("/proc/self/attr/apparmor/exec", f"exec {spec.apparmor}".encode())
@@ -315,13 +317,32 @@ def become(spec: ContainerSpec, reporter: Reporter) -> None:
     reporter.step("set capabilities")
     wanted = spec.capabilities & own_capabilities() if spec.uid == 0 else 0
     libc.set_capabilities(wanted, wanted, 0)
+    if not entered:
+        reporter.step("change directory")
+        enter(spec.cwd)
+
+
+def enter(directory: str, *, may_fail: bool = False) -> bool:
+    """Make a directory the current one; False when this user may not enter it, and `may_fail`.
+
+    Raises:
+        CommandError: It cannot be.
+    """
+    try:
+        os.chdir(directory)
+    except OSError as error:
+        if may_fail and isinstance(error, PermissionError):
+            return False
+        why = os.strerror(error.errno or 0).lower()
+        raise CommandError(f"chdir to cwd ({dumps(directory)}) set in config.json failed: {why}") from error
+    return True
 
 
 def execute(argv: list[str], env: list[str], seccomp: str) -> NoReturn:
     """Find the command in the container's PATH and execute it.
 
     Raises:
-        CommandError: It is not there or cannot be executed.
+        CommandError: It is not there, or this user may not execute it.
     """
     environment = dict(entry.split("=", 1) for entry in env)
     path = find_command(argv[0], environment.get("PATH", DEFAULT_PATH))
@@ -330,11 +351,11 @@ def execute(argv: list[str], env: list[str], seccomp: str) -> NoReturn:
     try:
         os.execve(path, argv, environment)
     except OSError as error:
-        if error.errno == errno.ENOEXEC:
-            raise CommandError(f"exec {path}: exec format error") from error
-        if error.errno == errno.ENOENT:
-            raise CommandError(f"exec {path}: no such file or directory") from error  # its interpreter is missing
-        raise CommandError(f"exec {path}: {os.strerror(error.errno or 0).lower()}") from error
+        # It has no format that the kernel knows, or its interpreter is missing: the container has started, says its
+        # program's standard error, and ends.
+        with suppress(OSError):
+            os.write(2, f"exec {path}: {os.strerror(error.errno or 0).lower()}\n".encode())
+        os._exit(_NOT_EXECUTED)
 
 
 def find_command(name: str, search_path: str) -> str:

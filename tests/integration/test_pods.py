@@ -78,6 +78,43 @@ def test_missing_command_is_start_error(node):
     assert 'exec: "no-such-program": executable file not found in $PATH' in ended["message"]
 
 
+def test_program_that_cannot_be_executed_has_started_and_says_why(node):
+    """As under runc: the command is there, so the container starts; what the kernel says of it is in its log."""
+    programs = node.base / "programs"
+    programs.mkdir()
+    for name, text in (("no-format", "echo x\n"), ("no-interpreter", "#!/no/such/shell\n")):
+        (programs / name).write_text(text)
+        (programs / name).chmod(0o755)
+        command = manifest(name, "true", policy="Never").replace("[sh, -c, 'true']", f"[{programs / name}]")
+        mount = f"\n    volumeMounts: [{{name: p, mountPath: {programs}}}]"
+        node.write(
+            f"{name}.yaml", f"{command.rstrip()}{mount}\n  volumes: [{{name: p, hostPath: {{path: {programs}}}}}]\n"
+        )
+    for name, why in (("no-format", "exec format error"), ("no-interpreter", "no such file or directory")):
+        pod = node.wait_pod(name, phase("Failed"), "Failed")
+        ended = first(pod)["state"]["terminated"]
+        assert (ended["exitCode"], ended["reason"]) == (255, "Error")
+        assert node.output(pod) == f"exec {programs / name}: {why}\n"
+
+
+@pytest.mark.parametrize(
+    ("directory", "code", "expected"),
+    [
+        ("/root", 0, "/root 1234\n"),  # entered as the container's root, as by runc; its user may not
+        ("/etc/passwd", 128, 'chdir to cwd ("/etc/passwd") set in config.json failed: not a directory'),
+        ("made/at/once", 128, "Cwd must be an absolute path"),
+    ],
+)
+def test_working_directory(node, directory, code, expected):
+    more = f"securityContext: {{runAsUser: 1234}}\n    workingDir: {directory}"
+    text = manifest("cwd", 'echo "$(readlink /proc/self/cwd) $(id -u)"', policy="Never")
+    node.write("cwd.yaml", f"{text.rstrip()}\n    {more}\n")
+    pod = node.wait_pod("cwd", lambda p: "terminated" in first(p)["state"], "its end")
+    ended = first(pod)["state"]["terminated"]
+    assert ended["exitCode"] == code
+    assert expected in (ended["message"] if code else node.output(pod))
+
+
 def test_init_containers_run_in_order_before_the_app(node):
     init = (
         "volumes: [{name: d, emptyDir: {}}]\n  initContainers:\n"
