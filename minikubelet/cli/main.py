@@ -112,10 +112,8 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
 
 def verbs() -> dict[str, str]:
-    """Return each verb that is there, with its line in the help."""
-    here = os.path.dirname(__file__)
-    every = {name: text for group in GROUPS.values() for name, text in group.items()}
-    return {name: text for name, text in every.items() if os.path.exists(os.path.join(here, f"{_file(name)}.py"))}
+    """Return each verb with its line in the help."""
+    return {name: text for group in GROUPS.values() for name, text in group.items()}
 
 
 def verb_parser(name: str) -> Parser:
@@ -223,11 +221,9 @@ def _as_argparse_likes(arguments: Sequence[str], parser: argparse.ArgumentParser
 
 def help_text() -> str:
     """Return the overview of all verbs."""
-    known = verbs()
     lines = ["A kubelet for real processes: runs Kubernetes Pod manifests without a container engine.", ""]
     for title, group in GROUPS.items():
-        there = [f"  {name:13} {text}" for name, text in group.items() if name in known]
-        lines += [f"{title}:", *there, ""] if there else []
+        lines += [f"{title}:", *(f"  {name:13} {text}" for name, text in group.items()), ""]
     lines += [
         "Pods come from the files in the manifest directory; edit, add or remove a file to change them.",
         "'minikubelet VERB --help' tells a verb's flags and shows examples; the verbs and flags are kubectl's.",
