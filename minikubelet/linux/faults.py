@@ -2,16 +2,18 @@
 
 MINIKUBELET_FAULTS holds rules `pattern=effect@chance`, separated by spaces: the pattern is a shell pattern over the
 names of points, the effect an errno's name (the step raises that OSError), `KILL` (this process kills itself as a
-crash would) or a FIFO's path (the step waits there, if it exists, until somebody has opened it for writing and closed
-it), the chance a number from 0 to 1, 1 when left out. The first rule that fits a point is asked.
+crash would), `~` with seconds (the step comes up to so much later, and the process does nothing meanwhile) or a FIFO's
+path (the step waits there, if it exists, until somebody has opened it for writing and closed it), the chance a number
+from 0 to 1, 1 when left out. The first rule that fits a point is asked.
 
-    MINIKUBELET_FAULTS="journal.write=ENOSPC spawn.*=KILL@0.02"
+    MINIKUBELET_FAULTS="journal.write=ENOSPC spawn.*=KILL@0.02 *=~0.1@0.3"
 """
 
 from __future__ import annotations
 
 import errno
 import os
+import time
 
 from minikubelet.linux.lean import Callable, Final, signal, suppress
 
@@ -28,8 +30,11 @@ def parse_rules(text: str) -> list[Rule]:
     for word in text.split():
         pattern, _, rest = word.partition("=")
         effect, _, chance = rest.partition("@")
-        if not pattern or not (effect == "KILL" or effect.startswith("/") or hasattr(errno, effect)):
-            raise ValueError(f"cannot read fault {word!r}: it is pattern=effect@chance, effect ERRNO, KILL or /fifo")
+        if not pattern or not (effect == "KILL" or effect.startswith(("/", "~")) or hasattr(errno, effect)):
+            text = f"cannot read fault {word!r}: it is pattern=effect@chance, effect ERRNO, KILL, ~seconds or /fifo"
+            raise ValueError(text)
+        if effect.startswith("~"):
+            float(effect[1:])
         rules.append((pattern, effect, float(chance or 1)))
     return rules
 
@@ -62,6 +67,9 @@ def injector(rules: list[Rule], random_number: Callable[[], float] | None = None
                     os._exit(137)  # the first process of a PID namespace cannot kill itself
                 if effect.startswith("/"):
                     _wait_at(effect)
+                    return
+                if effect.startswith("~"):
+                    time.sleep(float(effect[1:]) * draw())
                     return
                 number = getattr(errno, effect)
                 raise OSError(number, f"{os.strerror(number)} (injected at {name})")

@@ -6,6 +6,7 @@ import errno
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -19,9 +20,10 @@ def test_rules() -> None:
         ("spawn.*", "KILL", 0.02),
     ]
     assert faults.parse_rules("spawn.*=/x/gate") == [("spawn.*", "/x/gate", 1.0)]
+    assert faults.parse_rules("*=~0.1@0.3") == [("*", "~0.1", 0.3)]
 
 
-@pytest.mark.parametrize("text", ["journal", "=EIO", "a=NOPE", "a=EIO@often"])
+@pytest.mark.parametrize("text", ["journal", "=EIO", "a=NOPE", "a=EIO@often", "a=~long"])
 def test_what_is_no_rule_is_refused(text: str) -> None:
     with pytest.raises(ValueError):
         faults.parse_rules(text)
@@ -38,6 +40,15 @@ def test_first_rule_that_fits_decides() -> None:
     with pytest.raises(OSError) as caught:
         strike("a.two")
     assert caught.value.errno == errno.ENOSPC
+
+
+def test_a_step_comes_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    slept: list[float] = []
+    monkeypatch.setattr(time, "sleep", slept.append)
+    strike = faults.injector(faults.parse_rules("a=~0.4@0.5"), iter([0.2, 0.5, 0.7]).__next__)
+    strike("a")
+    strike("a")  # its chance was missed
+    assert slept == [0.2]
 
 
 def test_nothing_strikes_while_it_rests() -> None:
