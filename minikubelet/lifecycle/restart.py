@@ -12,7 +12,8 @@ from typing import Final
 
 from minikubelet.api.types import Container, Pod
 from minikubelet.lifecycle.observed import BackOff, ObservedContainer, ObservedPod, RunState
-from minikubelet.lifecycle.pods import all_containers
+from minikubelet.lifecycle.plan import Waiting
+from minikubelet.lifecycle.pods import all_containers, full_name
 
 INITIAL_DELAY_S: Final = 10.0
 MAX_DELAY_S: Final = 300.0
@@ -109,9 +110,20 @@ def has_expired(entry: BackOff, finished: float) -> bool:
     return finished - entry.updated_mono > RESET_AFTER_S
 
 
-def back_off_message(delay: float, container: str, pod: str) -> str:
-    """Return the message of state CrashLoopBackOff; `pod` is `name_namespace(uid)`."""
-    return f"back-off {go_duration(delay)} restarting failed container={container} pod={pod}"
+def back_off_wait(pod: Pod, name: str, entry: BackOff | None, finished: float, now: float) -> Waiting | None:
+    """Return how long a container waits, None when it may start.
+
+    Args:
+        pod: Its pod.
+        name: The container.
+        entry: Its back-off, None when it has not failed yet.
+        finished: When it exited, in seconds of the boot clock.
+        now: The time on that clock.
+    """
+    if entry is None or not is_in_back_off(entry, finished, now):
+        return None
+    message = f"back-off {go_duration(entry.delay)} restarting failed container={name} pod={full_name(pod)}"
+    return Waiting(name=name, message=message, until=finished + entry.delay)
 
 
 def go_duration(seconds: float) -> str:

@@ -7,10 +7,10 @@ from collections.abc import Awaitable, Callable
 
 from minikubelet.api.image_name import image_problem
 from minikubelet.api.types import Container
-from minikubelet.lifecycle import actions as act
 from minikubelet.lifecycle import termination
 from minikubelet.lifecycle.container_status import by_name
 from minikubelet.lifecycle.observed import ContainerID, ObservedContainer, RunState, StartFailure
+from minikubelet.lifecycle.plan import StartContainer
 from minikubelet.node.pod_memory import PodMemory
 from minikubelet.node.pod_observer import PodObserver
 from minikubelet.runtime.port import ContainerFailure, RuntimeFailure
@@ -56,7 +56,7 @@ class ContainerStarter:
         names = {name for name, instances in found.items() if instances and instances[0].state is RunState.CREATED}
         return {*names, self._name} if self.under_way else names
 
-    async def start(self, action: act.StartContainer) -> bool:
+    async def start(self, action: StartContainer) -> bool:
         """Start one container and run its postStart hook; False when it must be tried again later."""
         memory = self._memory
         container = memory.container(action.name)

@@ -11,9 +11,9 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from minikubelet.api.types import Container
-from minikubelet.lifecycle import actions as act
 from minikubelet.lifecycle import termination
 from minikubelet.lifecycle.observed import ContainerID, ObservedContainer
+from minikubelet.lifecycle.plan import KillContainer, KillPod
 from minikubelet.node.container_killer import ContainerKiller
 from minikubelet.node.container_starter import ContainerStarter
 from minikubelet.node.pod_memory import PodMemory
@@ -53,7 +53,7 @@ class PodEnder:
         self._looked.set()
         self._looked = asyncio.Event()
 
-    async def end_pod(self, action: act.KillPod) -> None:
+    async def end_pod(self, action: KillPod) -> None:
         """End every container and the sandbox, within a sync: a new sandbox may follow, or the pod is finished."""
         memory = self._memory
         if action.sandbox_changed:
@@ -69,7 +69,7 @@ class PodEnder:
         for container_id in action.purge:
             await self._runtime.remove_container(memory.pod, container_id)
 
-    async def end_one(self, action: act.KillContainer) -> None:
+    async def end_one(self, action: KillContainer) -> None:
         """End one container, unless another instance has taken its place."""
         found = self._memory.running().get(action.name)
         if found is None or found.id != action.id:

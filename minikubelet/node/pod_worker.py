@@ -21,9 +21,18 @@ from typing import Any, Final
 import structlog
 
 from minikubelet.api.types import Pod
-from minikubelet.lifecycle import actions as act
+from minikubelet.lifecycle.actions import compute_actions
 from minikubelet.lifecycle.admission import Rejection
 from minikubelet.lifecycle.observed import PodUID, StartFailure
+from minikubelet.lifecycle.plan import (
+    Action,
+    CreateSandbox,
+    KillContainer,
+    KillPod,
+    RemoveContainer,
+    StartContainer,
+    Waiting,
+)
 from minikubelet.lifecycle.pods import full_name
 from minikubelet.lifecycle.sameness import is_same_pod
 from minikubelet.lifecycle.status import PodEnd
@@ -254,12 +263,12 @@ class PodWorker:
             self._observer.publish()
             return self._observer.deadline()
         seen = self._observer.observe()
-        plan = act.compute_actions(self.pod, seen, now, max_back_off_s=self._services.max_back_off_s)
+        plan = compute_actions(self.pod, seen, now, max_back_off_s=self._services.max_back_off_s)
         self._observer.publish_soon()  # what is to be done is asked for first
         self._observer.probe(refresh=True)
         for wait in plan.waiting:
             self._back_off(wait)
-        self._memory.to_start = {one.name for one in plan.actions if isinstance(one, act.StartContainer)}
+        self._memory.to_start = {one.name for one in plan.actions if isinstance(one, StartContainer)}
         try:
             failed = await self._perform(plan.actions)
         finally:
@@ -268,7 +277,7 @@ class PodWorker:
         again = now + SYNC_ERROR_RETRY_S * random.uniform(1.0, 1.5) if failed else plan.wake_at
         return self._earliest(again, self._observer.deadline())
 
-    def _back_off(self, wait: act.Waiting) -> None:
+    def _back_off(self, wait: Waiting) -> None:
         """Say that a container is not started yet, for it has failed too often."""
         self._memory.event(
             "Warning",
@@ -282,30 +291,28 @@ class PodWorker:
     def _earliest(*times: float | None) -> float | None:
         return min((time for time in times if time is not None), default=None)
 
-    async def _perform(self, actions: tuple[act.Action, ...]) -> bool:
+    async def _perform(self, actions: tuple[Action, ...]) -> bool:
         """Carry out one plan in order; True when something failed that a later sync must try again."""
         failed = False
-        kills = [one for one in actions if isinstance(one, act.KillContainer)]
+        kills = [one for one in actions if isinstance(one, KillContainer)]
         for action in actions:
             match action:
-                case act.KillPod():
+                case KillPod():
                     await self._ender.end_pod(action)
-                case act.CreateSandbox():
+                case CreateSandbox():
                     if not await self._create_sandbox(action.attempt):
                         return True
-                case act.KillContainer():
+                case KillContainer():
                     # Containers that are to be ended are ended side by side.
                     await asyncio.gather(*(self._ender.end_one(one) for one in kills))
                     kills = []
-                case act.RemoveContainer():
+                case RemoveContainer():
                     if action.back_off is not None:
                         self._memory.back_off[action.name] = action.back_off
                     await self._runtime.remove_container(self.pod, action.id)
-                case act.StartContainer(waiting=act.Waiting() as wait) if (
-                    self._services.boot_clock() < action.not_before
-                ):
+                case StartContainer(waiting=Waiting() as wait) if self._services.boot_clock() < wait.until:
                     self._back_off(wait)
-                case act.StartContainer():
+                case StartContainer():
                     if not await self._prepare():
                         return True
                     # One container's failure does not keep the others from starting.

@@ -18,7 +18,8 @@ from minikubelet.api.types import (
     PodSpec,
     Probe,
 )
-from minikubelet.lifecycle import actions as act
+from minikubelet.lifecycle import plan as plans
+from minikubelet.lifecycle.actions import compute_actions
 from minikubelet.lifecycle.observed import (
     BackOff,
     ContainerID,
@@ -292,20 +293,20 @@ def rows(table: str, found: list[Row]) -> list[ParameterSet]:
 @pytest.mark.parametrize("row", rows("U-CPA", ROWS))
 def test_compute_actions(row: Row) -> None:
     pod, seen = build(row)
-    plan = act.compute_actions(pod, seen, now=1000)
-    started = [one.name for one in plan.actions if isinstance(one, act.StartContainer)]
-    creates = [one for one in plan.actions if isinstance(one, act.CreateSandbox)]
-    assert any(isinstance(one, act.KillPod) for one in plan.actions) is row.kill_pod
+    plan = compute_actions(pod, seen, now=1000)
+    started = [one.name for one in plan.actions if isinstance(one, plans.StartContainer)]
+    creates = [one for one in plan.actions if isinstance(one, plans.CreateSandbox)]
+    assert any(isinstance(one, plans.KillPod) for one in plan.actions) is row.kill_pod
     assert bool(creates) is row.create
     if creates:
         assert creates[0].attempt == row.new_attempt
     assert started == [f"init{i}" for i in row.init] + [f"app{i}" for i in row.start]
-    assert [one.name for one in plan.actions if isinstance(one, act.KillContainer)] == list(row.kill)
+    assert [one.name for one in plan.actions if isinstance(one, plans.KillContainer)] == list(row.kill)
 
 
 def kill_messages(row: Row) -> dict[str, str]:
-    plan = act.compute_actions(*build(row), now=1000)
-    return {one.name: one.message for one in plan.actions if isinstance(one, act.KillContainer)}
+    plan = compute_actions(*build(row), now=1000)
+    return {one.name: one.message for one in plan.actions if isinstance(one, plans.KillContainer)}
 
 
 def test_texts_of_kills() -> None:
@@ -329,12 +330,12 @@ def test_texts_of_kills() -> None:
 def test_plan_waits_for_the_back_off_and_then_acts() -> None:
     pod, seen = build(Row(0, apps={0: 1, 1: None, 2: None}))
     seen = replace(seen, back_off={"app0": BackOff(delay=10, updated_mono=49)})
-    plan = act.compute_actions(pod, seen, now=55)
+    plan = compute_actions(pod, seen, now=55)
     assert plan.actions == ()
     assert plan.wake_at == 60
     assert plan.waiting[0].message == "back-off 10s restarting failed container=app0 pod=p_n(u)"
-    after = act.compute_actions(pod, seen, now=60)
-    assert [one.name for one in after.actions if isinstance(one, act.StartContainer)] == ["app0"]
+    after = compute_actions(pod, seen, now=60)
+    assert [one.name for one in after.actions if isinstance(one, plans.StartContainer)] == ["app0"]
 
 
 def exits_with(rule_codes: list[int], action: str) -> list[ContainerRestartRule]:
@@ -350,13 +351,13 @@ def test_the_trigger_of_a_restart_in_place_is_removed_last() -> None:
     rules = exits_with([42], "RestartAllContainers")
     trigger = msgspec.structs.replace(pod.spec.containers[0], restart_policy="Never", restart_policy_rules=rules)
     spec = msgspec.structs.replace(pod.spec, containers=[trigger, *pod.spec.containers[1:]])
-    plan = act.compute_actions(msgspec.structs.replace(pod, spec=spec), seen, now=7)
-    kills = [one for one in plan.actions if isinstance(one, act.KillContainer)]
-    removals = [one.name for one in plan.actions if isinstance(one, act.RemoveContainer)]
+    plan = compute_actions(msgspec.structs.replace(pod, spec=spec), seen, now=7)
+    kills = [one for one in plan.actions if isinstance(one, plans.KillContainer)]
+    removals = [one.name for one in plan.actions if isinstance(one, plans.RemoveContainer)]
     assert {one.name for one in kills} == {"init0", "init1", "init2", "app1"}
     assert all(one.grace_s == 0 and not one.run_pre_stop for one in kills)
     assert removals == ["init0", "init1", "init2", "app1", "app2", "app0"]
-    assert plan.actions == (*kills, *[one for one in plan.actions if isinstance(one, act.RemoveContainer)])
+    assert plan.actions == (*kills, *[one for one in plan.actions if isinstance(one, plans.RemoveContainer)])
     assert plan.wake_at == 7
 
 
@@ -367,18 +368,18 @@ def test_a_pod_that_restarts_in_place_again_and_again_waits() -> None:
     trigger = msgspec.structs.replace(pod.spec.containers[0], restart_policy="Never", restart_policy_rules=rules)
     spec = msgspec.structs.replace(pod.spec, containers=[trigger, *pod.spec.containers[1:]])
     pod = msgspec.structs.replace(pod, spec=spec)
-    removals = [one for one in act.compute_actions(pod, seen, now=50).actions if isinstance(one, act.RemoveContainer)]
+    removals = [one for one in compute_actions(pod, seen, now=50).actions if isinstance(one, plans.RemoveContainer)]
     assert [one.back_off for one in removals] == [None, None, BackOff(delay=10, updated_mono=50)]
     seen = replace(seen, back_off={"app0": BackOff(delay=20, updated_mono=45)})
-    plan = act.compute_actions(pod, seen, now=69)  # its exit came at 50
-    assert [one.name for one in plan.actions if isinstance(one, act.KillContainer)] == ["app1"]
-    assert [one.name for one in plan.actions if isinstance(one, act.RemoveContainer)] == ["app1", "app2"]
+    plan = compute_actions(pod, seen, now=69)  # its exit came at 50
+    assert [one.name for one in plan.actions if isinstance(one, plans.KillContainer)] == ["app1"]
+    assert [one.name for one in plan.actions if isinstance(one, plans.RemoveContainer)] == ["app1", "app2"]
     assert (plan.waiting[0].name, plan.wake_at) == ("app0", 70)
     assert plan.waiting[0].message.startswith("back-off 20s restarting failed container=app0")
     left = replace(seen, containers={"app0": seen.containers["app0"]})
-    assert act.compute_actions(pod, left, now=69.9).actions == ()
-    (removal,) = act.compute_actions(pod, left, now=70).actions
-    assert isinstance(removal, act.RemoveContainer)
+    assert compute_actions(pod, left, now=69.9).actions == ()
+    (removal,) = compute_actions(pod, left, now=70).actions
+    assert isinstance(removal, plans.RemoveContainer)
     assert (removal.name, removal.back_off) == ("app0", BackOff(delay=40, updated_mono=70))
 
 
@@ -387,18 +388,18 @@ def test_another_exit_of_a_rule_holder_restarts_nothing_else() -> None:
     rules = exits_with([42], "RestartAllContainers")
     holder = msgspec.structs.replace(pod.spec.containers[0], restart_policy="Never", restart_policy_rules=rules)
     spec = msgspec.structs.replace(pod.spec, containers=[holder, *pod.spec.containers[1:]])
-    assert act.compute_actions(msgspec.structs.replace(pod, spec=spec), seen, now=7).actions == ()
+    assert compute_actions(msgspec.structs.replace(pod, spec=spec), seen, now=7).actions == ()
 
 
 def test_a_container_that_an_edit_took_out_is_ended() -> None:
     pod, seen = build(Row(0))
     spec = msgspec.structs.replace(pod.spec, containers=pod.spec.containers[:2])
-    plan = act.compute_actions(msgspec.structs.replace(pod, spec=spec), seen, now=7)
-    assert [(one.name, type(one)) for one in plan.actions] == [("app2", act.KillContainer)]
+    plan = compute_actions(msgspec.structs.replace(pod, spec=spec), seen, now=7)
+    assert [(one.name, type(one)) for one in plan.actions] == [("app2", plans.KillContainer)]
 
 
 def test_an_instance_that_is_not_known_leaves_its_count_to_the_logs() -> None:
     pod, seen = build(Row(0, apps={0: None, 1: 1}))
-    plan = act.compute_actions(pod, seen, now=1000)
-    counts = {one.name: one.restart_count for one in plan.actions if isinstance(one, act.StartContainer)}
+    plan = compute_actions(pod, seen, now=1000)
+    counts = {one.name: one.restart_count for one in plan.actions if isinstance(one, plans.StartContainer)}
     assert counts == {"app1": 1, "app2": None}
