@@ -7,7 +7,7 @@ The order, and why:
     4. cgroup         before anything that costs memory or time; then its own cgroup namespace, rooted there
     5. oom score      while still allowed to
     6. root           mounts need the host's view and all capabilities; owners are mapped for a user namespace here
-    7. terminal       its owner is set while this process is still the host's root
+    7. streams        their owner is set while this process is still the host's root
     8. user namespace with all that could only be done as the host's root behind it; then a mount namespace that
                       belongs to it, in which no mount of before can be taken away singly
     9. directory      as the container's root, and where that may not enter it, as its user, behind 14: as runc does it
@@ -42,6 +42,8 @@ from minikubelet.sandbox.terminal import connect_terminal
 from minikubelet.sandbox.wire import dumps
 
 _NOT_EXECUTED: Final = 255
+_FORMAT: Final = 0o170000
+_PIPE: Final = 0o010000
 DEFAULT_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -123,9 +125,7 @@ def run_container(
         set_oom_score(spec.oom_score_adj)
         mapping = None if id_map is None else rootfs.Mapping(user_namespace, id_map.first)
         rootfs.build(spec, base=mount_base, shm_dir=shm_dir, mapping=mapping, step=reporter.step)
-        if console >= 0:
-            reporter.step("set terminal")
-            connect_terminal(console, spec.uid + (id_map.first if id_map is not None else 0))
+        give_streams(console, spec.uid + (id_map.first if id_map is not None else 0), reporter)
         if user_namespace >= 0:
             reporter.step("enter user namespace")
             libc.setns(user_namespace, libc.CLONE_NEWUSER)
@@ -177,9 +177,7 @@ def run_exec(
         set_oom_score(spec.oom_score_adj)
         reporter.step("enter namespaces")
         libc.setns(pidfd, libc.CLONE_NEWNS | (0 if spec.privileged else libc.CLONE_NEWCGROUP))
-        if console >= 0:
-            reporter.step("set terminal")
-            connect_terminal(console, spec.uid + (id_map.first if id_map is not None else 0))
+        give_streams(console, spec.uid + (id_map.first if id_map is not None else 0), reporter)
         if user_namespace >= 0:
             reporter.step("enter user namespace")
             libc.setns(user_namespace, libc.CLONE_NEWUSER)
@@ -287,6 +285,24 @@ def set_oom_score(score: int | None) -> None:
     except OSError as error:
         if error.errno not in (errno.EACCES, errno.EPERM):
             raise
+
+
+def give_streams(console: int, uid: int, reporter: Reporter) -> None:
+    """Make a terminal, or give the pipes, to the container's user: programs open /dev/stdout and /dev/stderr again.
+
+    Args:
+        console: Where the terminal's controlling side is sent, -1 without a terminal.
+        uid: The user, as the host knows it.
+        reporter: Told of the step.
+    """
+    if console >= 0:
+        reporter.step("set terminal")
+        connect_terminal(console, uid)
+        return
+    reporter.step("give streams")
+    for number in range(3) if uid else ():
+        if os.fstat(number).st_mode & _FORMAT == _PIPE:
+            os.fchown(number, uid, -1)
 
 
 def become(spec: ContainerSpec, reporter: Reporter) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -95,6 +97,26 @@ def test_program_that_cannot_be_executed_has_started_and_says_why(node):
         ended = first(pod)["state"]["terminated"]
         assert (ended["exitCode"], ended["reason"]) == (255, "Error")
         assert node.output(pod) == f"exec {programs / name}: {why}\n"
+
+
+@pytest.mark.parametrize(("uid", "more"), [(0, ""), (1234, ""), (0, "hostUsers: false"), (1234, "hostUsers: false")])
+def test_programs_open_their_streams_again(node, uid, more):
+    """As with runc, the pipes belong to the container's user: many a program is told to log to /dev/stdout."""
+    say = "echo out >/dev/stdout; echo err >>/dev/stderr; echo first >/proc/1/fd/1"
+    text = manifest("streams", f"{say}; sleep 1000", more=more)
+    node.write("streams.yaml", f"{text.rstrip()}\n    securityContext: {{runAsUser: {uid}}}\n")
+    pod = node.wait_pod("streams", lambda p: "running" in first(p)["state"], "running")
+    node.wait(lambda: "first" in node.output(pod), "what was written")
+    assert sorted(node.output(pod).split()) == ["err", "first", "out"]
+    command = [sys.executable, "-m", "minikubelet", "exec", *node.roots, "streams", "--", "sh", "-c"]
+    again = subprocess.run(
+        [*command, "echo out >/dev/stdout; echo err >/dev/stderr"],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert (again.stdout, again.stderr) == ("out\n", "err\n")
 
 
 @pytest.mark.parametrize(
