@@ -69,7 +69,9 @@ class Node:
         self.log_dir = base / "log"
         self.bridge = f"mkt{number:05}"  # of one length, so that no name begins another
         self.cidr = f"10.{200 + number // 250}.{number % 250}.0/24"
-        self.pod_cidr = pod_cidr.format(network=self.cidr.removesuffix("/24"), number=number)
+        block = number // 250  # of this test process alone
+        wide = f"10.{240 + block // 16}.{block % 16 * 16}.0"
+        self.pod_cidr = pod_cidr.format(network=self.cidr.removesuffix("/24"), wide=wide, number=number)
         self.cni_dir = base / "net.d"
         self.process: subprocess.Popen[bytes] | None = None
         self.manifests.mkdir(parents=True)

@@ -32,7 +32,7 @@ class Processes:
 def subject(base: Path, *, settings: str = "") -> Iterator[Node]:
     """Run a daemon with room for 1000 pods; nothing of it is left afterwards."""
     config = f"maxPods: 2000\nfileCheckFrequency: 1h\n{settings}"
-    with running_node(base, pod_cidr="10.240.0.0/20", config=config) as node:
+    with running_node(base, pod_cidr="{wide}/20", config=config) as node:
         yield node
 
 
