@@ -258,8 +258,13 @@ def _copy_devices(source: str, target: int) -> None:
 
 
 def _mount_sys(root: int, *, read_only: bool) -> None:
-    flags = libc.MS_NOSUID | libc.MS_NODEV | libc.MS_NOEXEC | (libc.MS_RDONLY if read_only else 0)
+    """Mount what belongs to the pod's network; read-only is the mount, as the file system is all its containers'."""
+    flags = libc.MS_NOSUID | libc.MS_NODEV | libc.MS_NOEXEC
     _mount_at(root, "/sys", lambda path: libc.mount("sysfs", path, "sysfs", flags))
+    if read_only:
+        mounted = libc.openat2(root, "/sys", os.O_PATH | os.O_DIRECTORY, libc.RESOLVE_IN_ROOT)
+        libc.set_read_only(f"/proc/self/fd/{mounted}", recursive=False)
+        os.close(mounted)
 
 
 def _mount_cgroups(root: int, directories: list[str], *, privileged: bool) -> None:

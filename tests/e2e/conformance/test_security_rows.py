@@ -47,6 +47,7 @@ def setuid(name: str, allow: bool) -> str:
 
 
 LINK = "ip link add dummy0 type bridge"  # some kernels have no dummy links
+SYS = "[ -w /sys/class/net/lo/ifalias ] && echo writable || echo read-only"
 SLEEPER = {"name": "other", "image": "host", "command": ["sleep", "inf"]}
 PROJECTED: Json = {
     "volumes": [
@@ -128,6 +129,20 @@ PODS = {
         "ro-cwd",
         "pwd; touch checkfile",
         container={"workingDir": "/made/for/it", "securityContext": {"readOnlyRootFilesystem": True}},
+    ),
+    "sys": pod(
+        "sys",
+        SYS,
+        containers=[
+            {"name": "main", "image": "host", "command": ["sh", "-c", SYS]},
+            {
+                "name": "privileged",
+                "image": "host",
+                "command": ["sh", "-c", SYS],
+                "securityContext": {"privileged": True},
+            },
+            {"name": "plain-again", "image": "host", "command": ["sh", "-c", SYS]},
+        ],
     ),
     "rw": secured("rw", "touch checkfile", {"readOnlyRootFilesystem": False}),
     "plain": secured("plain", LINK, {"privileged": False}),
@@ -407,6 +422,14 @@ def test_escalation(cluster: Any) -> None:
     lines = output(cluster, "escalation")
     assert "euid=0(root)" in lines[0]
     assert lines[1] == "NoNewPrivs:\t0"
+
+
+def test_each_containers_sys_is_as_writable_as_it_is_privileged(cluster: Any) -> None:
+    """They show one file system, whoever has mounted it first."""
+    assert output(cluster, "sys") == ["read-only"]
+    found = ended(cluster, "sys")
+    assert cluster.output(found, "privileged") == "writable\n"
+    assert cluster.output(found, "plain-again") == "read-only\n"
 
 
 @pytest.mark.conformance("SEC-21")
