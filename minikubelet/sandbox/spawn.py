@@ -125,7 +125,8 @@ def run_container(
         set_oom_score(spec.oom_score_adj)
         mapping = None if id_map is None else rootfs.Mapping(user_namespace, id_map.first)
         rootfs.build(spec, base=mount_base, shm_dir=shm_dir, mapping=mapping, step=reporter.step)
-        give_streams(console, spec.uid + (id_map.first if id_map is not None else 0), reporter)
+        owner = spec.uid + (id_map.first if id_map is not None else 0)
+        give_streams(console, owner, reporter, is_console=spec.rootfs != "host")
         if user_namespace >= 0:
             reporter.step("enter user namespace")
             libc.setns(user_namespace, libc.CLONE_NEWUSER)
@@ -287,17 +288,18 @@ def set_oom_score(score: int | None) -> None:
             raise
 
 
-def give_streams(console: int, uid: int, reporter: Reporter) -> None:
+def give_streams(console: int, uid: int, reporter: Reporter, *, is_console: bool = False) -> None:
     """Make a terminal, or give the pipes, to the container's user: programs open /dev/stdout and /dev/stderr again.
 
     Args:
         console: Where the terminal's controlling side is sent, -1 without a terminal.
         uid: The user, as the host knows it.
         reporter: Told of the step.
+        is_console: The terminal is the container's console, too.
     """
     if console >= 0:
         reporter.step("set terminal")
-        connect_terminal(console, uid)
+        connect_terminal(console, uid, is_console=is_console)
         return
     reporter.step("give streams")
     for number in range(3) if uid else ():

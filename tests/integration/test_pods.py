@@ -119,6 +119,15 @@ def test_programs_open_their_streams_again(node, uid, more):
     assert (again.stdout, again.stderr) == ("out\n", "err\n")
 
 
+@pytest.mark.parametrize("more", ["", "hostUsers: false"])
+@pytest.mark.parametrize("context", ["runAsUser: 1234", "privileged: true"])
+def test_terminal_is_the_containers_console(node, more, context):
+    text = manifest("tty", "tty && echo told >/dev/console && test -c /dev/console", policy="Never", more=more)
+    node.write("tty.yaml", f"{text.rstrip()}\n    tty: true\n    securityContext: {{{context}}}\n")
+    pod = node.wait_pod("tty", phase("Succeeded"), "Succeeded")
+    assert node.output(pod).split() == ["/dev/pts/0", "told"]
+
+
 @pytest.mark.parametrize(
     ("directory", "code", "expected"),
     [
