@@ -52,7 +52,7 @@ def test_nginx_serves_a_config_map_that_changes_live(cluster):
 def test_redis_answers_and_ends_within_its_grace(cluster):
     cluster.write("redis.yaml", (EXAMPLES / "redis.yaml").read_text())
     pod = cluster.wait_pod("redis", ready, "redis ready")
-    with socket.create_connection((pod["status"]["podIP"], 6379), timeout=5) as connection:
+    with socket.create_connection((pod["status"]["podIP"], 6379), timeout=20) as connection:
         connection.sendall(b"SET k v\r\nGET k\r\n")
         answer = b""
         while not answer.endswith(b"$1\r\nv\r\n"):

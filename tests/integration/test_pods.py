@@ -216,18 +216,6 @@ def test_daemon_killed_and_restarted_touches_no_container(node):
     assert after["status"]["conditions"] == before["status"]["conditions"]
 
 
-def test_exit_while_the_daemon_is_down_is_not_missed(node):
-    node.write("job.yaml", manifest("job", "sleep 1; exit 5", policy="Never"))
-    node.wait_pod("job", phase("Running"), "Running")
-    node.kill()
-    import time
-
-    time.sleep(1.5)  # the pod ends meanwhile, and nobody is there to be told
-    node.start()
-    pod = node.wait_pod("job", phase("Failed"), "Failed")
-    assert first(pod)["state"]["terminated"]["exitCode"] == 5
-
-
 def test_manifest_removed_while_the_daemon_is_down_ends_the_pod(node):
     node.write("web.yaml", manifest("web", "sleep 1000"))
     node.wait_pod("web", phase("Running"), "Running")

@@ -93,8 +93,9 @@ PODS = {
         ),
         h("main", 0, 600),
     ),
-    # Without grace: the back-off of a second counts from the exit, and the other has to be ended in it to be seen.
-    "loop": make("loop", "Never", shell("main", "sleep 0.2; exit 42", **ALL), h("other", 0, 600), grace=0),
+    # The back-off of a second counts from the exit, and is seen when the other has ended by then: so that one is there
+    # before, and has no grace.
+    "loop": make("loop", "Never", h("other", 0, 600), shell("main", "sleep 0.2; exit 42", **ALL), grace=0),
     "pod-04": make("pod-04", "Always", h("main", 0, 600)),
     "pod-09": make("pod-09", "Always", shell("main", TIMES)),
     "node-19": make(

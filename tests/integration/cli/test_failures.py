@@ -82,7 +82,7 @@ def cli(node, arguments):
     """Run the command line with the node's directories before what stands behind `--`."""
     cut = arguments.index("--") if "--" in arguments else len(arguments)
     command = [sys.executable, "-m", "minikubelet", *arguments[:cut], *node.roots, *arguments[cut:]]
-    return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
 
 def as_nobody(arguments):

@@ -49,7 +49,7 @@ class Screen:
         self.columns = columns
         fcntl.ioctl(self.descriptor, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
 
-    def wait(self, holds, limit_s=20.0):
+    def wait(self, holds, limit_s=40.0):
         deadline = time.monotonic() + limit_s
         while not holds(self.rows):
             ready, _, _ = select.select([self.descriptor], [], [], max(0, deadline - time.monotonic()))
@@ -130,7 +130,7 @@ def test_lines_where_there_is_no_terminal(idle_node, tmp_path):
                 break
     finally:
         process.send_signal(signal.SIGINT)
-        rest, errors = process.communicate(timeout=30)
+        rest, errors = process.communicate(timeout=60)
     text = "".join([*lines, rest])
     assert "\x1b" not in text
     assert text.count("Running, 1/1 ready") == 1

@@ -172,10 +172,10 @@ def running(node, *arguments):
     finally:
         if process.poll() is None:
             process.send_signal(signal.SIGINT)
-            process.communicate(timeout=20)
+            process.communicate(timeout=60)
 
 
-def read_until(stream, word, limit_s=20.0):
+def read_until(stream, word, limit_s=40.0):
     """Read from a pipe until a text has come."""
     data = b""
     deadline = time.monotonic() + limit_s
@@ -516,7 +516,7 @@ class Terminal:
         os.write(self.descriptor, text.encode())
 
     def wait(self):
-        done = select.select([pidfd := os.pidfd_open(self.pid)], [], [], 20)[0]
+        done = select.select([pidfd := os.pidfd_open(self.pid)], [], [], 40)[0]
         os.close(pidfd)
         if not done:
             os.kill(self.pid, signal.SIGKILL)

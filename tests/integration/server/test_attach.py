@@ -36,7 +36,7 @@ async def test_stdin_stays_open_between_clients(api: Api) -> None:
     await start(api, "open", "stdin: true")
     query = [("stdin", "true"), ("stdout", "true"), ("stderr", "true")]
     for word in (b"one", b"two"):
-        async with asyncio.timeout(20), api.socket(f"{pod_path('open')}/attach", query=query) as web_socket:
+        async with asyncio.timeout(40), api.socket(f"{pod_path('open')}/attach", query=query) as web_socket:
             await web_socket.send_bytes(b"\0" + word + b"\n")
             while (await web_socket.receive_bytes()) != b"\1got " + word + b"\n":
                 pass
@@ -47,7 +47,7 @@ async def test_stdin_once_ends_with_its_client_and_success_is_told(api: Api) -> 
     await start(api, "once", "stdin: true, stdinOnce: true")
     query = [("stdin", "true"), ("stdout", "true")]
     found = b""
-    async with asyncio.timeout(20), api.socket(f"{pod_path('once')}/attach", query=query) as web_socket:
+    async with asyncio.timeout(40), api.socket(f"{pod_path('once')}/attach", query=query) as web_socket:
         await web_socket.send_bytes(b"\0word\n")
         await web_socket.send_bytes(b"\xff\0")
         async for message in web_socket:
@@ -74,7 +74,7 @@ async def test_terminal(api: Api) -> None:
     await start(api, "term", "stdin: true, tty: true", "tty; while read x; do stty size; done")
     query = [("stdin", "true"), ("stdout", "true"), ("tty", "true")]
     found = b""
-    async with asyncio.timeout(20), api.socket(f"{pod_path('term')}/attach", query=query) as web_socket:
+    async with asyncio.timeout(40), api.socket(f"{pod_path('term')}/attach", query=query) as web_socket:
         await web_socket.send_bytes(b'\x04{"Width":90,"Height":33}')
         await web_socket.send_bytes(b"\0\n")
         while b"33 90\r\n" not in found:
@@ -97,7 +97,7 @@ async def test_slow_client_delays_neither_container_nor_log(api: Api) -> None:
         await asyncio.to_thread(
             api.node.wait_pod, "loud", lambda pod: pod["status"]["phase"] == "Succeeded", "Succeeded", 30
         )
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(40):
         # What is still in the pipe when the program ends is written a moment after its end is known.
         while await api.get(f"{pod_path('loud')}/log", tailLines=1) != "the end\n":
             await asyncio.sleep(0.02)
@@ -106,7 +106,7 @@ async def test_slow_client_delays_neither_container_nor_log(api: Api) -> None:
 async def test_container_without_stdin_is_only_watched(api: Api) -> None:
     await start(api, "deaf", "stdin: false", "while :; do echo tick; sleep 0.05; done")
     query = [("stdin", "true"), ("stdout", "true")]
-    async with asyncio.timeout(20), api.socket(f"{pod_path('deaf')}/attach", query=query) as web_socket:
+    async with asyncio.timeout(40), api.socket(f"{pod_path('deaf')}/attach", query=query) as web_socket:
         await web_socket.send_bytes(b"\0hello\n")
         found = b""
         while found.count(b"tick\n") < 3:

@@ -122,7 +122,7 @@ async def test_client_that_vanishes_ends_its_command(api: Api) -> None:
     async with api.socket(EXEC, query=[*query, ("stdout", "true")]) as web_socket:
         while b"started" not in (await web_socket.receive_bytes()):
             pass
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(40):
             while not (found := _processes(sleep)):  # the shell has said so before it starts it
                 await asyncio.sleep(0.02)
         assert f"pod{(api.node.pod('web') or {})['metadata']['uid']}" in Path(f"/proc/{found[0]}/cgroup").read_text()

@@ -111,7 +111,7 @@ async def test_follow_brings_lines_as_they_come_and_survives_rotation(api: Api) 
 @pytest.mark.conformance("U-LOG-14")
 async def test_following_what_has_ended_ends(api: Api) -> None:
     path = f"{pod_path('job')}/log"
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(40):
         assert await api.get(path, follow="true") == "done\n"
         assert await api.get(path, follow="true", tailLines=1) == "done\n"
         assert await api.get(path, follow="true", sinceTime="2100-01-01T00:00:00Z") == ""
