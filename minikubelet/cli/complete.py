@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from minikubelet.cli.main import EARLY, ROOTS, CommandFailed, parsers_flags, verb_parser, verbs
+from minikubelet.cli.main import EARLY, ROOTS, CommandFailed, fill_in_roots, parsers_flags, verb_parser, verbs
 
 Json = dict[str, Any]
 Candidate = tuple[str, str]
@@ -205,8 +204,9 @@ def _namespace(line: Line) -> str:
 
 
 def _options(line: Line) -> argparse.Namespace:
-    roots = {name: os.environ.get(f"MINIKUBELET_{name.upper()}", default) for name, default in ROOTS.items()}
-    return argparse.Namespace(**{name: line.values.get(name, default) for name, default in roots.items()})
+    found = argparse.Namespace(**{name: line.values.get(name) for name in ROOTS})
+    fill_in_roots(found)
+    return found
 
 
 def _pods(line: Line) -> list[Json]:

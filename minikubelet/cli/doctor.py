@@ -35,7 +35,7 @@ def execute(options: argparse.Namespace) -> int:
         trusted_uid=int(told.get("trusted_uid") or 0),
         state_dir=options.state_dir,
         run_dir=options.run_dir,
-        log_dir=str(told.get("log_dir") or options.log_dir),
+        log_dir=options.log_dir,
         bridge=options.bridge or str(told.get("bridge") or "minikubelet0"),
         daemon=daemon_process(options) if os.geteuid() == 0 else None,
     )

@@ -262,10 +262,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(arguments: Sequence[str]) -> int:
     module, options = parse(arguments)
     if options.verb != "run":
-        for name, default in ROOTS.items():
-            if getattr(options, name) is None:
-                setattr(options, name, os.environ.get(f"MINIKUBELET_{name.upper()}", default))
+        fill_in_roots(options)
     return int(module.execute(options))
+
+
+def fill_in_roots(options: argparse.Namespace) -> None:
+    """Set the directories that are not given: by the environment, or those of the run directory's last daemon."""
+    from minikubelet.node import settings_record
+
+    for name in ROOTS:
+        if getattr(options, name) is None:
+            setattr(options, name, os.environ.get(f"MINIKUBELET_{name.upper()}"))
+    if options.run_dir is None:
+        options.run_dir = ROOTS["run_dir"]
+    told = settings_record.read(options.run_dir)
+    for name, default in ROOTS.items():
+        if getattr(options, name) is None:
+            setattr(options, name, str(told.get(name) or default))
 
 
 def _tell(text: str) -> None:

@@ -68,11 +68,7 @@ def _settings(options: argparse.Namespace) -> Json:
 
 def _recorded_settings(options: argparse.Namespace) -> Json:
     """Return what the daemon was started with that has gone."""
-    told = settings_record.read(options.run_dir)
-    return {
-        "podLogsDir": told.get("log_dir"),
-        "staticPodPath": settings_record.manifest_dir(options.run_dir, options.config_dir),
-    }
+    return {"staticPodPath": settings_record.manifest_dir(options.run_dir, options.config_dir)}
 
 
 def _places(options: argparse.Namespace, settings: Json) -> list[tuple[str, str]]:

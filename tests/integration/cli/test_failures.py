@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import json
 import os
 import pkgutil
+import re
 import subprocess
 import sys
 
@@ -76,6 +78,30 @@ def test_a_user_without_rights_is_told_so(node):
     assert code == 1
     assert "only root may" in err
     assert "sudo" in err
+
+
+def test_the_run_directory_alone_leads_to_the_others(node):
+    """As `make run` tells it, and also when the daemon has gone."""
+    node.write("web.yaml", POD)
+    node.wait(lambda: node.cli("logs", "web").stdout == "hello\n", "output")
+
+    def ask(*arguments: str) -> str:
+        command = [sys.executable, "-m", "minikubelet", f"--run-dir={node.run_dir}", *arguments]
+        return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False).stdout
+
+    for down in (False, True):
+        if down:
+            node.kill()
+        assert ask("logs", "web") == "hello\n"
+        assert ask("debug", "web", "--", "hostname") == "web-n1\n"
+        assert "Container started" in ask("describe", "pod", "web")
+        status = ask("status")
+        assert re.search(rf"^Config +{node.base}/config/config.yaml", status, re.MULTILINE)
+        assert re.search(rf"^Logs +{node.log_dir}/pods$", status, re.MULTILINE)
+        checks = {one["check"]: one for one in json.loads(ask("doctor", "-o", "json"))["checks"]}
+        assert checks["pods"]["found"] == "1 with a pause process"
+        assert str(node.bridge) not in checks["leftover cgroups"]["found"]
+    node.start()
 
 
 def cli(node, arguments):
