@@ -27,6 +27,7 @@ log = structlog.get_logger(__name__)
 ORPHAN_GRACE_S: Final = 1.0
 # When a worker that could not even be made is tried again.
 _RETRY_S: Final = 10.0
+_PATIENCE_PIECES: Final = 10
 
 
 class PodManager:
@@ -60,7 +61,7 @@ class PodManager:
         self._retries: dict[PodUID, asyncio.TimerHandle] = {}  # of workers that could not be made
         self._idle = asyncio.Event()
         self._idle.set()
-        self._one_ended = asyncio.Event()
+        self._progress = asyncio.Event()  # something happened to a pod, or one has ended
 
     def set_pods(self, pods: Sequence[Pod]) -> None:
         """Make these the wanted pods."""
@@ -155,7 +156,7 @@ class PodManager:
         self._workers.pop(worker.uid, None)
         self._tasks.pop(worker.uid, None)
         self._names = released(_key(worker.pod), worker.uid, self._names)
-        self._one_ended.set()
+        self._progress.set()
         if not task.cancelled():
             if (error := task.exception()) is not None:
                 log.error("pod worker ended unexpectedly", pod=pod_key(worker.pod), exc_info=error)
@@ -177,6 +178,7 @@ class PodManager:
         """Tell one worker that something happened to its pod."""
         worker = self._workers.get(uid)
         if worker is not None:
+            self._progress.set()
             worker.wake()
 
     def wake_all(self, uids: Iterable[PodUID] | None = None) -> None:
@@ -209,15 +211,21 @@ class PodManager:
         await self._idle.wait()
 
     async def drain(self, *, grace_s: float | None = None, patience_s: float | None = None) -> None:
-        """End every pod and wait until nothing is left of any, or until none has ended for `patience_s` seconds."""
+        """End every pod and wait until nothing is left of any, or until none has come further for `patience_s` seconds.
+
+        These are counted in pieces: when the loop has no turn for long, as hundreds of pods end at once or the machine
+        has much else to do, that is no pod's fault.
+        """
         self.terminate_all(grace_s=grace_s)
-        while self._workers:
-            self._one_ended.clear()
+        waited = 0
+        while self._workers and waited < _PATIENCE_PIECES:
+            self._progress.clear()
             try:
-                async with asyncio.timeout(patience_s):
-                    await self._one_ended.wait()
+                async with asyncio.timeout(None if patience_s is None else patience_s / _PATIENCE_PIECES):
+                    await self._progress.wait()
+                waited = 0
             except TimeoutError:
-                return
+                waited += 1
 
     async def stop(self) -> None:
         """Leave: stop the workers and touch no pod."""

@@ -18,7 +18,7 @@ from minikubelet.node.prober import NodeProber
 from minikubelet.runtime.port import ContainerFailure, VolumeFailure
 from minikubelet.runtime.probes.result import Ask, ProbeReply, Verdict
 from tests.unit.node.test_pod_worker_laws import HOOK, UID, Admission, Recorder, World
-from tests.unit.node.virtual import run
+from tests.unit.node.virtual import VirtualLoop, run
 
 
 def crashing(image: str) -> Pod:
@@ -559,6 +559,34 @@ def test_a_daemon_that_takes_its_pods_along_gives_up_one_that_does_not_die() -> 
         assert [pod.metadata.uid for pod in world.manager.pods()] == [UID]
         await world.manager.stop()
         assert world.runtime.running(UID) == [one]
+
+    run(live())
+
+
+@pytest.mark.parametrize("slow", ["the daemon", "the pod"])
+def test_a_daemon_that_takes_its_pods_along_does_not_give_up_what_goes_on(slow: str) -> None:
+    """Neither when its loop has no turn for longer than it waits, nor when a pod ends step by step."""
+
+    async def live() -> None:
+        pod = crashing("v1")
+        two = [Container(name="a", image="v1"), Container(name="b", image="v1")]
+        world = World(msgspec.structs.replace(pod, spec=msgspec.structs.replace(pod.spec, containers=two)))
+        world.is_wanted = True
+        world.set_pods()
+        await asyncio.sleep(1)
+        loop, running = asyncio.get_running_loop(), world.runtime.running(UID)
+        for one in running:
+            world.runtime.deaf.add(one.name)
+            world.runtime.undying.add(one.name)
+        if slow == "the daemon":
+            assert isinstance(loop, VirtualLoop)
+            loop.call_later(5, loop.stall, 40.0)
+        for number, one in enumerate(running, 1):
+            at = 6 + number if slow == "the daemon" else 20 * number
+            loop.call_later(at, world.runtime.exits, UID, one, 137)
+        await world.manager.drain(grace_s=2.0, patience_s=30.0)
+        assert world.manager.pods() == []
+        assert len(running) == 2
 
     run(live())
 

@@ -51,6 +51,10 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         return 1000.0 + self._virtual.passed
 
+    def stall(self, seconds: float) -> None:
+        """Let time pass in which nobody has a turn."""
+        self._virtual.passed += seconds
+
 
 def run(main: Coroutine[Any, Any, None]) -> None:
     """Run in virtual time; what is left at the end is cancelled and waited for, as by asyncio.run."""
