@@ -14,6 +14,7 @@ import structlog
 
 from minikubelet.api.quantity import QuantityError, parse_quantity
 from minikubelet.api.source import SourceError, decode_text, read_documents
+from minikubelet.lifecycle.restart import MAX_DELAY_S
 from minikubelet.linux.files import write_atomic
 from minikubelet.node import settings_record
 
@@ -103,6 +104,7 @@ KEYS: Final = {
     "bridge": "bridge",
     "strictStatic": "strict_static",
 }
+_TYPE: Final = {"apiVersion": "kubelet.config.k8s.io/v1beta1", "kind": "KubeletConfiguration"}
 _RESERVED: Final = ("system_reserved", "kube_reserved")
 _DURATIONS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
@@ -123,7 +125,10 @@ def load_settings(flags: Mapping[str, Any], environment: Mapping[str, str]) -> S
     roots = {name: value for name, value in over.items() if name in ROOTS}
     settings = replace(Settings(**roots), **_from_file(os.path.join(roots.get("config_dir", ROOTS["config_dir"]))))
     settings = replace(settings, **over)
+    _check_numbers(settings)
     _check_shutdown(settings)
+    if not settings.file_check_frequency:  # nothing stands for the default, as in the kubelet
+        settings = replace(settings, file_check_frequency=Settings().file_check_frequency)
     # The pods' processes have other working directories than the daemon.
     paths = {name: os.path.abspath(getattr(settings, name)) for name in ROOTS}
     if settings.static_pod_path:
@@ -145,6 +150,30 @@ def read_record(run_dir: str) -> Settings | None:
         return msgspec.convert(found, Settings) if found else None
     except msgspec.ValidationError:
         return None
+
+
+def _check_numbers(settings: Settings) -> None:
+    """Raise SettingsError for numbers that the kubelet's configuration check refuses, too."""
+    period = settings.max_container_restart_period
+    wrong = (
+        (settings.max_pods < 0, f"maxPods: {settings.max_pods} is a negative number"),
+        (settings.file_check_frequency < 0, f"fileCheckFrequency: {settings.file_check_frequency:g} s is negative"),
+        (settings.container_log_max_files < 2, f"containerLogMaxFiles: {settings.container_log_max_files} is not > 1"),
+        (
+            not 1 <= period <= MAX_DELAY_S,
+            f"crashLoopBackOff.maxContainerRestartPeriod: {period:g} s is not between 1 s and {MAX_DELAY_S:g} s",
+        ),
+        *(
+            (0 < seconds < 1, f"{name}: {seconds:g} s is neither 0 nor at least 1 s")
+            for name, seconds in (
+                ("shutdownGracePeriod", settings.shutdown_grace_period),
+                ("shutdownGracePeriodCriticalPods", settings.shutdown_grace_period_critical_pods),
+            )
+        ),
+    )
+    for is_wrong, text in wrong:
+        if is_wrong:
+            raise SettingsError(f"cannot use {text}")
 
 
 def _check_shutdown(settings: Settings) -> None:
@@ -184,7 +213,9 @@ def _from_file(directory: str) -> dict[str, Any]:
         raise SettingsError(f"cannot read {path}:1:1: expected a mapping of KubeletConfiguration fields")
     for name, (mark, node) in documents[0].value.items():
         where = f"{path}:{mark.line}:{mark.column}: {name}"
-        if name in ("kind", "apiVersion"):
+        if name in _TYPE:
+            if node.plain() != _TYPE[name]:
+                raise SettingsError(f"cannot use {where}: {node.plain()!r} is not {_TYPE[name]}")
             continue
         if name == "crashLoopBackOff":
             plain = node.plain() or {}
