@@ -15,7 +15,7 @@ import sys
 
 from minikubelet.linux import libc
 from minikubelet.linux.faults import point, rest
-from minikubelet.linux.heap import fill_holes
+from minikubelet.linux.heap import Used, fill_holes
 from minikubelet.linux.lean import Final, signal, suppress
 from minikubelet.sandbox import mount_base, pause, spawn
 from minikubelet.sandbox.forks import Forker
@@ -101,21 +101,39 @@ def reap(number: int, frame: object) -> None:
             pass
 
 
-def warm_up(directory: str) -> None:
-    """Rehearse a pause's work in a directory that is removed afterwards, and close everything but 0 to 3."""
+def warm_up(directory: str) -> list[object]:
+    """Rehearse a pause's work in a directory that is removed afterwards, and close everything but 0 to 3.
+
+    Returns:
+        What is to be kept.
+    """
+    kept: list[object] = []
+    used = Used()
+    gc.collect()
+    gc.freeze()  # what is there already is not looked at again each time
     with suppress(OSError):
         os.makedirs(directory, mode=0o700, exist_ok=True)
+        with used:
+            rehearse_once(directory)
+        kept = used.make_anew("minikubelet.")
         for _ in range(_REHEARSALS):
-            rehearse_parting()
-            rehearse(directory)
-            gc.collect()  # before its descriptors are closed under it
-            os.closerange(4, _MOST_DESCRIPTORS)
+            rehearse_once(directory)
+    gc.unfreeze()
     gc.collect()
     os.closerange(4, _MOST_DESCRIPTORS)
     for top, _, names in os.walk(directory, topdown=False):
         for name in names:
             os.unlink(os.path.join(top, name))
         os.rmdir(top)
+    return kept
+
+
+def rehearse_once(directory: str) -> None:
+    """Rehearse a pause's whole work."""
+    rehearse_parting()
+    rehearse(directory)
+    gc.collect()  # before its descriptors are closed under it
+    os.closerange(4, _MOST_DESCRIPTORS)
 
 
 def rehearse_parting() -> None:
@@ -147,7 +165,7 @@ def main() -> None:
     spawn.set_oom_score(_OOM_SCORE)
     show_as("forkserver", "forkserver")
     rest(True)
-    warm_up(sys.argv[2])
+    kept = warm_up(sys.argv[2])
     rest(False)
     spawn.look_up()
     try:
@@ -160,7 +178,7 @@ def main() -> None:
         os.close(base)
     signal.signal(signal.SIGCHLD, reap)
     gc.collect()  # also empties the lists of free tuples and the like, which lie anywhere
-    kept = fill_holes()
+    kept += fill_holes()
     gc.freeze()
     gc.disable()
     send(control, {"event": "ready"})
