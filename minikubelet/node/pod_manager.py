@@ -223,9 +223,10 @@ class PodManager:
             try:
                 async with asyncio.timeout(None if patience_s is None else patience_s / _PATIENCE_PIECES):
                     await self._progress.wait()
-                waited = 0
             except TimeoutError:
                 waited += 1
+            if self._progress.is_set():  # perhaps in the very turn in which the time was over
+                waited = 0
 
     async def stop(self) -> None:
         """Leave: stop the workers and touch no pod."""
