@@ -81,6 +81,14 @@ def leaks(node: Node, wanted: Mapping[str, ChaosPod]) -> list[str]:
     return problems
 
 
+def wait_for_no_leaks(node: Node, wanted: Mapping[str, ChaosPod]) -> None:
+    """Wait until there is nothing that belongs to no wanted pod: a verdict's file goes a moment after the pod."""
+    try:
+        node.wait(lambda: not leaks(node, wanted), "nothing to be left")
+    except AssertionError as error:
+        raise AssertionError(f"{leaks(node, wanted)}: {error}") from None
+
+
 def _leaked_files(node: Node, uids: Mapping[str, str]) -> list[str]:
     """Return files and directories of pods that are not there, and halves of writes that nobody finishes."""
     problems = [

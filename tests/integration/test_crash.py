@@ -78,7 +78,7 @@ def pod(cluster: Node, request: pytest.FixtureRequest) -> Iterator[Callable[...,
         (cluster.manifests / f"{name}.yaml").unlink(missing_ok=True)
     for name in names:
         cluster.wait(lambda name=name: cluster.pod(name) is None, f"{name} to be gone")
-    assert laws.leaks(cluster, {}) == []
+    laws.wait_for_no_leaks(cluster, {})
 
 
 def numbered_lines(text: str) -> list[int]:
@@ -181,7 +181,7 @@ def test_removed_while_the_daemon_is_down_is_ended_at_its_return(cluster: Node, 
     (cluster.manifests / "orphan.yaml").unlink()
     cluster.start()
     cluster.wait(lambda: cluster.pod("orphan") is None and not pauses(cluster, "orphan"), "the orphan's end")
-    assert laws.leaks(cluster, {}) == []
+    laws.wait_for_no_leaks(cluster, {})
 
 
 def test_daemon_killed_while_it_stops_a_pod_finishes_that(cluster: Node, pod: Callable[..., str]) -> None:
@@ -273,7 +273,7 @@ def test_fifty_pauses_are_taken_over_at_once(cluster: Node) -> None:
         assert main_of(found)["restartCount"] == 0
     cluster.remove("many.yaml")
     cluster.wait(lambda: all(cluster.pod(name) is None for name in names), "all to be gone", 90.0)
-    assert laws.leaks(cluster, {}) == []
+    laws.wait_for_no_leaks(cluster, {})
 
 
 @pytest.mark.parametrize(

@@ -114,7 +114,7 @@ def test_full_disks(small: Node, how: Callable[[Path], Path]) -> None:
         small.remove(f"{one}.yaml")
     for one in ("kept", "ends", "late"):
         small.wait(lambda one=one: small.pod(one) is None, f"{one} to be gone")
-    assert laws.leaks(small, {}) == []
+    laws.wait_for_no_leaks(small, {})
 
 
 def test_a_pod_ends_while_disks_are_full_and_a_daemon_starts_on_them(small: Node) -> None:

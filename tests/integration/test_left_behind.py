@@ -68,7 +68,7 @@ def test_a_second_signal_ends_the_daemon_and_says_what_does_not_die(node: Node) 
     node.remove("stays.yaml")
     node.remove("dies.yaml")
     node.start()
-    node.wait(lambda: not laws.leaks(node, {}), "nothing to be left")
+    laws.wait_for_no_leaks(node, {})
 
 
 def test_standalone_keeps_its_directory_when_something_is_left(idle_node: Node, tmp_path: Path) -> None:
@@ -150,7 +150,7 @@ def test_the_daemon_answers_while_it_removes_what_takes_long(held_node: tuple[No
     assert ask(node).startswith(b"HTTP/1.1 200")
     assert (volume / "file").exists()
     gate.open()
-    node.wait(lambda: not laws.leaks(node, {}), "all to be gone", 60)
+    laws.wait_for_no_leaks(node, {})
     # What an earlier daemon left does not hold up the start either, and the same pod may come back meanwhile.
     volume = run()
     node.kill()
@@ -168,4 +168,4 @@ def test_the_daemon_answers_while_it_removes_what_takes_long(held_node: tuple[No
     node.wait_pod("much", is_ready, "the pod to run anew", 60)
     assert not (volume / "file").exists()
     node.remove("much.yaml")
-    node.wait(lambda: not laws.leaks(node, {}), "all to be gone", 60)
+    laws.wait_for_no_leaks(node, {})

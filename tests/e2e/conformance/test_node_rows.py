@@ -51,12 +51,12 @@ def test_restarts_of_the_daemon_leak_no_address_and_end_no_container(cluster):
         cluster.start()
         after = {name: identity(cluster.wait_pod(name, is_running("main"), "running")) for name in PODS}
         assert after == before
-        assert laws.leaks(cluster, {name: ChaosPod(name, "steady", 0) for name in PODS}) == []
+        laws.wait_for_no_leaks(cluster, {name: ChaosPod(name, "steady", 0) for name in PODS})
     assert all((count, last) == (0, {}) for _, _, count, last in before.values())
     for name in PODS:
         cluster.remove(f"{name}.yaml")
     cluster.wait(lambda: all(cluster.pod(name) is None for name in PODS), "the pods to be gone", 60)
-    assert laws.leaks(cluster, {}) == []
+    laws.wait_for_no_leaks(cluster, {})
 
 
 @pytest.mark.conformance("NODE-02")
