@@ -359,14 +359,18 @@ def open_sub_path(volume: int, sub_path: str) -> int:
     mode = stat.S_IMODE(os.fstat(volume).st_mode)
     current = os.dup(volume)
     done = ""
-    for part in (part for part in sub_path.split("/") if part not in ("", ".")):
-        done = f"{done}/{part}" if done else part
-        try:
-            below = libc.openat2(volume, done, flags | os.O_DIRECTORY, resolve)
-        except FileNotFoundError:
-            below = _make_directory(current, part, mode)
+    try:
+        for part in (part for part in sub_path.split("/") if part not in ("", ".")):
+            done = f"{done}/{part}" if done else part
+            try:
+                below = libc.openat2(volume, done, flags | os.O_DIRECTORY, resolve)
+            except FileNotFoundError:
+                below = _make_directory(current, part, mode)
+            os.close(current)
+            current = below
+    except OSError:
         os.close(current)
-        current = below
+        raise
     return current
 
 

@@ -398,6 +398,7 @@ def test_sub_path_race(tmp_path: Path) -> None:
     os.chmod(outside, 0o700)
     (volume / "trap" / "d").symlink_to(outside)
     attacker = subprocess.Popen([sys.executable, "-c", _EXCHANGE, volume / "a", volume / "trap"])
+    held = len(os.listdir("/proc/self/fd"))
     top = os.open(volume, os.O_PATH)
     opened = refused = 0
     deadline = time.monotonic() + 30
@@ -417,6 +418,7 @@ def test_sub_path_race(tmp_path: Path) -> None:
         os.close(top)
     assert opened >= 200
     assert refused >= 200
+    assert len(os.listdir("/proc/self/fd")) == held
     assert list(outside.iterdir()) == []
     assert stat.S_IMODE(os.stat(outside).st_mode) == 0o700
 
