@@ -78,6 +78,7 @@ class PodWorker:
         self._is_remembered = False
         self._step: asyncio.Task[Any] | None = None  # what an end of the pod cuts short
         self._operation = "create"  # what the next look at the pod is for
+        self._no_sandbox_before = 0.0  # on the boot clock, after one that could not be made
         self.is_gone = False
         if self.is_unwanted:
             self._is_ending = True
@@ -112,6 +113,7 @@ class PodWorker:
         if is_same_pod(self.pod, pod):
             return False
         self._memory.edit(pod)
+        self._no_sandbox_before = 0.0
         self._operation = "update"
         self._is_prepared = False
         if self._is_remembered:
@@ -227,7 +229,7 @@ class PodWorker:
             except Exception as error:
                 log.exception("sync failed")
                 self._memory.event("Warning", "FailedSync", f"error determining status: {words(error)}")
-                wake_at = self._services.boot_clock() + SYNC_ERROR_RETRY_S * random.uniform(1.0, 1.5)
+                wake_at = self._retry_at(self._services.boot_clock())
             await self._wait(wake_at)
 
     async def _wait(self, wake_at: float | None) -> None:
@@ -268,13 +270,16 @@ class PodWorker:
         self._observer.probe(refresh=True)
         for wait in plan.waiting:
             self._back_off(wait)
+        if now < self._no_sandbox_before and any(isinstance(one, CreateSandbox) for one in plan.actions):
+            # What was taken back of the last one woke us; there may be much of it.
+            return self._earliest(self._no_sandbox_before, self._observer.deadline())
         self._memory.to_start = {one.name for one in plan.actions if isinstance(one, StartContainer)}
         try:
             failed = await self._perform(plan.actions)
         finally:
             self._memory.to_start = set()
         self._observer.publish()
-        again = now + SYNC_ERROR_RETRY_S * random.uniform(1.0, 1.5) if failed else plan.wake_at
+        again = max(self._retry_at(now), self._no_sandbox_before) if failed else plan.wake_at
         return self._earliest(again, self._observer.deadline())
 
     def _back_off(self, wait: Waiting) -> None:
@@ -286,6 +291,10 @@ class PodWorker:
             container=wait.name,
         )
         self._memory.start_failures[wait.name] = StartFailure(reason="CrashLoopBackOff", message=wait.message)
+
+    @staticmethod
+    def _retry_at(now: float) -> float:
+        return now + SYNC_ERROR_RETRY_S * random.uniform(1.0, 1.5)
 
     @staticmethod
     def _earliest(*times: float | None) -> float | None:
@@ -348,6 +357,7 @@ class PodWorker:
             await self._runtime.create_sandbox(self.pod, attempt)
         except SandboxFailure as failure:
             self._memory.event("Warning", "FailedCreatePodSandBox", f"Failed to create pod sandbox: {failure}")
+            self._no_sandbox_before = self._retry_at(self._services.boot_clock())
             return False
         self._observer.publish_soon()
         return True

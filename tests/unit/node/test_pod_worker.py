@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import itertools
 from collections.abc import Mapping
 from typing import NoReturn
 
@@ -15,7 +16,7 @@ from minikubelet.lifecycle.observed import ContainerID, ObservedContainer, PodUI
 from minikubelet.lifecycle.probing import ProbeKind
 from minikubelet.node.pod_manager import PodManager
 from minikubelet.node.prober import NodeProber
-from minikubelet.runtime.port import ContainerFailure, VolumeFailure
+from minikubelet.runtime.port import ContainerFailure, SandboxFailure, VolumeFailure
 from minikubelet.runtime.probes.result import Ask, ProbeReply, Verdict
 from tests.unit.node.test_pod_worker_laws import HOOK, UID, Admission, Recorder, World
 from tests.unit.node.virtual import VirtualLoop, run
@@ -200,6 +201,39 @@ def test_a_pod_that_cannot_be_set_up_ends_at_its_deadline() -> None:
         assert 3 <= asyncio.get_running_loop().time() - begun <= 4.5
         assert world.status.reason == "DeadlineExceeded"
         assert ("FailedMount", "no such volume") in world.recorder.told
+        await world.manager.drain()
+
+    run(live())
+
+
+def test_a_sandbox_that_cannot_be_made_is_tried_again_after_a_while_whoever_wakes_the_pod() -> None:
+    """To take the failed one back wakes its pod, too: it would be tried again without an end."""
+
+    async def live() -> None:
+        loop = asyncio.get_running_loop()
+        world = World(crashing("v1"))
+        tried: list[float] = []
+        create = world.runtime.create_sandbox
+
+        async def fail(pod: Pod, attempt: int) -> None:
+            tried.append(loop.time())
+            if len(tried) == 3:
+                world.runtime.create_sandbox = create  # type: ignore[method-assign]
+            world.runtime.on_change(UID)
+            loop.call_later(0.01, world.runtime.on_change, UID)
+            raise SandboxFailure("no address")
+
+        world.runtime.create_sandbox = fail  # type: ignore[method-assign]
+        world.is_wanted = True
+        begun = loop.time()
+        world.set_pods()
+        while not world.runtime.running(UID):
+            await asyncio.sleep(0.25)
+        assert len(tried) == 3
+        assert all(10 <= after - before <= 15 for before, after in itertools.pairwise(tried))
+        assert 30 <= loop.time() - begun <= 46
+        told = [one for one in world.recorder.told if one[0] == "FailedCreatePodSandBox"]
+        assert told == [("FailedCreatePodSandBox", "Failed to create pod sandbox: no address")] * 3
         await world.manager.drain()
 
     run(live())
