@@ -134,7 +134,8 @@ class _Builder:
     def status(self, container: Container, old: ContainerStatus | None, *, is_init: bool) -> ContainerStatus:
         """Return the status of one container."""
         latest = self._seen.latest(container.name)
-        if latest is not None and latest.state is RunState.RUNNING and container.name in self._facts.starting:
+        begins = latest is not None and latest.state in (RunState.CREATED, RunState.RUNNING)
+        if begins and container.name in self._facts.starting:
             # Nothing is told of an instance before its postStart hook is done: the kubelet's worker is busy with it.
             if old is not None:
                 return old

@@ -294,7 +294,9 @@ def test_a_pod_of_which_nothing_can_be_known() -> None:
 def test_nothing_is_said_of_an_instance_whose_post_start_hook_still_runs() -> None:
     one = pod(container("a"), inits=(container("i"),))
     hooked = replace(FACTS, starting=frozenset("a"))
-    first = pod_status(one, seen(exited("i", 0), running("a")), None, hooked)
+    made = replace(running("a"), state=RunState.CREATED, started_at=None, started_mono=None)
+    first = pod_status(one, seen(exited("i", 0), made), None, hooked)
+    first = pod_status(one, seen(exited("i", 0), running("a")), first, hooked)
     shown = of(first, "a")
     assert shown.state.waiting is not None
     assert (shown.state.waiting.reason, shown.container_id, shown.restart_count) == ("PodInitializing", "", 0)
