@@ -100,12 +100,7 @@ def _container(facts: Facts, spec: Json, usage: Json, now: float) -> Iterator[st
     yield f"    Container ID:\t{status.get('containerID', '')}"
     yield f"    Image:\t{spec.get('image', '')}"
     yield f"    Image ID:\t{status.get('imageID', '')}"
-    ports = spec.get("ports") or ()
-    many = "Ports" if len(ports) > 1 else "Port"
-    shown = [f"{one['containerPort']}/{one.get('protocol') or 'TCP'}{_named(one)}" for one in ports]
-    yield f"    {many}:\t{', '.join(shown) or '<none>'}"
-    hosts = [f"{one.get('hostPort', 0)}/{one.get('protocol') or 'TCP'}{_named(one)}" for one in ports]
-    yield f"    Host {many}:\t{', '.join(hosts) or '<none>'}"
+    yield from _ports(spec.get("ports") or ())
     for title, key in (("Command", "command"), ("Args", "args")):
         if spec.get(key):
             yield f"    {title}:"
@@ -116,15 +111,10 @@ def _container(facts: Facts, spec: Json, usage: Json, now: float) -> Iterator[st
     yield f"    Ready:\t{bool(status.get('ready'))}"
     yield f"    Restart Count:\t{status.get('restartCount', 0)}"
     resources = spec.get("resources") or _NONE
-    for title, key in (("Limits", "limits"), ("Requests", "requests")):
-        if resources.get(key):
-            yield f"    {title}:"
-            yield from (f"      {name}:\t{value}" for name, value in sorted(resources[key].items()))
+    yield from _amounts("Limits", resources.get("limits") or _NONE)
+    yield from _amounts("Requests", resources.get("requests") or _NONE)
     peak = _memory_peak(facts, status)
-    if usage or peak:
-        yield "    Use:"
-        yield from (f"      {name}:\t{value}" for name, value in sorted(usage.items()))
-        yield from [f"      memory peak:\t{mebibytes(peak)}"] if peak else []
+    yield from _amounts("Use", usage, [("memory peak", mebibytes(peak))] if peak else [])
     for kind in ("liveness", "readiness", "startup"):
         if spec.get(f"{kind}Probe"):
             yield f"    {kind.title()}:\t{probe_line(spec[f'{kind}Probe'])}"
@@ -133,6 +123,21 @@ def _container(facts: Facts, spec: Json, usage: Json, now: float) -> Iterator[st
                 yield f"      Last:\t{last}"
     yield from _environment(facts.pod, spec)
     yield from _mounts(spec)
+
+
+def _ports(ports: Sequence[Json]) -> Iterator[str]:
+    many = "Ports" if len(ports) > 1 else "Port"
+    shown = [f"{one['containerPort']}/{one.get('protocol') or 'TCP'}{_named(one)}" for one in ports]
+    yield f"    {many}:\t{', '.join(shown) or '<none>'}"
+    hosts = [f"{one.get('hostPort', 0)}/{one.get('protocol') or 'TCP'}{_named(one)}" for one in ports]
+    yield f"    Host {many}:\t{', '.join(hosts) or '<none>'}"
+
+
+def _amounts(title: str, amounts: Json, more: Sequence[tuple[str, str]] = ()) -> Iterator[str]:
+    """Yield amounts of resources by name, and then more; nothing without any."""
+    if amounts or more:
+        yield f"    {title}:"
+        yield from (f"      {name}:\t{value}" for name, value in (*sorted(amounts.items()), *more))
 
 
 def _memory_peak(facts: Facts, status: Json) -> int:

@@ -148,30 +148,20 @@ def _pass_on(options: argparse.Namespace, pod: Json, connection: socket.socket, 
 def _move(connection: socket.socket, tunnel: WebSocket, port: int) -> None:
     """Pass on pieces and ends: each side may say that it has said all while the other still speaks."""
     codec = spdy.Codec()
-    error, data = _ERROR_STREAM, _DATA_STREAM
-    for stream, kind in ((error, "error"), (data, "data")):
+    for stream, kind in ((_ERROR_STREAM, "error"), (_DATA_STREAM, "data")):
         headers = {"streamtype": kind, "port": str(port), "requestid": "0"}
         # What is to be said of errors is the daemon's alone to say.
-        tunnel.send(codec.syn_stream(stream, headers, fin=stream == error))
+        tunnel.send(codec.syn_stream(stream, headers, fin=stream == _ERROR_STREAM))
     open_here = open_there = True
     while open_here or open_there:
-        for message in tunnel.receive():
-            for frame in codec.feed(message):
-                if frame.kind is spdy.Kind.RST_STREAM:
-                    return
-                if frame.kind is not None:
-                    continue
-                if frame.stream == error and frame.data:
-                    text = frame.data.decode("utf-8", "replace")
-                    print(f"error forwarding port {port}: {text}", file=sys.stderr, flush=True)
-                    return
-                if frame.stream == data:
-                    connection.sendall(frame.data)
-                    if frame.fin and open_there:
-                        open_there = False
-                        connection.shutdown(socket.SHUT_WR)
-                elif frame.stream == error and frame.fin:
-                    return  # the program's side is closed in both directions
+        for frame in [frame for message in tunnel.receive() for frame in codec.feed(message)]:
+            if _is_last(frame, port):
+                return
+            if frame.kind is None and frame.stream == _DATA_STREAM:
+                connection.sendall(frame.data)
+                if frame.fin and open_there:
+                    open_there = False
+                    connection.shutdown(socket.SHUT_WR)
         if tunnel.closed:
             return
         readers: list[Any] = [tunnel]
@@ -182,4 +172,16 @@ def _move(connection: socket.socket, tunnel: WebSocket, port: int) -> None:
         if connection in ready:
             piece = connection.recv(_CHUNK)
             open_here = bool(piece)
-            tunnel.send(spdy.data_frame(data, piece, fin=not piece))
+            tunnel.send(spdy.data_frame(_DATA_STREAM, piece, fin=not piece))
+
+
+def _is_last(frame: spdy.Frame, port: int) -> bool:
+    """Tell whether nothing follows a frame: an error, which is told, or an end in both directions."""
+    if frame.kind is spdy.Kind.RST_STREAM:
+        return True
+    if frame.kind is not None or frame.stream != _ERROR_STREAM:
+        return False
+    if frame.data:
+        text = frame.data.decode("utf-8", "replace")
+        print(f"error forwarding port {port}: {text}", file=sys.stderr, flush=True)
+    return bool(frame.data) or frame.fin

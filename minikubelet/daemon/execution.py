@@ -6,7 +6,6 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
 
 from minikubelet.api.quantity import NANO
 from minikubelet.api.types import Pod
@@ -17,7 +16,7 @@ from minikubelet.linux.kernel import boot_time
 from minikubelet.node.facts import resource_list
 from minikubelet.node.objects import NodeObjects
 from minikubelet.node.settings import Settings
-from minikubelet.runtime.cgroups import Cgroups
+from minikubelet.runtime.cgroups import Cgroups, group_name
 from minikubelet.runtime.id_ranges import IdRanges
 from minikubelet.runtime.network.hosts_files import HostsFiles
 from minikubelet.runtime.network.network import Network
@@ -28,8 +27,6 @@ from minikubelet.runtime.settings import RuntimeSettings
 from minikubelet.runtime.stats import Stats
 from minikubelet.runtime.variables import Variables
 from minikubelet.runtime.volumes.manager import Volumes
-
-_USUAL_BRIDGE: Final = Settings().bridge
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +62,6 @@ def build_execution(
         on_host_change: Told when the machine's addresses have changed.
     """
     pods_dir = os.path.join(settings.state_dir, "pods")
-    memory = machine.capacity["memory"] // NANO
     objects = NodeObjects()
     pauses = Pauses(
         state_dir=settings.state_dir,
@@ -74,43 +70,18 @@ def build_execution(
         on_trouble=on_pause_trouble,
         on_problem=lambda text: reporting.health.set("fork server", text),
     )
-    network = Network(
-        state_dir=settings.state_dir,
-        bridge=settings.bridge,
-        pod_cidrs=tuple(settings.pod_cidr.split(",")),
-        cni_conf_dir=settings.cni_conf_dir,
-        cni_bin_dirs=settings.cni_bin_dirs,
-        on_host_change=on_host_change,
-    )
+    network = _build_network(settings, on_host_change)
     hosts_files = HostsFiles(cluster_domain=settings.cluster_domain)
-    cgroups = Cgroups("kubepods" if settings.bridge == _USUAL_BRIDGE else f"kubepods-{settings.bridge}")
+    cgroups = Cgroups(group_name(settings.bridge))
 
     def pod_ips(pod: Pod) -> tuple[str, ...]:
         if pod.spec.host_network:
             return network.host_ips()
         return network.addresses(PodUID(pod.metadata.uid))
 
-    def volume_path(pod: Pod, name: str) -> str:
-        return volumes.source_path(pod, next(one for one in pod.spec.volumes or () if one.name == name))
-
-    # Variables may lie in a file of a volume, and volumes may hold what variables are made of.
-    volumes: Volumes
-    variables = Variables(
-        objects,
-        pod_ips=pod_ips,
-        host_ips=network.host_ips,
-        allocatable=resource_list(machine.allocatable),
-        volume_path=volume_path,
-    )
-    volumes = Volumes(
-        pods_dir=pods_dir,
-        objects=objects,
-        downward=variables.downward,
-        wall_clock=time.time,
-        node_memory=memory,
-    )
+    variables, volumes = _build_variables_and_volumes(settings, machine, objects, network, pod_ips)
     runtime = PodRuntime(
-        _runtime_settings(settings, memory),
+        _runtime_settings(settings, machine),
         pauses=pauses,
         network=network,
         hosts_files=hosts_files,
@@ -144,13 +115,55 @@ def build_execution(
     )
 
 
-def _runtime_settings(settings: Settings, memory: int) -> RuntimeSettings:
+def _build_network(settings: Settings, on_host_change: Callable[[], None]) -> Network:
+    return Network(
+        state_dir=settings.state_dir,
+        bridge=settings.bridge,
+        pod_cidrs=tuple(settings.pod_cidr.split(",")),
+        cni_conf_dir=settings.cni_conf_dir,
+        cni_bin_dirs=settings.cni_bin_dirs,
+        on_host_change=on_host_change,
+    )
+
+
+def _build_variables_and_volumes(
+    settings: Settings, machine: Node, objects: NodeObjects, network: Network, pod_ips: Callable[[Pod], tuple[str, ...]]
+) -> tuple[Variables, Volumes]:
+    """Build both at once: variables may lie in a file of a volume, and a volume may hold what variables are made of."""
+    volumes: Volumes
+
+    def volume_path(pod: Pod, name: str) -> str:
+        return volumes.source_path(pod, next(one for one in pod.spec.volumes or () if one.name == name))
+
+    variables = Variables(
+        objects,
+        pod_ips=pod_ips,
+        host_ips=network.host_ips,
+        allocatable=resource_list(machine.allocatable),
+        volume_path=volume_path,
+    )
+    volumes = Volumes(
+        pods_dir=os.path.join(settings.state_dir, "pods"),
+        objects=objects,
+        downward=variables.downward,
+        wall_clock=time.time,
+        node_memory=_memory(machine),
+    )
+    return variables, volumes
+
+
+def _memory(machine: Node) -> int:
+    """Return the machine's memory in bytes."""
+    return machine.capacity["memory"] // NANO
+
+
+def _runtime_settings(settings: Settings, machine: Node) -> RuntimeSettings:
     return RuntimeSettings(
         state_dir=settings.state_dir,
         run_dir=settings.run_dir,
         log_dir=settings.log_dir,
         node_name=settings.node_name,
-        node_memory=memory,
+        node_memory=_memory(machine),
         cluster_domain=settings.cluster_domain,
         cluster_dns=settings.cluster_dns,
         resolv_conf=settings.resolv_conf,

@@ -21,7 +21,7 @@ from minikubelet.linux import features, mounts
 from minikubelet.node import cordon
 from minikubelet.node.guard import RefusedError, check_trusted
 from minikubelet.node.pressure import disk_problem, measure_disk
-from minikubelet.runtime.cgroups import find_trees
+from minikubelet.runtime.cgroups import find_trees, group_name
 from minikubelet.runtime.network.inspection import inspect_network
 from minikubelet.runtime.network.nft import find_nft
 from minikubelet.runtime.processes import is_alive
@@ -247,7 +247,7 @@ def _leftovers(state_dir: str, bridge: str) -> Iterator[Check]:
 
 
 def _stray_groups(bridge: str, known: set[str]) -> Iterator[str]:
-    name = "kubepods" if bridge == "minikubelet0" else f"kubepods-{bridge}"
+    name = group_name(bridge)
     trees = find_trees(_read("/proc/self/mountinfo"), _read("/proc/self/cgroup"))
     scope = "/sys/fs/cgroup/system.slice/minikubelet-kubepods.scope"
     for base in {*(tree.base for tree in trees), scope}:

@@ -26,6 +26,8 @@ log = structlog.get_logger(__name__)
 # The controllers that Pod fields need; cpuacct is a tree of its own on version 1 and part of cpu on version 2.
 _V1_CONTROLLERS: Final = ("cpu", "cpuacct", "memory", "pids", "hugetlb")
 _V2_CONTROLLERS: Final = ("cpu", "memory", "pids", "hugetlb")
+# Of a node that is not told of another one: the one to a machine.
+USUAL_BRIDGE: Final = "minikubelet0"
 _REMOVE_DELAYS_S: Final = (0.0, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 
 
@@ -49,6 +51,11 @@ class CgroupPaths:
     def controller(self, name: str) -> str | None:
         """Return the directory that holds the named controller's files, or None when the tree does not have it."""
         return self.by_controller.get(name)
+
+
+def group_name(bridge: str) -> str:
+    """Return the name of the top group of the node with this bridge, as several may share a machine."""
+    return "kubepods" if bridge == USUAL_BRIDGE else f"kubepods-{bridge}"
 
 
 def find_trees(mountinfo: str, self_cgroup: str) -> list[CgroupTree]:

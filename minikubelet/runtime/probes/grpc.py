@@ -25,43 +25,18 @@ async def probe_grpc(host: str, port: int, service: str, *, timeout_s: float, us
     """Ask for the health of `service` ("" for the server as a whole)."""
     # Imported here: HTTP/2 costs memory that a node without gRPC probes need not pay.
     import grpclib.client
-    from grpclib.client import Channel, UnaryUnaryMethod
     from grpclib.const import Status
-    from grpclib.exceptions import GRPCError, ProtocolError, StreamTerminatedError
+    from grpclib.exceptions import GRPCError, ProtocolError
 
     # It takes the user agent from nowhere else, and nobody else uses it here.
     vars(grpclib.client)["USER_AGENT"] = user_agent
-    codec: Any = _HealthCodec()
     where = host_port(host, port)
-    connected = False
-    pause = _FIRST_PAUSE_S
-
-    async def attempt() -> int:
-        nonlocal connected
-        channel = Channel(host, port, codec=codec)
-        try:
-            await channel.__connect__()
-            connected = True
-            method: Any = UnaryUnaryMethod(channel, _METHOD, str, int)
-            answer: int = await method(service)
-            return answer
-        finally:
-            channel.close()
-
+    attempts = _Attempts(host, port, service)
     try:
         async with asyncio.timeout(timeout_s):
-            while True:
-                try:
-                    # A task of its own: grpclib cancels the one in which a connection is lost, and leaves it so.
-                    status = await asyncio.create_task(attempt())
-                    break
-                except (OSError, StreamTerminatedError):
-                    connected = False
-                # As Go's client, which waits for a connection for as long as it may.
-                await asyncio.sleep(pause)
-                pause *= _PAUSE_GROWTH
+            status = await attempts.status()
     except TimeoutError:
-        if not connected:
+        if not attempts.connected:
             what = f'timeout: failed to connect service "{where}" within {_seconds(timeout_s)}'
             return ProbeReply(Verdict.FAILURE, f"{what}: context deadline exceeded")
         return ProbeReply(Verdict.FAILURE, f"timeout: health rpc did not complete within {_seconds(timeout_s)}")
@@ -78,6 +53,42 @@ async def probe_grpc(host: str, port: int, service: str, *, timeout_s: float, us
         name = _STATUS_NAMES.get(status, str(status))
         return ProbeReply(Verdict.FAILURE, f'service unhealthy (responded with "{name}")')
     return ProbeReply(Verdict.SUCCESS, "service healthy")
+
+
+class _Attempts:
+    """Connects and asks, again and again as Go's client, which waits for a connection for as long as it may."""
+
+    def __init__(self, host: str, port: int, service: str) -> None:
+        self._host, self._port, self._service = host, port, service
+        self.connected = False
+
+    async def status(self) -> int:
+        """Return the status that the server answers with. Raises GRPCError, ProtocolError or ValueError."""
+        from grpclib.exceptions import StreamTerminatedError
+
+        pause = _FIRST_PAUSE_S
+        while True:
+            try:
+                # A task of its own: grpclib cancels the one in which a connection is lost, and leaves it so.
+                return await asyncio.create_task(self._ask())
+            except (OSError, StreamTerminatedError):
+                self.connected = False
+            await asyncio.sleep(pause)
+            pause *= _PAUSE_GROWTH
+
+    async def _ask(self) -> int:
+        from grpclib.client import Channel, UnaryUnaryMethod
+
+        codec: Any = _HealthCodec()
+        channel = Channel(self._host, self._port, codec=codec)
+        try:
+            await channel.__connect__()
+            self.connected = True
+            method: Any = UnaryUnaryMethod(channel, _METHOD, str, int)
+            answer: int = await method(self._service)
+            return answer
+        finally:
+            channel.close()
 
 
 def _seconds(value: float) -> str:

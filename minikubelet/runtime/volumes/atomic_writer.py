@@ -90,21 +90,21 @@ def _same(directory: str, payload: Mapping[str, FilePayload], gid: int | None) -
             path = os.path.join(root, name)
             relative = os.path.relpath(path, directory)
             wanted = payload.get(relative)
-            if wanted is None:
-                return False
-            try:
-                # A privileged container could have put a pipe or a link in its place.
-                descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-                with open(descriptor, "rb") as file:
-                    if file.read() != wanted.data:
-                        return False
-                    mode = stat.S_IMODE(os.fstat(descriptor).st_mode)
-            except OSError:
-                return False
-            if mode != _mode(wanted.mode, gid):
+            if wanted is None or not _is_written(path, wanted, gid):
                 return False
             found.add(relative)
     return found == payload.keys()
+
+
+def _is_written(path: str, wanted: FilePayload, gid: int | None) -> bool:
+    """Tell whether a file has this content and mode."""
+    try:
+        # A privileged container could have put a pipe or a link in its place.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        with open(descriptor, "rb") as file:
+            return file.read() == wanted.data and stat.S_IMODE(os.fstat(descriptor).st_mode) == _mode(wanted.mode, gid)
+    except OSError:
+        return False
 
 
 def _mode(mode: int, gid: int | None) -> int:
