@@ -12,7 +12,7 @@ import sys
 
 from minikubelet.linux.faults import point
 from minikubelet.linux.files import read_small
-from minikubelet.linux.lean import Final
+from minikubelet.linux.lean import Callable, Final
 
 CLONE_NEWNS: Final = 0x00020000
 CLONE_NEWCGROUP: Final = 0x02000000
@@ -67,7 +67,7 @@ _MACHINE: Final = os.uname().machine
 # convert to types that were declared makes objects and looks up their classes, for which pauses pay in pages.
 _unshare: Final = _libc.unshare
 _setns: Final = _libc.setns
-_mount: Final = _libc.mount
+_mount: Callable[..., int] = _libc.mount  # the rehearsal puts another in its place
 _umount2: Final = _libc.umount2
 _prctl: Final = _libc.prctl
 _signal: Final = _libc.signal
@@ -77,8 +77,8 @@ _long: Final = ctypes.c_ulong
 _syscall: Final = _libc.syscall
 _syscall.restype = ctypes.c_long
 # As `os.fsencode` does, which is a closure over these.
-_ENCODING: Final = sys.getfilesystemencoding()
-_ERRORS: Final = sys.getfilesystemencodeerrors()
+_ENCODING: Final = sys.intern(sys.getfilesystemencoding())
+_ERRORS: Final = sys.intern(sys.getfilesystemencodeerrors())
 
 
 def _check(result: int, path: str | None = None) -> int:

@@ -66,6 +66,9 @@ class Clients:
         # Given up for a moment when there are no descriptors left, to turn a client away instead of spinning.
         self._spare = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
 
+    def __len__(self) -> int:
+        return len(self._connections)
+
     @property
     def have_news(self) -> bool:
         """Tell whether something has not been sent yet."""
@@ -119,7 +122,8 @@ class Clients:
         connection = Connection(sock)
         self._connections[sock.fileno()] = connection
         self._loop.watch(sock.fileno(), self._on_message, connection)
-        hello, namespace = self._hello()
+        tell = self._hello  # read first, for to call what a slot holds is a search that the interpreter does not shorten
+        hello, namespace = tell()
         self.send(connection, hello, (namespace,))
         return connection
 
@@ -175,8 +179,9 @@ class Clients:
         if messages is None:
             self.drop(connection)
             return
+        serve = self._serve  # as above
         for message, descriptors in messages:
-            self._serve(connection, message, descriptors)
+            serve(connection, message, descriptors)
 
     def close(self) -> None:
         """Drop all clients."""

@@ -20,6 +20,9 @@ class Forker:
     )
 
     def __init__(self) -> None:
+        self._begin()
+
+    def _begin(self) -> None:
         self._pidns = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
         self._astray = False  # whether children still go to the PID namespace of the last fork
 
@@ -83,7 +86,7 @@ class Forks(Forker):
 
     def __init__(self, spec: SandboxSpec, *, user_namespace: int, mount_base: int) -> None:
         """Args: user_namespace, mount_base: Descriptors of namespaces; -1 without a user namespace."""
-        Forker.__init__(self)  # `super` and the order of classes are pages that nothing else touches
+        self._begin()  # not by way of `super` or the class, which are looked up in the order of classes
         self.spec = spec
         self.mount_base = mount_base
         self.user_namespace = user_namespace

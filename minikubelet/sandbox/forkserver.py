@@ -20,7 +20,7 @@ from minikubelet.linux.lean import Final, signal, suppress
 from minikubelet.sandbox import mount_base, pause, spawn
 from minikubelet.sandbox.forks import Forker
 from minikubelet.sandbox.protocol import Decoder, Message, ProtocolError, send
-from minikubelet.sandbox.rehearsal import nothing, rehearse
+from minikubelet.sandbox.rehearsal import nobody, nothing, rehearse
 
 _MOST_DESCRIPTORS: Final = 4096
 # What programs have long been given; those that want more raise it themselves, up to the hard limit.
@@ -139,12 +139,14 @@ def rehearse_once(directory: str) -> None:
 def rehearse_parting() -> None:
     """Do what a new pause does to leave its parent, but what cannot be undone, and undo it."""
     kept = [os.dup(number) for number in range(4)]
-    real = os.setsid, os.closerange, pause.run
-    os.setsid = os.closerange = pause.run = nothing
+    reap(0, None)
+    real = os.setsid, os.closerange, os._exit, pause.begin
+    os.setsid = os.closerange = os._exit = nothing
+    pause.begin = nobody
     try:
         become_pause({"spec": {"namespace": "", "name": ""}}, os.dup(3), [])
     finally:
-        os.setsid, os.closerange, pause.run = real
+        os.setsid, os.closerange, os._exit, pause.begin = real
         for number, one in enumerate(kept):
             os.dup2(one, number, inheritable=number < 3)
         show_as("forkserver", "forkserver")

@@ -27,7 +27,7 @@ WORDS = (
     "host_network", "let_go", "max_files", "max_size", "message", "mount_base", "mounts", "netns_path", "note",
     "null", "on_drop", "on_request", "on_signal", "propagation", "read_only", "reason", "recursive_read_only",
     "restart_count", "running", "sandbox", "sandbox_id", "serve", "signal", "spec_hash", "start_ticks",
-    "started_at", "started_mono", "trouble", "uid", "user_namespace", "warn_on_full_buffer",
+    "started_at", "started_mono", "surrogateescape", "trouble", "uid", "user_namespace", "warn_on_full_buffer",
 )
 # fmt: on
 

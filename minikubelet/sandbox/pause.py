@@ -106,7 +106,7 @@ class Pause:
             "attempt": self.spec.attempt,
             "created_at": time.time(),
             "pid": self.forks.pause_pid,
-            "start_ticks": start_ticks("self"),
+            "start_ticks": start_ticks(f"{self.forks.pause_pid}"),
             "boot_id": boot_id(),
             "host_network": self.spec.host_network,
             "spec": self.spec_json,

@@ -23,6 +23,7 @@ _READ_SIZE: Final = 64 * 1024
 _SEND_SIZE: Final = 256 * 1024
 _ORDER: Final[Any] = sys.intern(sys.byteorder)  # the same object as the literal, which is used anyway
 _RIGHTS_SPACE: Final = socket.CMSG_SPACE(_MAX_DESCRIPTORS * 4)
+_ONE_RIGHT: Final = socket.CMSG_LEN(4)
 
 Message = dict[str, Any]
 
@@ -67,7 +68,7 @@ def send_descriptor(connection: socket.SocketType, descriptor: int) -> None:
 
 def receive_descriptor(connection: socket.SocketType, flags: int = 0) -> int:
     """Return a descriptor that comes with one byte, -1 when none does. Raises OSError."""
-    _, control, _, _ = connection.recvmsg(1, socket.CMSG_LEN(4), flags | socket.MSG_CMSG_CLOEXEC)
+    _, control, _, _ = connection.recvmsg(1, _ONE_RIGHT, flags | socket.MSG_CMSG_CLOEXEC)
     for level, kind, payload in control:
         if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS and len(payload) == 4:
             return int.from_bytes(payload, _ORDER)

@@ -41,6 +41,7 @@ def rehearse(directory: str) -> None:
     try:
         pause = _begin(directory, ours, theirs)
         _play(pause, ours, started, lambda: any(one.start is None for one in pause.containers.running.values()))
+        _visit(pause, directory)
         _play(pause, ours, [run], lambda: len(pause.executions) > 0)
         _play(pause, ours, [], lambda: len(pause.executions) == 0)
         _play(pause, ours, [killed], lambda: not pause.containers.running)
@@ -62,12 +63,12 @@ def _begin(directory: str, daemon: socket.SocketType, first: socket.SocketType) 
     spec["given_netns"] = True
     before = [os.open(f"/proc/self/ns/{name}", os.O_RDONLY | os.O_CLOEXEC) for name in ("net", "uts", "ipc")]
     send_descriptor(daemon, before[0])
-    real = libc.mount
-    libc.mount = nothing
+    real = libc._mount
+    libc._mount = zero
     try:
         return begin(spec, first, [group, group], mount_base=-1)
     finally:
-        libc.mount = real
+        libc._mount = real
         try:
             for one in before:
                 libc.setns(one)
@@ -80,6 +81,23 @@ def nothing(*_arguments: Any, **_options: Any) -> Any:
     """Stand for what would be seen outside of this process, or change what it is."""
 
 
+def zero(*_arguments: Any) -> int:
+    """Stand for a function of the C library that succeeds."""
+    return 0
+
+
+class _Nobody:
+    """Stands for a pause."""
+
+    def run(self) -> None:
+        """End at once."""
+
+
+def nobody(*_arguments: Any, **_options: Any) -> Any:
+    """Make no pause."""
+    return _Nobody()
+
+
 def _play(pause: Pause, client: socket.SocketType, requests: list[Message], until: Callable[[], bool]) -> None:
     """Handle requests and what follows from them. Raises OSError when that takes too long."""
     for request in requests:
@@ -90,6 +108,17 @@ def _play(pause: Pause, client: socket.SocketType, requests: list[Message], unti
             raise TimeoutError("the rehearsal takes too long")
         for descriptor, events in happened:
             pause.guard(pause.loop.handle, descriptor, events)
+
+
+def _visit(pause: Pause, run_dir: str) -> None:
+    """Come as a later daemon does, and go."""
+    visitor = socket.SocketType(socket.AF_UNIX, socket.SOCK_STREAM)
+    before = len(pause.clients)
+    directory = os.open(run_dir, os.O_PATH | os.O_CLOEXEC)
+    visitor.connect(f"/proc/self/fd/{directory}/{pause.spec.uid}.sock")
+    _play(pause, visitor, [], lambda: len(pause.clients) > before)
+    visitor.close()
+    _play(pause, visitor, [], lambda: len(pause.clients) == before)
 
 
 def _wait(*_arguments: Any, **_options: Any) -> NoReturn:
