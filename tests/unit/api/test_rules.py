@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from minikubelet.api.manifest import parse_manifest
-from minikubelet.api.validation.containers import STOP_SIGNALS
+from minikubelet.api.validation.handlers import STOP_SIGNALS
 
 
 def errors(meta: str = "", spec: str = "", container: str = "") -> list[str]:
