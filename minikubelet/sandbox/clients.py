@@ -122,7 +122,7 @@ class Clients:
         connection = Connection(sock)
         self._connections[sock.fileno()] = connection
         self._loop.watch(sock.fileno(), self._on_message, connection)
-        tell = self._hello  # read first, for to call what a slot holds is a search that the interpreter does not shorten
+        tell = self._hello  # read first: a call through a slot is a search that is never shortened
         hello, namespace = tell()
         self.send(connection, hello, (namespace,))
         return connection
