@@ -18,8 +18,8 @@ from minikubelet.api.decoding import Decoding
 from minikubelet.api.field_errors import quote
 from minikubelet.api.field_types import Field, FieldType, is_struct, struct_fields
 from minikubelet.api.hints import did_you_mean, likely_form, likely_name, likely_quantity
+from minikubelet.api.nodes import Mark, Node
 from minikubelet.api.quantity import QuantityError, parse_quantity
-from minikubelet.api.source import Mark, Node
 
 T = TypeVar("T", bound=msgspec.Struct)
 

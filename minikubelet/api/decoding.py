@@ -9,8 +9,8 @@ from typing import Final
 
 from minikubelet.api.field_errors import visible
 from minikubelet.api.hints import did_you_mean, likely_name
+from minikubelet.api.nodes import Mark
 from minikubelet.api.problems import Problem, Severity
-from minikubelet.api.source import Mark
 
 MAX_PROBLEMS: Final = 1000  # of one document; what exceeds it is counted
 _UNSUPPORTED: Final = re.compile(r': Unsupported value: "([^"]*)": supported values: (.*)')

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from minikubelet.api.field_errors import quote
 from minikubelet.api.field_types import is_struct, struct_fields
-from minikubelet.api.source import Node
+from minikubelet.api.nodes import Node
 
 _LONGEST_NAME: Final = 64  # of a field that a likely spelling is looked for
 # Misspellings and words of other tools that similarity does not find, in lower case.

@@ -13,7 +13,8 @@ from json import JSONDecodeError, decoder
 from typing import Final, NoReturn
 
 from minikubelet.api.field_errors import quote
-from minikubelet.api.source import MAX_DEPTH, MAX_NODES, Duplicate, Mark, Node, SourceError
+from minikubelet.api.nodes import Duplicate, Mark, Node, SourceError
+from minikubelet.api.source import MAX_DEPTH, MAX_NODES
 
 _BLANKS: Final = re.compile(r"[ \t\n\r]*")
 _NUMBER: Final = re.compile(r"-?(?:0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]+)?")

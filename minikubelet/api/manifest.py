@@ -17,8 +17,9 @@ from minikubelet.api.defaults import make_static, set_defaults
 from minikubelet.api.field_errors import FieldError, visible
 from minikubelet.api.foreseen import foreseen_failures
 from minikubelet.api.hints import likely_name
+from minikubelet.api.nodes import Duplicate, Mark, Node, SourceError
 from minikubelet.api.problems import Problem, Severity
-from minikubelet.api.source import Duplicate, Mark, Node, SourceError, decode_text, read_documents
+from minikubelet.api.source import decode_text, read_documents
 from minikubelet.api.support import unhonoured_fields
 from minikubelet.api.types import ConfigMap, Pod, Secret
 

@@ -7,67 +7,22 @@ JSON (`api.json_source`).
 
 from __future__ import annotations
 
-import base64
-import math
 import re
-import struct
-from dataclasses import dataclass
-from decimal import Decimal
 from typing import Any, Final
 
 import yaml
+
+from minikubelet.api.nodes import Duplicate, Mark, Node, SourceError
+from minikubelet.api.scalars import float_key, key_text, scalar_node, tagged_value
 
 MAX_BYTES: Final = 10 * 1024 * 1024
 MAX_DEPTH: Final = 100
 MAX_NODES: Final = 200_000
 
-Scalar = str | int | float | bool | None
-
-
-@dataclass(frozen=True, slots=True)
-class Mark:
-    """A place in the file; both count from 1."""
-
-    line: int
-    column: int
-
-
-@dataclass(slots=True)
-class Node:
-    """A value and its place. `value` is a scalar, a list of nodes, or a dict of key to (key's place, node)."""
-
-    value: Scalar | list[Node] | dict[str, tuple[Mark, Node]]
-    mark: Mark
-    # A number as JSON writes it, anything else as it was written.
-    text: str = ""
-
-    def plain(self) -> Any:
-        """Return the value without places."""
-        if isinstance(self.value, list):
-            return [one.plain() for one in self.value]
-        if isinstance(self.value, dict):
-            return {key: node.plain() for key, (_, node) in self.value.items()}
-        return self.value
-
-
-class SourceError(Exception):
-    """The text cannot be read; `mark` says where, `hint` how it can be mended, if that is known."""
-
-    def __init__(self, message: str, mark: Mark, hint: str = "") -> None:
-        super().__init__(message)
-        self.message = message
-        self.mark = mark
-        self.hint = hint
-
-
-@dataclass(frozen=True, slots=True)
-class Duplicate:
-    """A key that stands twice in one mapping; the last one counts, as in Kubernetes."""
-
-    key: str
-    first: Mark
-    second: Mark
-    joined: bool = False  # in JSON, a second object or list is read into the first one
+_MOST_COLONS: Final = 20
+_ENDING_COLON: Final = "found unexpected ':'"
+_ESCAPED_SLASH: Final = re.compile(r"(?<!\\)(?:\\\\)*\\/")
+_CONTROL: Final = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def decode_text(data: bytes) -> str:
@@ -109,10 +64,6 @@ def read_documents(text: str) -> tuple[list[Node], list[list[Duplicate]]]:
                 break
             text = text[: colon.index] + stand_in + text[colon.index + 1 :]
     raise SourceError("yaml: found unexpected ':'", Mark(1, 1), "put quotes around each text that ends with a colon")
-
-
-_MOST_COLONS: Final = 20
-_ENDING_COLON: Final = "found unexpected ':'"
 
 
 class _EndingColonError(Exception):
@@ -202,7 +153,7 @@ class _Reader:
         if isinstance(event, yaml.ScalarEvent):
             self._check_escapes(event, mark)
             self._check_question(event, mark)
-            return _scalar(event, mark)
+            return scalar_node(event, mark)
         is_list = isinstance(event, yaml.SequenceStartEvent)
         if event.flow_style:
             self._flow.append("]" if is_list else "}")
@@ -233,10 +184,10 @@ class _Reader:
     def _key(self, event: Any, depth: int) -> Node:
         """Return a key; a number with a fraction or exponent is text already, as Kubernetes' reader prints it."""
         if isinstance(event, yaml.ScalarEvent) and event.anchor is None:
-            number = _tagged_value(event, _mark(event))
+            number = tagged_value(event, _mark(event))
             if isinstance(number, float):
                 self._nodes += 1
-                return Node(_float_key(number), _mark(event), event.value)
+                return Node(float_key(number), _mark(event), event.value)
         return self._node(event, depth)
 
     def _mapping(self, depth: int, mark: Mark) -> Node:
@@ -250,7 +201,7 @@ class _Reader:
             if key.text == "<<" and not getattr(following, "style", None):
                 _merge(entries, value)
                 continue
-            name = _key_text(key)
+            name = key_text(key)
             if name in written:
                 self._duplicates.append(Duplicate(name, written[name], key.mark))
             written[name] = key.mark
@@ -276,10 +227,6 @@ def _unreadable(text: str, error: yaml.reader.ReaderError) -> SourceError:
     return SourceError(f"yaml: {what}", Mark(line, column))
 
 
-_ESCAPED_SLASH: Final = re.compile(r"(?<!\\)(?:\\\\)*\\/")
-_CONTROL: Final = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-
-
 def _merge(entries: dict[str, tuple[Mark, Node]], source: Node) -> None:
     """Take over what a merge key (`<<`) refers to, at its place: what stands before it is overridden, what follows
     overrides. Of several sources the first counts most."""
@@ -288,139 +235,3 @@ def _merge(entries: dict[str, tuple[Mark, Node]], source: Node) -> None:
         if not isinstance(one.value, dict):
             raise SourceError("yaml: map merge requires map or sequence of maps as the value", source.mark)
         entries.update(one.value)
-
-
-def _key_text(key: Node) -> str:
-    if isinstance(key.value, str):
-        return key.value
-    if isinstance(key.value, bool):
-        return "true" if key.value else "false"
-    if key.value is None:
-        raise SourceError("yaml: null cannot be a key", key.mark)
-    if isinstance(key.value, int) and key.value >= 2**63:
-        raise SourceError(f"yaml: {key.value} cannot be a key, it does not fit 64 bits", key.mark)
-    return str(key.value)
-
-
-def _float_key(value: float) -> str:
-    """Return a number as Go prints one of 32 bits: the shortest text that reads back as the same."""
-    try:
-        (single,) = struct.unpack("f", struct.pack("f", value))
-    except OverflowError:
-        single = math.copysign(math.inf, value)
-    if not math.isfinite(single):
-        return ".nan" if math.isnan(single) else "-.inf" if single < 0 else ".inf"
-    text = next(one for one in (f"{single:.{digits}e}" for digits in range(9)) if _is_single(one, single))
-    return f"{Decimal(text):f}" if -4 <= int(text.partition("e")[2]) < 6 else text
-
-
-def _is_single(text: str, value: float) -> bool:
-    return bool(struct.unpack("f", struct.pack("f", float(text)))[0] == value)
-
-
-# Scalars: the YAML reader behind Kubernetes (go.yaml.in/yaml v2, then JSON) resolves them like this.
-
-_INTEGER: Final = re.compile(r"[-+]?(?:0[bB][01]+|0[oO]?[0-7]+|0[xX][0-9a-fA-F]+|0|[1-9][0-9]*)")
-_FLOAT: Final = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?")
-# What begins with a point is read by Go alone, which lets single underscores stand between digits.
-_FRACTION: Final = re.compile(r"\.[0-9]+(?:_[0-9]+)*(?:[eE][-+]?[0-9]+(?:_[0-9]+)*)?")
-_DATE: Final = re.compile(r"[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}(?:[Tt ].*)?")
-_WORDS: Final[dict[str, Scalar]] = {
-    **dict.fromkeys(("", "~", "null", "Null", "NULL"), None),
-    **dict.fromkeys(("y", "Y", "yes", "Yes", "YES", "true", "True", "TRUE", "on", "On", "ON"), True),
-    **dict.fromkeys(("n", "N", "no", "No", "NO", "false", "False", "FALSE", "off", "Off", "OFF"), False),
-    **dict.fromkeys((".nan", ".NaN", ".NAN"), math.nan),
-    **dict.fromkeys((".inf", ".Inf", ".INF", "+.inf", "+.Inf", "+.INF"), math.inf),
-    **dict.fromkeys(("-.inf", "-.Inf", "-.INF"), -math.inf),
-}
-_PREFIX: Final = "tag:yaml.org,2002:"
-_RESOLVED_TAGS: Final = ("bool", "int", "float", "null", "timestamp")
-_LONGEST_NUMBER: Final = 400  # more digits than any number of 64 bits can be written with
-
-
-def _tagged_value(event: Any, mark: Mark) -> Scalar:
-    """Return what a scalar stands for by its tag, or else by how it is written."""
-    text: str = event.value
-    tag = (event.tag or "").removeprefix(_PREFIX)
-    if tag == "binary":
-        return _binary(text, mark)
-    if tag not in _RESOLVED_TAGS and (tag or not event.implicit[0]):
-        return text
-    value = resolve_scalar(text)
-    if tag:
-        _check_tag(tag, text, value, mark)
-    return value
-
-
-def _scalar(event: Any, mark: Mark) -> Node:
-    text: str = event.value
-    value = _tagged_value(event, mark)
-    if isinstance(value, float):
-        if not math.isfinite(value):
-            raise SourceError(f"json: unsupported value: {text}", mark)
-        value = _as_json(value)
-    # A number is kept as JSON writes it: that is what Kubernetes reads quantities from.
-    return Node(value, mark, text if isinstance(value, str | bool | None) else json_number(value))
-
-
-def _check_tag(tag: str, text: str, value: Scalar, mark: Mark) -> None:
-    fits = {
-        "bool": isinstance(value, bool),
-        "int": isinstance(value, int) and not isinstance(value, bool),
-        "float": isinstance(value, int | float) and not isinstance(value, bool),
-        "null": value is None,
-        "timestamp": isinstance(value, str) and _DATE.fullmatch(text) is not None,
-    }
-    if not fits[tag]:
-        raise SourceError(f"yaml: cannot decode `{text}` as a !!{tag}", mark)
-
-
-def _as_json(value: float) -> int | float:
-    """Return a number as it is after it was written as JSON, where whole ones have neither point nor exponent."""
-    if value.is_integer() and abs(value) < _FIRST_EXPONENT:
-        return int(Decimal(repr(value)))
-    return value
-
-
-_FIRST_EXPONENT: Final = 1e21
-
-
-def json_number(value: float) -> str:
-    """Return a number as Go writes it in JSON."""
-    if isinstance(value, int):
-        return str(value)
-    if value and not 1e-6 <= abs(value) < _FIRST_EXPONENT:
-        mantissa, _, exponent = f"{Decimal(repr(value)).normalize():e}".partition("e")
-        return f"{mantissa}e{exponent}"
-    return f"{Decimal(repr(value)):f}"
-
-
-def _binary(text: str, mark: Mark) -> str:
-    try:
-        return base64.b64decode("".join(text.split()), validate=True).decode(errors="replace")
-    except ValueError as error:
-        raise SourceError(f"yaml: !!binary value contains invalid base64 data: {error}", mark) from error
-
-
-def resolve_scalar(text: str) -> Scalar:
-    """Return what a plain scalar stands for."""
-    if text in _WORDS:
-        return _WORDS[text]
-    if text[:1] not in "+-.0123456789" or len(text) > _LONGEST_NUMBER:
-        return text
-    plain = text if text[0] == "." else text.replace("_", "")
-    if _INTEGER.fullmatch(plain):
-        whole = _integer(plain)
-        if -(2**63) <= whole < 2**64:
-            return whole
-    if _FLOAT.fullmatch(plain) or _FRACTION.fullmatch(plain):
-        number = float(plain)
-        return number if math.isfinite(number) else text
-    return text
-
-
-def _integer(plain: str) -> int:
-    digits = plain.lstrip("+-").lower()
-    base = {"0b": 2, "0o": 8, "0x": 16}.get(digits[:2], 8 if digits[0] == "0" else 10)
-    number = int(digits[2:] if digits[1:2] in ("b", "o", "x") else digits, base)
-    return -number if plain[0] == "-" else number

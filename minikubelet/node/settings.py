@@ -12,8 +12,9 @@ from typing import Any, Final
 import msgspec
 import structlog
 
+from minikubelet.api.nodes import SourceError
 from minikubelet.api.quantity import QuantityError, parse_quantity
-from minikubelet.api.source import SourceError, decode_text, read_documents
+from minikubelet.api.source import decode_text, read_documents
 from minikubelet.lifecycle.restart import MAX_DELAY_S
 from minikubelet.linux.files import write_atomic
 from minikubelet.node import settings_record

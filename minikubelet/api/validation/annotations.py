@@ -12,7 +12,7 @@ from typing import Final
 from minikubelet.api.decode import go_name
 from minikubelet.api.field_errors import FieldError, forbidden, invalid, quote
 from minikubelet.api.json_source import read_json
-from minikubelet.api.source import Node, SourceError
+from minikubelet.api.nodes import Node, SourceError
 from minikubelet.api.types import AppArmorProfile, Pod, SeccompProfile, Toleration
 from minikubelet.api.validation.affinity import validate_tolerations
 from minikubelet.api.validation.paths import local_path

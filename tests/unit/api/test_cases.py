@@ -11,8 +11,9 @@ import pytest
 
 from minikubelet.api.expansion import expand
 from minikubelet.api.manifest import parse_manifest
+from minikubelet.api.nodes import SourceError
 from minikubelet.api.quantity import QuantityError, parse_quantity
-from minikubelet.api.source import SourceError, decode_text, read_documents
+from minikubelet.api.source import decode_text, read_documents
 
 DATA = Path(__file__).parents[2] / "data"
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 import pytest
 
 from minikubelet.api.manifest import parse_manifest
+from minikubelet.api.nodes import SourceError
 from minikubelet.api.quantity import QuantityError, parse_quantity
-from minikubelet.api.source import SourceError, read_documents
+from minikubelet.api.source import read_documents
 
 NUMERIC = "unable to parse numeric part of quantity"
 SUFFIX = "unable to parse quantity's suffix"
