@@ -218,7 +218,7 @@ class Printer:
             return
         data = line.text + (b"\n" if line.whole or self._prefix else b"")
         if self._timestamps:
-            data = line.stamp + b" " + data
+            data = line.stamp.replace(b"+00:00", b"Z") + b" " + data  # as kubectl and the API print them
         if self._prefix:
             data = _prefix(source.name).encode() + data
         if self._left is not None:

@@ -363,7 +363,8 @@ def test_logs_tail_and_containers(node):
     assert run(node, "logs", "job").stdout == "".join(f"line {n}\n" for n in range(1, 6))
     assert run(node, "logs", "job", "--tail=2").stdout == "line 4\nline 5\n"
     assert run(node, "logs", "web", "-c", "page").stdout == "made the page\n"
-    assert run(node, "logs", "web/page", "--timestamps").stdout.endswith(" made the page\n")
+    stamped = run(node, "logs", "web/page", "--timestamps").stdout
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}(Z|[+-](?!00:00)\d\d:\d\d) made the page\n", stamped)
     assert "Defaulted container" in run(node, "logs", "web").stderr
     assert run(node, "logs", "crash", "-p").stdout == "something is missing\n"
     text = run(node, "logs", "web", "--all-containers", "--tail=1").stdout
