@@ -209,7 +209,7 @@ def test_restart_of_all_containers_after_a_plain_restart(cluster):
 
 def test_restart_of_all_containers_again_and_again_waits_in_between(cluster):
     def waits(found) -> bool:
-        """Tell whether the others have been ended, and the one that asked for it is not reset yet; again and again so."""
+        """Tell whether the others have been ended and the one that asked for it is not reset yet, as in each round."""
         main, other = (status_of(found, name) for name in ("main", "other"))
         waiting = main["state"].get("waiting", {})
         exit_code = main["lastState"].get("terminated", {}).get("exitCode")
