@@ -153,6 +153,8 @@ class _Builder:
         previous = next((one for one in instances[1:] if one.exit is not None), None)
         if previous is not None:
             last = ContainerState(terminated=self._terminated(container, previous))
+        elif old is not None and old.state.terminated is not None and not old.container_id.endswith(latest.id):
+            last = old.state  # its record is lost; it was shown
         else:
             kept = old is not None and old.last_state.terminated is not None
             last = old.last_state if old is not None and kept else ContainerState()

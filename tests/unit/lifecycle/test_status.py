@@ -405,3 +405,12 @@ def test_an_edit_shows_nothing_of_a_running_instance_that_it_does_not_have() -> 
     assert (ended.image, ended.resources) == ("i:1", after.resources)
     next_one = of(pod_status(pod(after), seen(running("a", 1), exited("a", 1)), first, FACTS), "a")
     assert (next_one.image, next_one.resources) == ("i:2", after.resources)
+
+
+def test_the_end_that_was_shown_is_the_last_one_though_its_record_is_lost() -> None:
+    one = pod(container("a"))
+    ended = pod_status(one, seen(exited("a", 3)), None, FACTS)
+    again = of(pod_status(one, seen(running("a", 1)), ended, FACTS), "a")
+    assert again.last_state == of(ended, "a").state
+    same = of(pod_status(one, seen(exited("a", 3)), ended, FACTS), "a")
+    assert same.last_state.terminated is None
