@@ -173,8 +173,9 @@ class BridgeBackend:
         def work(wiring: Wiring) -> None:
             wiring.remove(_own_links(wiring.look(), self._bridge), self._group)
             wiring.remove_bridge()
-            if not any(names.bridge_owner(link.alias) for link in wiring.look().links if link.kind == "bridge"):
-                self._sysctls.restore()
+            self._sysctls.restore(
+                lambda: any(names.bridge_owner(link.alias) for link in wiring.look().links if link.kind == "bridge")
+            )
 
         try:
             await self._thread.run(work)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+from collections.abc import Callable
 from typing import Any, Final
 
 import structlog
@@ -55,13 +56,23 @@ class Sysctls:
             log.info("sysctl changed", sysctl=name, value=value, before=before, reason=reason)
         return True
 
-    def restore(self) -> None:
-        """Put back what still has the value that was given to it here."""
+    def restore(self, is_needed: Callable[[], bool] = lambda: False) -> None:
+        """Put back what still has the value that was given to it here, unless another daemon needs it.
+
+        Args:
+            is_needed: Tells whether there is one. It shows itself before it looks at the settings: asked again
+                afterwards, so that one which came in between and found them well has them.
+        """
+        if is_needed():
+            return
         for name, (before, now) in self._remembered().items():
             path = os.path.join(self._root, name)
             with contextlib.suppress(OSError):
                 if _read(path) == now:
                     _write(path, before)
+                    if is_needed():
+                        _write(path, now)
+                        continue
                     log.info("sysctl put back", sysctl=name, value=before)
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self._path)

@@ -13,6 +13,7 @@ import os
 import socket
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
@@ -115,6 +116,9 @@ class Lab:
             )
         find_set_up_link("up0", "192.0.2.2/24", "192.0.2.1", "2001:db8::2/64")
         inside(self.outside, find_set_up_link, "up0", "192.0.2.1/24", None, "2001:db8::1/64")
+        deadline = time.monotonic() + 20
+        while "linkdown" in self.run("ip", "route"):  # the kernel notices a moment later that both ends are up
+            assert time.monotonic() < deadline, "the uplink stays down"
 
     def netns(self) -> int:
         """Make a namespace that lives as long as the test."""

@@ -266,6 +266,22 @@ def test_sysctls_are_changed_once_and_put_back(tmp_path: Path) -> None:
     assert not Path(kept).exists()
 
 
+def test_a_daemon_that_comes_while_sysctls_are_put_back_has_them(tmp_path: Path) -> None:
+    (tmp_path / "sys").mkdir()
+    setting = tmp_path / "sys" / "forward"
+    setting.write_text("0\n")
+    own = Sysctls(str(tmp_path / "kept"), root=str(tmp_path / "sys"))
+    own.ensure("forward", "1", reason="test")
+    seen: list[str] = []
+
+    def is_needed() -> bool:
+        seen.append(setting.read_text().strip())
+        return seen[-1] == "0"  # it came, and found what it needs, just before
+
+    own.restore(is_needed)
+    assert (seen, setting.read_text().strip()) == (["1", "0"], "1")
+
+
 def test_findings_put_bridges_links_and_tables_together() -> None:
     one, two = names.link_name("mk0", UID), names.link_name("mk1", UID)
     links = [
