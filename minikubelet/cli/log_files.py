@@ -84,6 +84,12 @@ class Assembler:
             return LogLine(stamp, stream, text, whole=False)
         return LogLine(stamp, stream, text)
 
+    def rest(self) -> Iterator[LogLine]:
+        """Yield what each stream ends with when its last line has no end, as a program's last words often have none."""
+        rest, self._rest = self._rest, {}
+        for stream, (stamp, text) in sorted(rest.items(), key=lambda one: one[1][0]):
+            yield LogLine(stamp, stream, text, whole=False)
+
 
 def read_log(path: str, *, tail: int = -1) -> Iterator[LogLine]:
     """Yield the lines of a log with its rotated parts, or only its last ones. Raises FileNotFoundError."""
@@ -93,18 +99,14 @@ def read_log(path: str, *, tail: int = -1) -> Iterator[LogLine]:
             for line in _lines(part):
                 if (found := assembler.feed(line)) is not None:
                     yield found
+        yield from assembler.rest()
         return
     kept: list[LogLine] = []
     for part in reversed(parts(path)):
         if tail <= len(kept):
             break
-        kept = [*_last_lines(part, tail - len(kept)), *kept]
+        kept = [*_last_lines(part, tail - len(kept), ends=part == path), *kept]
     yield from kept
-
-
-def read_file(path: str) -> Iterator[LogLine]:
-    """Yield the lines of one file of a log. Raises FileNotFoundError."""
-    yield from read_pieces(_lines(path))
 
 
 def _lines(path: str) -> Iterator[bytes]:
@@ -120,10 +122,10 @@ def _lines(path: str) -> Iterator[bytes]:
                 yield line[:-1]
 
 
-def _last_lines(path: str, wanted: int) -> list[LogLine]:
-    """Return the last lines of one file, read from its end as far as is needed."""
+def _last_lines(path: str, wanted: int, *, ends: bool) -> list[LogLine]:
+    """Return the last lines of one file, read from its end as far as is needed; `ends` is False for a rotated part."""
     if path.endswith(".gz"):
-        return list(deque(read_pieces(_lines(path)), maxlen=wanted))
+        return list(deque(read_pieces(_lines(path), ends=ends), maxlen=wanted))
     with open(path, "rb") as file:
         position = os.fstat(file.fileno()).st_size
         data = b""
@@ -135,7 +137,7 @@ def _last_lines(path: str, wanted: int) -> list[LogLine]:
             # One line more than wanted, so that the first one is surely whole.
             if data.count(b" F ") > wanted + 1 and len(list(read_pieces(_whole(data, position)))) > wanted:
                 break
-    return list(read_pieces(_whole(data, position)))[-wanted:] if wanted else []
+    return list(read_pieces(_whole(data, position), ends=ends))[-wanted:] if wanted else []
 
 
 def _whole(data: bytes, position: int) -> list[bytes]:
@@ -143,12 +145,14 @@ def _whole(data: bytes, position: int) -> list[bytes]:
     return lines[1:] if position > 0 else lines
 
 
-def read_pieces(lines: Iterator[bytes] | list[bytes]) -> Iterator[LogLine]:
-    """Yield the lines that raw lines make."""
+def read_pieces(lines: Iterator[bytes] | list[bytes], *, ends: bool = True) -> Iterator[LogLine]:
+    """Yield the lines that raw lines make, with what is left of them if they `end` here."""
     assembler = Assembler()
     for line in lines:
         if (found := assembler.feed(line)) is not None:
             yield found
+    if ends:
+        yield from assembler.rest()
 
 
 class Follower:
@@ -167,6 +171,7 @@ class Follower:
         self._file: Any = None
         self._rest = b""
         self._assembler = Assembler()
+        self._last_words: list[LogLine] = []  # of an instance that is over
         self._at_end = at_end
         self._drained = False
         self._left = 1
@@ -182,14 +187,25 @@ class Follower:
         self._left = most
         while True:
             yield from self._read()
-            if self.behind or not self._go_on():
+            if self.behind:
                 return
+            goes_on = self._go_on()
+            yield from self._last_words
+            self._last_words = []
+            if not goes_on:
+                return
+
+    def rest(self) -> Iterator[LogLine]:
+        """Yield the last words of a container that has ended."""
+        yield from self._assembler.rest()
 
     def history(self, *, rotated: bool = True) -> Iterator[LogLine]:
         """Yield what is there when this begins, perhaps with the rotated parts; the rest is for `pump`."""
         path = self._path()
         for part in parts(path)[:-1] if rotated else ():
-            yield from read_file(part)
+            for line in _lines(part):
+                if (found := self._assembler.feed(line)) is not None:
+                    yield found
         try:
             size = os.stat(path).st_size
         except FileNotFoundError:
@@ -241,6 +257,7 @@ class Follower:
         self._close()
         self._queue = following
         if not following:
+            self._last_words = list(self._assembler.rest())
             self._count = self._later()[0]
         return True
 

@@ -258,6 +258,8 @@ def _follow(options: argparse.Namespace, sources: Iterable[Source], printer: Pri
             if following.behind:
                 continue
             if following.is_over(pods):
+                for source, line in following.rest():
+                    printer.print(source, line)
                 return
             bell.wait(_LOOK_S)
     finally:
@@ -336,6 +338,11 @@ class Following:
         """Yield new lines, those of several sources in the order of time; a line of each is held at once."""
         streams = [_new_lines(source, follower) for source, follower in self._followers.values()]
         return streams[0] if len(streams) == 1 else heapq.merge(*streams, key=lambda one: seconds(one[1].stamp))
+
+    def rest(self) -> Iterator[tuple[Source, LogLine]]:
+        """Yield the last words of containers that print nothing any more."""
+        for source, follower in self._followers.values():
+            yield from ((source, line) for line in follower.rest())
 
     @property
     def behind(self) -> bool:

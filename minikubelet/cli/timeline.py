@@ -66,7 +66,7 @@ def execute(options: argparse.Namespace) -> int:
         for name in names:
             directory = container_directory(options.log_dir, pod, name)
             followers[name] = Follower(directory, (restart_counts(directory) or [0])[-1], at_end=False)
-            streams.append(_log(name, directory, followers[name]))
+            streams.append(_log(name, directory, followers[name], ends=not options.follow))
     for one in in_order(merge(*streams, key=lambda one: one.time), pod):
         if one.time >= since:
             print(render(one, width))
@@ -80,11 +80,13 @@ def records(known: facts.Facts) -> list[Entry]:
     return list(dict.fromkeys([*of_events(known), *of_states(known), *of_probes(known.probes)]))
 
 
-def _log(container: str, directory: str, follower: Follower) -> Iterator[Entry]:
-    """Yield a container's lines of all instances, none of them kept."""
+def _log(container: str, directory: str, follower: Follower, *, ends: bool) -> Iterator[Entry]:
+    """Yield a container's lines of all instances, none of them kept; with `ends` nothing is read behind them."""
     for count in restart_counts(directory)[:-1]:
         yield from (of_line(container, line) for line in read_log(f"{directory}/{count}.log"))
     yield from (of_line(container, line) for line in follower.history())
+    if ends:
+        yield from (of_line(container, line) for line in follower.rest())
 
 
 def _new_lines(container: str, follower: Follower) -> Iterator[Entry]:

@@ -141,3 +141,26 @@ def test_history_ends_with_what_was_there_and_pump_goes_on(tmp_path):
         file.write(line(2))
     assert texts(follower.pump()) == ["line 2"]
     assert texts(Follower(str(tmp_path), 0, at_end=False).history(rotated=False)) == ["line 1", "line 2"]
+
+
+def test_last_words_without_an_end_of_their_line(tmp_path):
+    """Of each stream, behind all that is whole; a part that was rotated in the middle of a line goes on in the next."""
+    log = tmp_path / "0.log"
+    (tmp_path / "0.log.20260101-000000").write_bytes(line(1, tag="P", text="a"))
+    log.write_bytes(line(2, text="b") + line(3, stream="stderr", tag="P", text="err") + line(4, tag="P", text="out"))
+    expected = [("ab", True), ("err", False), ("out", False)]
+    assert [(one.text.decode(), one.whole) for one in read_log(str(log))] == expected
+    assert texts(read_log(str(log), tail=1)) == ["out"]
+    assert texts(read_log(str(log), tail=2)) == ["err", "out"]
+    follower = Follower(str(tmp_path), 0, at_end=False)
+    assert texts(follower.history()) == ["ab"]
+    assert texts(follower.rest()) == ["err", "out"]
+
+
+def test_follower_gives_an_instances_last_words_before_the_next_one(tmp_path):
+    (tmp_path / "0.log").write_bytes(line(1, tag="P", text="bye"))
+    follower = Follower(str(tmp_path), 0, at_end=False)
+    assert texts(follower.pump()) == []
+    (tmp_path / "1.log").write_bytes(line(2))
+    assert texts(follower.pump()) == ["bye", "line 2"]
+    assert texts(follower.rest()) == []
