@@ -54,7 +54,7 @@ def node_facts(settings: Settings, capacity: Mapping[str, str]) -> Node:
         allocatable=allocatable,
         max_pods=settings.max_pods,
         allowed_unsafe_sysctls=settings.allowed_unsafe_sysctls,
-        app_armor=_read(_APP_ARMOR).startswith("Y"),
+        app_armor=read_text(_APP_ARMOR).startswith("Y"),
     )
 
 
@@ -64,6 +64,15 @@ def resource_list(resources: Mapping[str, int]) -> dict[str, str]:
         name: Quantity(nanos, "DecimalSI" if name == "cpu" else "BinarySI").canonical()
         for name, nanos in sorted(resources.items())
     }
+
+
+def read_text(path: str) -> str:
+    """Return what stands in a file of the kernel's or the machine's, without blanks around it; "" without the file."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            return file.read().strip()
+    except OSError:
+        return ""
 
 
 def _disk_bytes(directory: str) -> int:
@@ -84,14 +93,6 @@ def _huge_pages() -> dict[str, int]:
     for name in names:
         kilobytes = int(name.removeprefix("hugepages-").removesuffix("kB"))
         size = f"{kilobytes // 1048576}Gi" if kilobytes >= 1048576 else f"{kilobytes // 1024}Mi"
-        number = int(_read(f"{_HUGE_PAGES}/{name}/nr_hugepages") or 0)
+        number = int(read_text(f"{_HUGE_PAGES}/{name}/nr_hugepages") or 0)
         found[f"hugepages-{size}"] = number * kilobytes * 1024 * NANO
     return found
-
-
-def _read(path: str) -> str:
-    try:
-        with open(path, encoding="utf-8") as file:
-            return file.read().strip()
-    except OSError:
-        return ""

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from minikubelet.lifecycle.admission import Node
 from minikubelet.lifecycle.status import rfc3339
-from minikubelet.node.facts import resource_list
+from minikubelet.node.facts import read_text, resource_list
 from minikubelet.node.store import Store
 from minikubelet.runtime.stats import NodeStats
 
@@ -120,9 +120,9 @@ def node_object(
             ],
             "daemonEndpoints": {"kubeletEndpoint": {"Port": 0}},
             "nodeInfo": {
-                "machineID": _read("/etc/machine-id"),
-                "systemUUID": _read("/sys/class/dmi/id/product_uuid"),
-                "bootID": _read("/proc/sys/kernel/random/boot_id"),
+                "machineID": read_text("/etc/machine-id"),
+                "systemUUID": read_text("/sys/class/dmi/id/product_uuid"),
+                "bootID": read_text("/proc/sys/kernel/random/boot_id"),
                 "kernelVersion": kernel.release,
                 "osImage": _os_image(),
                 "containerRuntimeVersion": f"minikubelet://{machine.version}",
@@ -206,14 +206,6 @@ class NodePublisher:
             value["spec"]["unschedulable"] = True
         self._store.put("nodes", "", self._machine.node.name, value)
         self._told, self._told_at = told, now
-
-
-def _read(path: str) -> str:
-    try:
-        with open(path) as file:
-            return file.read().strip()
-    except OSError:
-        return ""
 
 
 def _os_image() -> str:
