@@ -49,18 +49,6 @@ def inspect_network() -> tuple[BridgeFinding, ...]:
     return compute_findings(links, _tables(), os.path.isdir)
 
 
-def remove_finding(finding: BridgeFinding) -> None:
-    """Remove a bridge with its links and its table. Do not call it for one whose daemon runs."""
-    with _open() as route:
-        for name in (*finding.links, finding.bridge):
-            for index in route.link_lookup(ifname=name):
-                route.link("del", index=index)
-    program = find_nft()
-    if finding.table and program is not None:
-        table = names.table_name(finding.bridge)
-        subprocess.run([program, "delete", "table", "inet", table], check=True, capture_output=True)
-
-
 def compute_findings(
     links: Iterable[tuple[str, str, str]], tables: Iterable[str], exists: Callable[[str], bool]
 ) -> tuple[BridgeFinding, ...]:

@@ -17,7 +17,7 @@ import pytest
 from minikubelet.lifecycle.observed import PodUID
 from minikubelet.runtime.network import names, wiring
 from minikubelet.runtime.network.errors import AddressesExhausted, NetworkConflict, NetworkError
-from minikubelet.runtime.network.inspection import inspect_network, remove_finding
+from minikubelet.runtime.network.inspection import inspect_network
 from minikubelet.runtime.network.rtnetlink import Netlink, set_link
 
 pytestmark = [
@@ -281,7 +281,7 @@ async def test_removal_leaves_the_machine_as_it_was(lab: Any) -> None:
     assert (lab.links(), lab.rules(), lab.run("ip", "route"), lab.run("sysctl", "net.ipv4.ip_forward")) == before
 
 
-async def test_what_an_abandoned_daemon_left_is_found_and_can_be_removed(lab: Any, tmp_path: Any) -> None:
+async def test_what_an_abandoned_daemon_left_is_found_until_another_takes_it_over(lab: Any, tmp_path: Any) -> None:
     before = (lab.links(), lab.rules())
     gone = lab.network(state_dir=str(tmp_path / "gone"))
     await gone.start(())
@@ -291,7 +291,9 @@ async def test_what_an_abandoned_daemon_left_is_found_and_can_be_removed(lab: An
     (finding,) = await asyncio.to_thread(inspect_network)
     assert (finding.bridge, finding.abandoned, finding.table) == (lab.bridge, True, True)
     assert finding.links == (names.link_name(lab.bridge, uid(1)),)
-    await asyncio.to_thread(remove_finding, finding)
+    again = lab.network(state_dir=str(tmp_path / "again"))
+    await again.start(())
+    await again.stop(remove=True)
     assert await asyncio.to_thread(inspect_network) == ()
     assert (lab.links(), lab.rules()) == before
 
