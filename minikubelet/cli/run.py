@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import contextlib
 import gc
 import io
@@ -19,8 +18,11 @@ from minikubelet.cli.live_table import Row, changes, fit, pod_rows
 from minikubelet.cli.main import CommandFailed
 from minikubelet.cli.refusals import refusal_line
 from minikubelet.cli.terminal import cut, printable, wrap
+from minikubelet.runtime.probes import tls
 
 if TYPE_CHECKING:
+    import asyncio
+
     from minikubelet.daemon.daemon import Daemon
     from minikubelet.node.settings import Settings
     from minikubelet.node.verdicts import Verdict
@@ -53,10 +55,13 @@ def execute(options: argparse.Namespace) -> int:
     gc.disable()
     # structlog would draw with rich where it finds it: 4 MB and a tenth of the start for lines that are plain.
     sys.modules.setdefault("rich", None)  # type: ignore[arg-type]  # such a module cannot be imported
-    from minikubelet.daemon.directories import StartupError
-    from minikubelet.daemon.run import run
-    from minikubelet.node.settings import SettingsError, load_settings
-    from minikubelet.runtime.network.errors import NetworkError
+    with tls.hidden():
+        import asyncio
+
+        from minikubelet.daemon.directories import StartupError
+        from minikubelet.daemon.run import run
+        from minikubelet.node.settings import SettingsError, load_settings
+        from minikubelet.runtime.network.errors import NetworkError
 
     flags = {name: value for name, value in vars(options).items() if value is not None}
     environment = dict(os.environ)
@@ -121,6 +126,8 @@ def _call(verb: str, settings: Settings) -> str:
 
 async def _run_with_table(settings: Settings, notes: _Notes | None, *, remove: bool) -> tuple[str, ...]:
     """Run the daemon and keep a table of its pods on the terminal."""
+    import asyncio
+
     from minikubelet.daemon.run import run
 
     task: asyncio.Task[None] | None = None
@@ -157,6 +164,8 @@ async def _run_with_table(settings: Settings, notes: _Notes | None, *, remove: b
 
 
 async def _show(daemon: Daemon, draw: _Screen | _Lines, notes: _Notes | None) -> None:
+    import asyncio
+
     from minikubelet.node.status_manager import to_json
 
     status, verdicts = daemon.parts.reporting.status, daemon.parts.node.verdicts

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from minikubelet.runtime.probes import tls
 from minikubelet.version import VERSION
 
 if TYPE_CHECKING:
@@ -14,11 +15,12 @@ if TYPE_CHECKING:
 
 def load_server() -> None:
     """Import the API with its libraries, which take a third of all imports' time."""
-    import minikubelet.server.app
-    import minikubelet.server.control
-    import minikubelet.server.metrics
-    import minikubelet.server.usage
-    import minikubelet.server.writes  # noqa: F401
+    with tls.hidden():
+        import minikubelet.server.app
+        import minikubelet.server.control
+        import minikubelet.server.metrics
+        import minikubelet.server.usage
+        import minikubelet.server.writes  # noqa: F401
 
 
 def build_api(settings: Settings, parts: Parts) -> Server:

@@ -8,12 +8,11 @@ Source: kubernetes pkg/probe/http, pkg/probe/util.go; Go net/http client (redire
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property, partial
-from typing import TYPE_CHECKING, Final, Protocol
+from functools import cached_property, partial
+from typing import Final
 from urllib.parse import urljoin, urlsplit
 
 import h11
@@ -22,9 +21,7 @@ from minikubelet.runtime.port import RuntimeFailure
 from minikubelet.runtime.probes.dial import DialError, Dialing, begin_dial, dial, host_port
 from minikubelet.runtime.probes.http_answer import AnswerReader, HttpReply
 from minikubelet.runtime.probes.result import ProbeReply, Verdict, Wait
-
-if TYPE_CHECKING:
-    import ssl
+from minikubelet.runtime.probes.tls import TlsWire, Wire
 
 _MAX_REDIRECTS: Final = 10
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
@@ -206,10 +203,11 @@ async def _exchange(request: _Request, begun: _Begun | None, reader: AnswerReade
         connection = await (begun.dialing.wait() if begun else dial(request.host, request.port))
     except (DialError, ValueError) as error:
         raise HttpError(f'Get "{request.url}": {error}') from error
-    wire: _Wire = _PlainWire(connection)
+    wire: Wire = _PlainWire(connection)
     try:
         if request.is_tls:
-            wire = await _tls_wire(connection, request.host)
+            wire = encrypted = TlsWire(wire, request.host)
+            await encrypted.shake_hands()
         if begun is None or not begun.sent:
             await wire.send(request.message)
         while (reply := reader.take(await wire.receive())) is None:
@@ -236,12 +234,6 @@ def _wire_error(error: Exception) -> str:
     return text
 
 
-class _Wire(Protocol):
-    async def send(self, data: bytes) -> None: ...
-    async def receive(self) -> bytes: ...
-    def close(self) -> None: ...
-
-
 class _PlainWire:
     """A socket; no transport objects stand between, which halves the cost of a probe."""
 
@@ -257,41 +249,3 @@ class _PlainWire:
 
     def close(self) -> None:
         self._connection.close()
-
-
-class _TlsWire:
-    """asyncio's TLS stream."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._reader = reader
-        self._writer = writer
-
-    async def send(self, data: bytes) -> None:
-        self._writer.write(data)
-        await self._writer.drain()
-
-    async def receive(self) -> bytes:
-        return await self._reader.read(_READ_SIZE)
-
-    def close(self) -> None:
-        # Abort, not close: the peer's goodbye is not worth waiting for.
-        with contextlib.suppress(OSError):
-            self._writer.transport.abort()
-
-
-async def _tls_wire(connection: socket.socket, host: str) -> _TlsWire:
-    # An address is no server name.
-    name = "" if ":" in host or host.replace(".", "").isdigit() else host
-    context = _context()
-    reader, writer = await asyncio.open_connection(sock=connection, ssl=context, server_hostname=name)
-    return _TlsWire(reader, writer)
-
-
-@cache
-def _context() -> ssl.SSLContext:
-    import ssl  # 2 MiB that only HTTPS probes need
-
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    return context
