@@ -106,8 +106,7 @@ def test_programs_open_their_streams_again(node, uid, more):
     text = manifest("streams", f"{say}; sleep 1000", more=more)
     node.write("streams.yaml", f"{text.rstrip()}\n    securityContext: {{runAsUser: {uid}}}\n")
     pod = node.wait_pod("streams", lambda p: "running" in first(p)["state"], "running")
-    node.wait(lambda: "first" in node.output(pod), "what was written")
-    assert sorted(node.output(pod).split()) == ["err", "first", "out"]
+    node.wait(lambda: sorted(node.output(pod).split()) == ["err", "first", "out"], "what was written")
     command = [sys.executable, "-m", "minikubelet", "exec", *node.roots, "streams", "--", "sh", "-c"]
     again = subprocess.run(
         [*command, "echo out >/dev/stdout; echo err >/dev/stderr"],
