@@ -348,8 +348,12 @@ def begin(spec_json: Message, first: socket.SocketType, groups: list[str], *, mo
 
 def cause_of(error: BaseException) -> str:
     """Return what an error says to a user: it becomes part of an event."""
+    if type(error) is LookupError:
+        return str(error)
     if not isinstance(error, OSError) or not error.strerror:
         return f"request not understood: {error}"
+    if error.errno == errno.ESRCH:
+        return "cannot exec in a stopped container"
     if error.errno == errno.EAGAIN:
         return f"cannot fork: {error.strerror} (the pids limit of the pod or of the machine is reached)"
     return f"{error.filename}: {error.strerror}" if error.filename else error.strerror

@@ -38,6 +38,8 @@ def test_what_the_daemon_says(error: Exception, expected: str) -> None:
         (OSError(errno.EMFILE, os.strerror(errno.EMFILE)), "Too many open files"),
         (OSError(errno.ENOENT, os.strerror(errno.ENOENT), "/logs"), "/logs: No such file or directory"),
         (KeyError("spec"), "request not understood: 'spec'"),
+        (LookupError("container c is not running"), "container c is not running"),
+        (OSError(errno.ESRCH, os.strerror(errno.ESRCH)), "cannot exec in a stopped container"),
         (
             OSError(errno.EAGAIN, os.strerror(errno.EAGAIN)),
             "cannot fork: Resource temporarily unavailable (the pids limit of the pod or of the machine is reached)",
