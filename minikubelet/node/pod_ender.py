@@ -66,6 +66,8 @@ class PodEnder:
         await self._end_all(grace_s=grace)
         await self._runtime.stop_sandbox(memory.pod)
         self._ended_sandbox = newest.id if newest is not None else ""
+        if action.purge:
+            self._observer.publish()  # how they ended is known by the instances, and afterwards by the status
         for container_id in action.purge:
             await self._runtime.remove_container(memory.pod, container_id)
 

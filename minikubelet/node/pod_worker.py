@@ -316,6 +316,9 @@ class PodWorker:
                     await asyncio.gather(*(self._ender.end_one(one) for one in kills))
                     kills = []
                 case RemoveContainer():
+                    newest = self._runtime.view(self.uid).containers.get(action.name, ())[:1]
+                    if any(one.id == action.id for one in newest):
+                        self._observer.publish()  # how it ended is known by the instance, and then by the status
                     if action.back_off is not None:
                         self._memory.back_off[action.name] = action.back_off
                     await self._runtime.remove_container(self.pod, action.id)

@@ -11,7 +11,18 @@ from typing import NoReturn
 import msgspec
 import pytest
 
-from minikubelet.api.types import Container, ExecAction, Lifecycle, ObjectMeta, Pod, PodSpec, PodStatus, Probe
+from minikubelet.api.types import (
+    Container,
+    ContainerRestartRule,
+    ContainerRestartRuleOnExitCodes,
+    ExecAction,
+    Lifecycle,
+    ObjectMeta,
+    Pod,
+    PodSpec,
+    PodStatus,
+    Probe,
+)
 from minikubelet.lifecycle.observed import ContainerID, ObservedContainer, PodUID, ProbeOutcome
 from minikubelet.lifecycle.probing import ProbeKind
 from minikubelet.node.pod_manager import PodManager
@@ -572,6 +583,34 @@ def test_a_pod_that_never_restarts_does_not_end_while_an_edit_replaces_its_conta
         world.is_wanted = False
         world.set_pods()
         await world.manager.wait_until_gone()
+
+    run(live())
+
+
+@pytest.mark.parametrize("others", [0, 1])
+def test_a_restart_in_place_is_known_of_whatever_is_forgotten_before_a_status_is_shown(others: int) -> None:
+    async def live() -> None:
+        rule = ContainerRestartRule(
+            action="RestartAllContainers", exit_codes=ContainerRestartRuleOnExitCodes(operator="In", values=[42])
+        )
+        trigger = Container(name="a", image="v1", restart_policy="Never", restart_policy_rules=[rule])
+        plain = [Container(name=f"b{number}", image="v1") for number in range(others)]
+        pod = crashing("v1")
+        spec = msgspec.structs.replace(pod.spec, restart_policy="Never", containers=[*plain, trigger])
+        world = World(msgspec.structs.replace(pod, spec=spec))
+        world.is_wanted = True
+        world.set_pods()
+        await asyncio.sleep(1)
+        for count in (1, 2):
+            one = next(one for one in world.runtime.running(UID) if one.name == "a")
+            world.runtime.exits(UID, one, 42)
+            await asyncio.sleep(20)
+            assert world.status is not None and world.status.phase == "Running"
+            found = {one.name: one for one in world.status.container_statuses or ()}["a"]
+            assert (found.restart_count, found.state.running is not None) == (count, True)
+            last = found.last_state.terminated
+            assert last is not None and (last.exit_code, last.reason) == (137, "RestartingAllContainers")
+        await world.manager.drain()
 
     run(live())
 
