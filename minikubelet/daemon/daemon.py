@@ -141,6 +141,7 @@ class Daemon:
         finally:
             self._service_manager.close()
             os.close(self._lock)
+            self._lock = -1
         return left
 
     async def _stop_following(self) -> None:
