@@ -17,6 +17,9 @@ from minikubelet.runtime.probes.dial import host_port
 _INTEGER: Final = re.compile("[+-]?[0-9]{1,18}")
 # What Go's URL type leaves as it is in a path; a percent sign begins an escape that is there already.
 _SAFE_IN_PATH: Final = "/%:@!$&'()*+,;=~-._[]"
+# What Go does not take for a URL is a path as a whole, and then less is left as it is.
+_NO_ESCAPE: Final = re.compile("%(?![0-9A-Fa-f]{2})")
+_SAFE_IN_TEXT: Final = "/:@$&+,;=~-._"
 
 
 class TargetError(RuntimeFailure):
@@ -48,8 +51,10 @@ def probe_url(action: HTTPGetAction, container: Container, pod_ip: str) -> str:
     """
     target = host_port(action.host or pod_ip, resolve_port(action.port, container))
     written = urlsplit(action.path)
+    query = "?" + written.query if written.query else ""
     path = quote(written.path, safe=_SAFE_IN_PATH)
+    if _NO_ESCAPE.search(path):
+        path, query = quote(action.path, safe=_SAFE_IN_TEXT), ""
     if path and not path.startswith("/"):
         path = "/" + path
-    query = "?" + written.query if written.query else ""
     return f"{(action.scheme or 'HTTP').lower()}://{target}{path}{query}"

@@ -75,6 +75,9 @@ def test_urls(scheme, host, port, path, expected):
         ("/a b/ü", "http://[fd00::1]:80/a%20b/%C3%BC"),
         ("/a%20b?c=%20", "http://[fd00::1]:80/a%20b?c=%20"),
         ("/a#b", "http://[fd00::1]:80/a"),
+        ("/100%", "http://[fd00::1]:80/100%25"),
+        ("/%zz!?a=%20", "http://[fd00::1]:80/%25zz%21%3Fa=%2520"),
+        ("/a?b=%zz", "http://[fd00::1]:80/a?b=%zz"),
     ],
 )
 def test_urls_are_escaped_and_of_ipv6(path, expected):
