@@ -286,7 +286,7 @@ def test_command_line_shows_and_prints(node):
     assert "web-n1" in table
     assert "Running" in table
     assert node.cli("logs", "web").stdout == "hello\n"
-    assert "web-n1" in (node.run_dir / "status.txt").read_text()
+    node.wait(lambda: "web-n1" in (node.run_dir / "status.txt").read_text(), "the table")
     missing = node.cli("logs", "nope")
     assert missing.returncode == 1
     assert 'pods "nope" not found' in missing.stderr
