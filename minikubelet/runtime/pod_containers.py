@@ -25,7 +25,7 @@ from minikubelet.runtime.pod_groups import PodGroups
 from minikubelet.runtime.pod_logs import PodLogs
 from minikubelet.runtime.port import ContainerFailure, RuntimeFailure
 from minikubelet.runtime.settings import RuntimeSettings
-from minikubelet.runtime.start_note import write_note
+from minikubelet.runtime.start_note import read_notes, remove_notes, write_note
 from minikubelet.runtime.volumes.manager import Volumes
 from minikubelet.runtime.wording import words
 from minikubelet.sandbox.spec import ContainerSpec
@@ -76,6 +76,7 @@ class PodContainers:
     async def start(self, pod: Pod, container: Container, restart_count: int) -> ObservedContainer:
         """Create and start one container. Raises ContainerFailure."""
         point("pod.start-container")
+        await self._undo_lost(pod)
         identity = secrets.token_hex(_ID_BYTES)
         variables = self._variables(pod, container)
         try:
@@ -146,6 +147,19 @@ class PodContainers:
             log_max_files=settings.log_max_files,
             seccomp_profiles_dir=settings.seccomp_profiles_dir,
         )
+
+    async def _undo_lost(self, pod: Pod) -> None:
+        """Take away what an earlier daemon had made for an instance, and did not live to ask the pause for."""
+        pod_dir = self._settings.pod_dir(pod.metadata.uid)
+        for identity in read_notes(pod_dir):
+            containers = self._pauses.view(PodUID(pod.metadata.uid)).containers
+            if any(one.id == identity for instances in containers.values() for one in instances):
+                continue  # it came to be, and is to be told
+            with contextlib.suppress(OSError):
+                for name in os.listdir(os.path.join(pod_dir, "containers")):
+                    if os.path.exists(self.termination_message_file(pod, name, identity)):
+                        await self._undo(pod, name, identity)
+            remove_notes(pod_dir, (identity,))
 
     async def _undo(self, pod: Pod, name: str, identity: str) -> None:
         """Take away what was made for an instance that never came to be."""

@@ -24,12 +24,16 @@ Json = dict[str, Any]
 
 @pytest.fixture(scope="module")
 def gated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
-    """A node whose containers stop on their way to their program as long as there is a FIFO `gate` or `mounts`."""
+    """A node whose containers stop on their way to their program as long as there is a FIFO `gate` or `mounts`.
+
+    With a FIFO `prepared` the daemon itself stops, when all is made that a container needs.
+    """
     base = tmp_path_factory.mktemp("gated")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(
             faults.VARIABLE,
-            f"spawn.set-oom-score={base}/gate spawn.enter-mount-namespace={base}/mounts spawn.attach-*={base}/mounts",
+            f"spawn.set-oom-score={base}/gate spawn.enter-mount-namespace={base}/mounts spawn.attach-*={base}/mounts"
+            f" pod.start-container.prepared={base}/prepared",
         )
         with running_node(base / "node") as node:
             yield node
@@ -159,6 +163,26 @@ def test_one_whose_daemon_dies_meanwhile_is_told_once_and_has_its_link(
     events = json.loads(gated.cli("get", "events", *gated.roots, "-o", "json").stdout)["items"]
     mine = {one["reason"]: one["count"] for one in events if one["involvedObject"]["uid"] == found["metadata"]["uid"]}
     assert (mine["Created"], mine["Started"]) == (1, 1)
+
+
+def test_what_was_made_for_one_that_the_pause_was_never_asked_for_goes(gated: Node, pod: Callable[..., None]) -> None:
+    """Its link led to the log of the instance that was started in its place: collectors read that twice."""
+    prepared = Gate(gated, "prepared")
+    prepared.close()
+    pod("twice", {"main": {"command": ["sh", "-c", "echo here; exec sleep 1000"]}}, grace=1)
+    prepared.wait_for_start()
+    gated.kill()
+    prepared.open()
+    (link,) = gated.log_dir.glob("containers/twice-n1_*")
+    gated.start()
+    found = gated.wait_pod("twice", lambda one: state(one, "main") == "running", "the container to run")
+    identity = status(found, "main")["containerID"].rpartition("/")[2]
+    gated.wait(lambda: "here" in gated.output(found), "its output")
+    assert identity not in link.name
+    directory = gated.state_dir / "pods" / found["metadata"]["uid"]
+    assert [one.name for one in (directory / "containers" / "main").iterdir()] == [identity]
+    assert [identity in one.name for one in gated.log_dir.glob("containers/twice-n1_*")] == [True]
+    gated.wait(lambda: list(directory.glob("starting.*")) == [], "the start to be told")
 
 
 def test_one_that_hangs_stops_neither_logs_nor_probes_nor_commands_of_its_pod(
