@@ -94,9 +94,8 @@ class HookRunner:
         except RuntimeFailure as failure:
             raise HookError(f'{what} - error: {failure}, message: ""') from failure
         if result.exit_code != 0:
-            output = result.output.decode("utf-8", "replace")
-            # The kubelet has the standard error after the colon; here it is part of the message alone.
-            error = f"command '{' '.join(command)}' exited with {result.exit_code}: "
+            output, stderr = (one.decode("utf-8", "replace") for one in (result.output, result.stderr))
+            error = f"command '{' '.join(command)}' exited with {result.exit_code}: {stderr}"
             raise HookError(f"{what} - error: {error}, message: {quote(output)}")
 
     async def _http(self, action: HTTPGetAction, which: str, pod: Pod, container: Container) -> None:

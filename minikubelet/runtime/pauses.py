@@ -209,6 +209,7 @@ class Pauses(PauseConnections):
         return ExecResult(
             exit_code=reply["exit_code"],
             output=str(reply["output"]).encode("latin-1"),
+            stderr=str(reply.get("stderr", "")).encode("latin-1"),  # not told by pauses of earlier releases
             timed_out=bool(reply["timed_out"]),
         )
 

@@ -41,11 +41,11 @@ class ContainerFailure(RuntimeFailure):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExecResult:
-    """How a command run inside a container ended. `output` is stdout and stderr together, cut to the limit asked
-    for."""
+    """How a command run inside a container ended. `output` is stdout and then stderr, cut to the limit asked for."""
 
     exit_code: int
     output: bytes = b""
+    stderr: bytes = b""
     timed_out: bool = False
 
 

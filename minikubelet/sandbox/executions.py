@@ -16,28 +16,36 @@ from minikubelet.sandbox.protocol import Message, from_line
 from minikubelet.sandbox.spec import ContainerSpec
 
 
+class Output:
+    """What a command prints to one of its streams."""
+
+    __slots__ = ("data", "descriptor")
+
+    def __init__(self, descriptor: int) -> None:
+        self.descriptor = descriptor  # -1 once it is at its end
+        self.data = bytearray()
+
+
 class Execution:
     """One command that was started inside a running container."""
 
     __slots__ = (
         "connection",
-        "data",
         "deadline",
         "limit",
         "number",
-        "output",
+        "outputs",
         "status",
         "streams",
         "timed_out",
     )
 
-    def __init__(self, connection: Connection, number: int, limit: int, *, status: int, output: int) -> None:
+    def __init__(self, connection: Connection, number: int, limit: int, *, status: int, outputs: list[int]) -> None:
         self.connection = connection
         self.number = number
         self.limit = limit
         self.status = status  # where the process reports why it could not become the command
-        self.output = output  # what it prints; -1 with streams of the client's own
-        self.data = bytearray()
+        self.outputs = [Output(one) for one in outputs]  # standard output and error; none with streams of the client's
         self.deadline = NEVER
         self.timed_out = False
         self.streams = False  # somebody sits at its other end
@@ -98,13 +106,14 @@ class Executions:
         timeout = message.get("timeout")
         deadline = boot_time() + timeout if timeout is not None else NEVER
         adopts = timeout is not None
-        pid, status, output = self._fork(spec, message["command"], target, given, console, adopts)
-        execution = Execution(connection, message["id"], int(message.get("limit", 10240)), status=status, output=output)
+        pid, status, outputs = self._fork(spec, message["command"], target, given, console, adopts)
+        limit = int(message.get("limit", 10240))
+        execution = Execution(connection, message["id"], limit, status=status, outputs=outputs)
         execution.streams = bool(descriptors)
         execution.deadline = deadline
         self._all[pid] = execution
-        if output >= 0:
-            self._loop.watch(output, self._on_output, execution)
+        for output in execution.outputs:
+            self._loop.watch(output.descriptor, self._on_output, execution, output)
 
     def _fork(
         self,
@@ -114,15 +123,15 @@ class Executions:
         descriptors: list[int],
         console: int,
         adopts: bool,
-    ) -> tuple[int, int, int]:
-        """Fork the command's process; return its pid, where it reports, and its output (-1: given descriptors)."""
+    ) -> tuple[int, int, list[int]]:
+        """Fork the command's process; return its pid, where it reports, and its outputs, if they are to be kept."""
         ours: list[int] = []
         kept: list[int] = []
         try:
             reading, status = os.pipe2(os.O_CLOEXEC)
             kept.append(reading)
             ours.append(status)
-            output = -1
+            outputs: list[int] = []
             if descriptors:
                 streams = [os.dup(one) for one in (descriptors * 3)[:3]]
                 ours.extend(streams)
@@ -131,13 +140,16 @@ class Executions:
                 ours.append(null)
                 streams = [null, null, null]
             else:
-                output, writing = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-                kept.append(output)
-                ours.append(writing)
-                os.set_blocking(writing, True)
                 null = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
                 ours.append(null)
-                streams = [null, writing, writing]
+                streams = [null]
+                while len(streams) < 3:
+                    output, writing = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+                    kept.append(output)
+                    ours.append(writing)
+                    os.set_blocking(writing, True)
+                    outputs.append(output)
+                    streams.append(writing)
             pidfd = os.pidfd_open(target)
             ours.append(pidfd)
             pid, groups = self._forks.fork(None if self._forks.shares_pids else pidfd, spec.cgroup_dirs)
@@ -150,7 +162,7 @@ class Executions:
         finally:
             for descriptor in ours:
                 os.close(descriptor)
-        return pid, reading, output
+        return pid, reading, outputs
 
     def _become(
         self,
@@ -184,27 +196,28 @@ class Executions:
         finally:
             os._exit(128)
 
-    def _on_output(self, execution: Execution, events: int) -> None:
+    def _on_output(self, execution: Execution, output: Output, events: int) -> None:
         """Keep output up to the limit, drop the rest."""
         try:
-            data = os.read(execution.output, 65536)
+            data = os.read(output.descriptor, 65536)
         except BlockingIOError:
             return
         except OSError:
             data = b""
         if data:
-            execution.data += data[: max(0, execution.limit - len(execution.data))]
+            output.data += data[: max(0, execution.limit - len(output.data))]
             return
-        self._close_output(execution)
+        self._close_output(output)
 
-    def _close_output(self, execution: Execution) -> None:
-        if execution.output >= 0:
-            self._loop.unwatch(execution.output)
-            os.close(execution.output)
-            execution.output = -1
+    def _close_output(self, output: Output) -> None:
+        if output.descriptor >= 0:
+            self._loop.unwatch(output.descriptor)
+            os.close(output.descriptor)
+            output.descriptor = -1
 
     def _close(self, execution: Execution) -> None:
-        self._close_output(execution)
+        for output in execution.outputs:
+            self._close_output(output)
         os.close(execution.status)
 
     def has_reaped(self, pid: int, status: int) -> bool:
@@ -216,14 +229,15 @@ class Executions:
 
     def _end(self, execution: Execution, status: int) -> None:
         """Answer the request: the command has ended, whoever still holds its output open."""
-        while execution.output >= 0 and len(execution.data) < execution.limit:
-            try:
-                data = os.read(execution.output, 65536)
-            except OSError:
-                break
-            if not data:
-                break
-            execution.data += data[: execution.limit - len(execution.data)]
+        for output in execution.outputs:
+            while output.descriptor >= 0 and len(output.data) < execution.limit:
+                try:
+                    data = os.read(output.descriptor, 65536)
+                except OSError:
+                    break
+                if not data:
+                    break
+                output.data += data[: execution.limit - len(output.data)]
         report = os.read(execution.status, 65536)  # at its end, but for what the process wrote
         self._close(execution)
         if report:
@@ -235,13 +249,15 @@ class Executions:
         self._answer(execution, code if code >= 0 else 128 - code)
 
     def _answer(self, execution: Execution, code: int) -> None:
-        """Send how an execution ended; its output goes as text that keeps every byte."""
+        """Send how an execution ended; its output goes as text that keeps every byte, standard output before errors."""
+        texts = [one.data.decode("latin-1") for one in execution.outputs]
         self._clients.send(
             execution.connection,
             {
                 "re": execution.number,
                 "exit_code": code,
-                "output": execution.data.decode("latin-1"),
+                "output": "".join(texts)[: execution.limit],
+                "stderr": texts[-1] if texts else "",
                 "timed_out": execution.timed_out,
             },
         )

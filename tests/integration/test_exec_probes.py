@@ -40,7 +40,7 @@ spec:
 PODS = {
     "hangs": pod("hangs", ["sh", "-c", "echo begun; sleep 1001"]),
     "holds": pod("holds", ["sh", "-c", "sleep 1002 & echo left; exit 0"], timeout=30),
-    "fails": pod("fails", ["sh", "-c", "sleep 1003 & echo no; echo why >&2; exit 3"], timeout=30),
+    "fails": pod("fails", ["sh", "-c", "sleep 1003 & echo why >&2; echo no; exit 3"], timeout=30),
     "floods": pod("floods", ["sh", "-c", FLOOD]),
     "prints": pod("prints", ["sh", "-c", "head -c 3000000 /dev/zero | tr '\\0' x; exit 1"], timeout=30),
     "daemon": pod("daemon", ["sh", "-c", f'python3 -c "{DAEMON}"; sleep 1001']),

@@ -60,6 +60,9 @@ def sleep(seconds: int) -> Json:
     return {"preStop": {"sleep": {"seconds": seconds}}}
 
 
+SAYS = "echo why >&2; echo no; exit 3"
+
+
 @pytest.fixture(scope="module")
 def serve(tmp_path_factory) -> dict[str, list[str]]:
     """Return the commands of a plain server and of one with a certificate of its own."""
@@ -86,6 +89,7 @@ def pods(cluster, serve) -> None:
         "hook-14": pod("hook-14", sleep(50), grace=100),
         "hook-16": pod("hook-16", sleep(0), grace=20),
         "hook-tcp": pod("hook-tcp", {"postStart": {"tcpSocket": {"port": 80}}}),
+        "hook-says": pod("hook-says", {"postStart": {"exec": {"command": ["sh", "-c", SAYS]}}}),
         "hook-fails": pod("hook-fails", {"preStop": {"exec": {"command": ["false"]}}}),
     }
     for name, text in given.items():
@@ -184,6 +188,12 @@ def test_tcp_hook_always_fails_and_its_container_waits(cluster):
     cluster.wait_pod("hook-tcp", failed, "a failed hook")
     assert events(cluster, "hook-tcp", "FailedPostStartHook")[0]["message"] == "PostStartHook failed"
     assert events(cluster, "hook-tcp", "Killing")[0]["message"] == "FailedPostStartHook"
+
+
+def test_what_a_failed_exec_hook_said_is_told(cluster):
+    said = rf"command 'sh -c {SAYS}' exited with 3: why\n, message: \"no\\nwhy\\n\""  # escaped as in the log
+    log = cluster.base / "daemon.log"
+    cluster.wait(lambda: said in log.read_text(), "the hook's words in the log", limit_s=60)
 
 
 def test_failing_pre_stop_hook_is_told_and_stops_nothing(cluster):

@@ -320,10 +320,10 @@ def test_handler_that_cannot_be_run(handler):
 
 @pytest.mark.conformance("U-HKH-5")
 def test_failure_of_an_exec_hook():
-    runtime = Runtime(ExecResult(exit_code=3, output=b'\x1b say "no"\n'))
+    runtime = Runtime(ExecResult(exit_code=3, output=b'\x1b say "no"\nwhy\n', stderr=b"why\n"))
     assert hook({"exec": {"command": ["ls", "-a"]}}, runtime) == (
         'Exec lifecycle hook ([ls -a]) for Container "main" in Pod "p_n(u)" failed - error: command \'ls -a\' exited '
-        'with 3: , message: "\\x1b say \\"no\\"\\n"'
+        'with 3: why\n, message: "\\x1b say \\"no\\"\\nwhy\\n"'
     )
 
 
