@@ -24,7 +24,8 @@ def timestamp(nanoseconds: int) -> bytes:
     seconds, rest = divmod(nanoseconds, 1_000_000_000)
     local = time.localtime(seconds)
     zone = time.strftime("%z", local)
-    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', local)}.{rest:09d}{zone[:3]}:{zone[3:]}".encode()
+    offset = "Z" if zone == "+0000" else f"{zone[:3]}:{zone[3:]}"
+    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', local)}.{rest:09d}{offset}".encode()
 
 
 class LogFile:

@@ -8,6 +8,7 @@ import gzip
 import os
 import re
 import resource
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,9 +17,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minikubelet.cli.log_files import read_log
-from minikubelet.sandbox.logs import MAX_LINE, LineStream, LogFile, compress_rotated, has_long_line, rotated_files
+from minikubelet.sandbox.logs import (
+    MAX_LINE,
+    LineStream,
+    LogFile,
+    compress_rotated,
+    has_long_line,
+    rotated_files,
+    timestamp,
+)
 
-LINE = re.compile(rb"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}[+-]\d\d:\d\d) (stdout|stderr) ([FP]) (.*)", re.DOTALL)
+LINE = re.compile(rb"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}(?:Z|[+-]\d\d:\d\d)) (stdout|stderr) ([FP]) (.*)", re.DOTALL)
 
 
 def parse(output: bytes) -> list[tuple[bytes, bytes]]:
@@ -227,3 +236,14 @@ def test_lost_lines_are_told_at_the_end_too(tmp_path: Path) -> None:
     assert path.read_bytes() == b""
     log.close()
     assert b"1 lines lost" in path.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("zone", "text"), [("UTC0", "1970-01-01T00:00:01.000000002Z"), ("CET-1", "1970-01-01T01:00:01.000000002+01:00")]
+)
+def test_stamps_are_local_times_and_utc_is_a_letter(monkeypatch: pytest.MonkeyPatch, zone: str, text: str) -> None:
+    with monkeypatch.context() as patched:
+        patched.setenv("TZ", zone)
+        time.tzset()
+        assert timestamp(1_000_000_002) == text.encode()
+    time.tzset()
