@@ -20,6 +20,7 @@ from minikubelet.lifecycle.columns import age_column
 Json = Mapping[str, Any]
 
 _NONE: Final[Json] = {}
+_ROLE: Final = "node-role.kubernetes.io/"
 _ZERO: Final = Quantity(0, "DecimalSI")
 _INFO: Final = (
     ("Machine ID", "machineID"),
@@ -37,12 +38,18 @@ _INFO: Final = (
 def node_lines(node: Json, pods: Sequence[Json], events: Sequence[Json], now: float) -> Iterator[str]:
     """Yield the description's lines, columns parted by tabs."""
     meta, status = node["metadata"], node.get("status", _NONE)
+    labels = meta.get("labels") or {}
+    roles = {name.removeprefix(_ROLE) for name in labels if name.startswith(_ROLE)} - {""}
     yield f"Name:\t{meta['name']}"
+    yield f"Roles:\t{','.join(sorted(roles)) or '<none>'}"
     for title, values, between in (("Labels", meta.get("labels"), "="), ("Annotations", meta.get("annotations"), ": ")):
         shown = [f"{name}{between}{value}" for name, value in sorted((values or {}).items())] or ["<none>"]
         yield f"{title}:\t{shown[0]}"
         yield from (f"\t{one}" for one in shown[1:])
     yield f"CreationTimestamp:\t{moment(meta.get('creationTimestamp'))}"
+    taints = [_taint(one) for one in node.get("spec", _NONE).get("taints") or ()] or ["<none>"]
+    yield f"Taints:\t{taints[0]}"
+    yield from (f"\t{one}" for one in taints[1:])
     yield f"Unschedulable:\t{str(bool(node.get('spec', _NONE).get('unschedulable'))).lower()}"
     yield "Conditions:"
     yield "  Type\tStatus\tLastTransitionTime\tReason\tMessage"
@@ -63,6 +70,11 @@ def node_lines(node: Json, pods: Sequence[Json], events: Sequence[Json], now: fl
         yield f"PodCIDR:\t{cidr}"
     yield from _pods(pods, status.get("allocatable") or _NONE, now)
     yield from event_lines(events, now)
+
+
+def _taint(taint: Json) -> str:
+    value = f"={taint['value']}" if taint.get("value") else ""
+    return f"{taint['key']}{value}:{taint['effect']}"
 
 
 def _pods(pods: Sequence[Json], allocatable: Json, now: float) -> Iterator[str]:

@@ -91,3 +91,19 @@ def test_allocated_resources():
         "memory 512Mi (8%) 1Gi (16%)",
         "ephemeral-storage 0 (0%) 0 (0%)",
     ]
+
+
+def test_roles_and_taints():
+    found = node()
+    head = [" ".join(line.split()) for line in node_lines(found, [], [], NOW)]
+    assert (head[1], "Taints: <none>" in head) == ("Roles: <none>", True)
+    found["metadata"]["labels"] |= {"node-role.kubernetes.io/worker": "", "node-role.kubernetes.io/edge": ""}
+    found["spec"]["taints"] = [
+        {"key": "node.kubernetes.io/unschedulable", "effect": "NoSchedule"},
+        {"key": "dedicated", "value": "db", "effect": "NoExecute"},
+    ]
+    text = align("\n".join(node_lines(found, [], [], NOW)))
+    lines = [" ".join(line.split()) for line in text.splitlines()]
+    assert lines[1] == "Roles: edge,worker"
+    at = lines.index("Taints: node.kubernetes.io/unschedulable:NoSchedule")
+    assert lines[at + 1] == "dedicated=db:NoExecute"
