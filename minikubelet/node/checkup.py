@@ -22,7 +22,7 @@ from minikubelet.node import cordon
 from minikubelet.node.guard import RefusedError, check_trusted
 from minikubelet.node.pressure import disk_problem, measure_disk
 from minikubelet.runtime.cgroups import find_trees, group_name
-from minikubelet.runtime.network.inspection import inspect_network
+from minikubelet.runtime.network.inspection import BridgeFinding, inspect_network
 from minikubelet.runtime.network.nft import find_nft
 from minikubelet.runtime.processes import is_alive
 from minikubelet.sandbox.journal import read_journal
@@ -240,10 +240,17 @@ def _leftovers(state_dir: str, bridge: str) -> Iterator[Check]:
     yield _left("mounts", stray, "umount each of them")
     alive = {uid for uid in known if _has_pause(os.path.join(pods, uid))}
     yield _left("cgroups", sorted(_stray_groups(bridge, known)), "the daemon removes them at its next start")
-    findings = [one.describe() for one in inspect_network() if one.abandoned]
+    findings = [one.describe() for one in _abandoned_networks()]
     yield _left("network", findings, "ip link delete and nft delete table, or start a daemon with that --bridge")
     dead = len(known) - len(alive)
     yield Check("pods", "ok", f"{len(alive)} with a pause process" + (f", {dead} without" if dead else ""))
+
+
+def _abandoned_networks() -> list[BridgeFinding]:
+    """Return what is of no daemon; looked at twice, for one that comes or goes looks so in between."""
+    found = [one for one in inspect_network() if one.abandoned]
+    still = {one.bridge for one in inspect_network() if one.abandoned} if found else set()
+    return [one for one in found if one.bridge in still]
 
 
 def _stray_groups(bridge: str, known: set[str]) -> Iterator[str]:
