@@ -43,6 +43,19 @@ def verdict(node: Node, name: str) -> str:
         return ""
 
 
+def told(node: Node, reason: str) -> list[tuple[str, str, str]]:
+    """Wait for events of a reason; return their types and whom they concern."""
+    found: list[dict[str, Any]] = []
+
+    def seen() -> bool:
+        listed = json.loads(node.cli("get", "events", "-o", "json").stdout)["items"]
+        found[:] = [one for one in listed if one["reason"] == reason]
+        return bool(found)
+
+    node.wait(seen, f"the event {reason}")
+    return [(one["type"], one["involvedObject"]["kind"], one["involvedObject"]["name"]) for one in found]
+
+
 def test_a_bad_edit_is_told_in_four_places_until_it_is_mended(node: Node) -> None:
     node.write("web.yaml", manifest("web"))
     before = node.wait_pod("web", is_running, "web to run")
@@ -53,9 +66,7 @@ def test_a_bad_edit_is_told_in_four_places_until_it_is_mended(node: Node) -> Non
     assert "last good version" in text and "pod default/web-n1" in text
     shown = node.cli("get", "pods")
     assert "web-n1" in shown.stdout and "manifest refused: " in shown.stderr and "web.yaml:7:" in shown.stderr
-    events = json.loads(node.cli("get", "events", "-o", "json").stdout)["items"]
-    told = [one for one in events if one["reason"] == "FailedValidation"]
-    assert [(one["type"], one["involvedObject"]["name"]) for one in told] == [("Warning", "web-n1")]
+    assert told(node, "FailedValidation") == [("Warning", "Pod", "web-n1")]
     assert "web.yaml:7:" in (node.base / "daemon.log").read_text()
     assert container_id(node.pod("web") or {}) == container_id(before)
     node.write("web.yaml", manifest("web"))
@@ -67,9 +78,7 @@ def test_a_bad_edit_is_told_in_four_places_until_it_is_mended(node: Node) -> Non
 def test_a_new_file_that_is_bad_is_told_of_the_node(node: Node) -> None:
     node.write("bad.yaml", "kind: [")
     node.wait(lambda: ": refused" in verdict(node, "bad.yaml"), "the verdict")
-    events = json.loads(node.cli("get", "events", "-o", "json").stdout)["items"]
-    told = [one for one in events if one["reason"] == "FailedParsing"]
-    assert [(one["involvedObject"]["kind"], one["involvedObject"]["name"]) for one in told] == [("Node", "n1")]
+    assert told(node, "FailedParsing") == [("Warning", "Node", "n1")]
     shown = node.cli("get", "pods", "bad")
     assert shown.returncode == 1 and "bad.yaml:2:" in shown.stderr
 
