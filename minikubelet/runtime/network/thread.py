@@ -5,14 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 import structlog
 
-from minikubelet.linux import processors
 from minikubelet.runtime.network.wiring import Wiring
 
 log = structlog.get_logger(__name__)
@@ -31,7 +29,6 @@ class NetworkThread:
         self._bridge = bridge
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="network")
         self._wiring: Wiring | None = None
-        self._id = 0  # the system's number of the thread, once it runs
 
     def _submit(self, function: Callable[[Wiring], T]) -> Future[T]:
         if self._wiring is not None and self._wiring.lost:
@@ -40,7 +37,6 @@ class NetworkThread:
             self._executor.shutdown(wait=False)
             self._executor = ThreadPoolExecutor(1, thread_name_prefix="network")
             self._wiring = None
-            self._id = 0
         return self._executor.submit(self._run, function)
 
     async def run(self, function: Callable[[Wiring], T]) -> T:
@@ -48,18 +44,8 @@ class NetworkThread:
         return await asyncio.wrap_future(self._submit(function))
 
     def make_namespace(self) -> Future[int]:
-        """Make a network namespace, behind what was asked before; what is asked after this may use it already.
-
-        The caller goes on meanwhile: the kernel needs half a millisecond for it.
-        """
-
-        def work(wiring: Wiring) -> int:
-            processors.roam()
-            return wiring.make_namespace()
-
-        if self._id:
-            processors.send_elsewhere(self._id)
-        return self._submit(work)
+        """Make a network namespace, behind what was asked before; what is asked after this may use it already."""
+        return self._submit(lambda wiring: wiring.make_namespace())
 
     async def run_behind(self, netns: Future[int], function: Callable[[Wiring, int], T]) -> T:
         """Call the function with a namespace that is still being made; it is not closed before this has returned."""
@@ -89,7 +75,6 @@ class NetworkThread:
     def _run(self, function: Callable[[Wiring], T]) -> T:
         if self._wiring is None:
             self._wiring = Wiring(self._bridge)
-            self._id = threading.get_native_id()
         return function(self._wiring)
 
     def _close(self) -> None:
