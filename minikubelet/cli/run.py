@@ -166,11 +166,9 @@ async def _run_with_table(settings: Settings, notes: _Notes | None, *, remove: b
 async def _show(daemon: Daemon, draw: _Screen | _Lines, notes: _Notes | None) -> None:
     import asyncio
 
-    from minikubelet.node.status_manager import to_json
-
     status, verdicts = daemon.parts.reporting.status, daemon.parts.node.verdicts
     while True:
-        rows = pod_rows([to_json(pod) for pod in status.pods()], time.time())
+        rows = pod_rows(status.objects(), time.time())
         below = _refusals(verdicts.refused()) + (notes.recent() if notes else [])
         draw.show(rows, below, _why_none(daemon))
         await asyncio.sleep(_REDRAW_S)  # so that a burst is drawn once

@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from minikubelet.api.types import Pod
 from minikubelet.lifecycle import columns
 from minikubelet.node.afterwards import Afterwards
 from minikubelet.node.events import EventRecorder
@@ -17,7 +16,7 @@ from minikubelet.node.measures import Measures
 from minikubelet.node.pod_bells import PodBells
 from minikubelet.node.published import Namespaces, PublishedObjects
 from minikubelet.node.settings import Settings
-from minikubelet.node.status_manager import StatusManager, to_json
+from minikubelet.node.status_manager import Json, StatusManager
 from minikubelet.node.store import Store
 
 # The kubelet's words for node conditions, where it has one.
@@ -87,7 +86,7 @@ def _problem_events(events: EventRecorder) -> Callable[[str, str], None]:
     return on_problem
 
 
-def _render_pods(pods: Sequence[Pod]) -> str:
+def _render_pods(pods: Sequence[Json]) -> str:
     """Return the table of all pods, wide."""
     now = time.time()
-    return columns.render_table([columns.HEADERS, *(columns.pod_row(to_json(pod), now) for pod in pods)])
+    return columns.render_table([columns.HEADERS, *(columns.pod_row(pod, now) for pod in pods)])

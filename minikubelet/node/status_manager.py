@@ -24,6 +24,8 @@ from minikubelet.node.store import Store
 
 log = structlog.get_logger(__name__)
 
+Json = dict[str, Any]
+
 # A table is written again at the earliest after this many times what the last writing took.
 _TABLE_LOAD: Final = 20.0
 # Ages in the table go on even when nothing happens, at a two-thousandth of a core where there are many pods.
@@ -37,7 +39,7 @@ class StatusManager:
     """Owner of the published pods; `previous` gives back what was last published, also by an earlier daemon."""
 
     def __init__(
-        self, *, status_dir: str, table_path: str, store: Store, render: Callable[[Sequence[Pod]], str]
+        self, *, status_dir: str, table_path: str, store: Store, render: Callable[[Sequence[Json]], str]
     ) -> None:
         """Create it without touching a file.
 
@@ -45,7 +47,7 @@ class StatusManager:
             status_dir: Directory of `<namespace>_<name>.json`, made by `start`.
             table_path: The file that holds the table.
             store: Where the API reads pods from.
-            render: Makes the table of all pods.
+            render: Makes the table of all pods, as the API prints them.
         """
         self._status_dir = status_dir
         self._table_path = table_path
@@ -135,6 +137,10 @@ class StatusManager:
         """Return all published pods, by namespace and name."""
         return [self._pods[key] for key in sorted(self._pods)]
 
+    def objects(self) -> list[Json]:
+        """Return all published pods as the API prints them, by namespace and name."""
+        return [one.object for one in self._store.list("pods")]
+
     def stop(self) -> None:
         """Write the table a last time and forget the timer."""
         if self._table_timer is not None:
@@ -189,17 +195,11 @@ class StatusManager:
             self._table_timer = loop.call_at(loop.time() + delay, self._on_table_timer)
 
     def _write_table(self) -> None:
-        text = self._render(self.pods())
+        text = self._render(self.objects())
         if text != self._table_text or not os.path.exists(self._table_path):
             self._table_text = text
             self._table_changed.set()
             self._write(self._table_path, text.encode())
-
-
-def to_json(pod: Pod) -> dict[str, Any]:
-    """Return the pod as the API would print it."""
-    builtins: dict[str, Any] = msgspec.to_builtins(pod)
-    return builtins
 
 
 def _with_creation(pod: Pod) -> Pod:

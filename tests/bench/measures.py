@@ -325,7 +325,7 @@ def _listing(bench: Bench, count: int) -> list[float]:
 
 
 def scale(bench: Bench) -> None:
-    """Costs a pod from 1 to 1000 pods: start, processor time, memory, the API's list."""
+    """Costs a pod from 1 to 1000 pods: start, processor time, memory, the API's list, a change of one pod's status."""
     for count in (1, 10) if bench.quick else (1, 10, 50, 200, 1000):
         with bench.node() as (node, marks):
             words = bench.words(count)
@@ -341,6 +341,7 @@ def scale(bench: Bench) -> None:
             began = time.monotonic()
             node.cli("get", "pods", "-A", "-o", "name")
             listed = (time.monotonic() - began) * 1000
+            change = _status_change(node, marks, words[:: max(1, count // 5)][:5])
         bench.scale.append(
             {
                 "pods": count,
@@ -348,11 +349,33 @@ def scale(bench: Bench) -> None:
                 "CPU ms a pod": used * 1000 / count,
                 "MB a pod": memory / count,
                 "get pods ms": listed,
+                "CPU ms a status": change,
             }
         )
         if count >= 200:
             bench.add(f"{count} pods at once, CPU a pod", [used * 1000 / count], "ms", goal=15)
             bench.add(f"{count} pods at once, the last one", [took], "s")
+
+
+def _status_change(node: Node, marks: Marks, words: list[str]) -> float:
+    """Return the daemon's processor time for a change of one pod's status among the others, in milliseconds.
+
+    The change is a restart: three statuses at most, the table of all pods, what watches. What the daemon takes anyway
+    is left out.
+    """
+    assert node.process is not None
+    daemon = node.process.pid
+    began, idle = time.monotonic(), sut.precise_cpu_seconds(daemon)
+    time.sleep(1)
+    share = (sut.precise_cpu_seconds(daemon) - idle) / (time.monotonic() - began)
+    processes = [sut.main_process(node, word) for word in words]
+    began, before = time.monotonic(), sut.precise_cpu_seconds(daemon)
+    for word, process in zip(words, processes, strict=True):
+        os.kill(process, signal.SIGKILL)
+        marks.wait([word])
+        time.sleep(0.5)  # until the table is written
+    used = sut.precise_cpu_seconds(daemon) - before - share * (time.monotonic() - began)
+    return used * 1000 / len(words)
 
 
 # What they share

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 _WIDTH, _HEIGHT, _MARGIN = 640, 240, 56
-_COLOURS = ("#1f6fb2", "#b2501f", "#3a8f3a", "#7a4fa3")
+_COLOURS = ("#1f6fb2", "#b2501f", "#3a8f3a", "#7a4fa3", "#5a5a5a")
 
 
 def draw(scale: Sequence[dict[str, float]]) -> str:

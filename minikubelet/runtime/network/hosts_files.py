@@ -138,9 +138,13 @@ class HostsFiles:
         return self._blocks[namespace]
 
     def keep(self, uid: PodUID, namespace: str, path: str) -> None:
-        """Keep a pod's hosts file up to date from now on: one that was just written, or an adopted pod's."""
-        self._paths[uid] = (namespace, path)
-        self._ring()
+        """Keep a pod's hosts file up to date from now on: one that was just written, or an adopted pod's.
+
+        One that is kept already has just been written with what the others have: nothing is to be done.
+        """
+        if self._paths.get(uid) != (namespace, path):
+            self._paths[uid] = (namespace, path)
+            self._ring()
 
     async def settle(self) -> None:
         """Wait until every file is up to date."""

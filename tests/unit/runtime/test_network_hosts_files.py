@@ -113,6 +113,27 @@ async def test_files_follow_the_pods_in_place(tmp_path: Path) -> None:
 
 
 @pytest.mark.anyio
+async def test_a_container_that_starts_anew_looks_at_no_other_pods_file(tmp_path: Path) -> None:
+    paths = {pod.uid: tmp_path / pod.uid for pod in (WEB, DB)}
+    files = HostsFiles()
+    for pod in (WEB, DB):
+        paths[pod.uid].write_text(BASE)
+        files.add(pod)
+        files.keep(pod.uid, pod.namespace, str(paths[pod.uid]))
+    await files.settle()
+    assert "web.shop" in paths[DB.uid].read_text()
+    paths[DB.uid].write_text("its own\n")
+    files.keep(WEB.uid, WEB.namespace, str(paths[WEB.uid]))
+    await files.settle()
+    assert paths[DB.uid].read_text() == "its own\n"
+    moved = tmp_path / "moved"
+    moved.write_text(BASE)
+    files.keep(WEB.uid, WEB.namespace, str(moved))
+    await files.settle()
+    assert "db.data" in moved.read_text()
+
+
+@pytest.mark.anyio
 async def test_a_file_that_a_container_has_blown_up_is_not_read(tmp_path: Path) -> None:
     """A sparse file of a tebibyte costs its owner nothing, and would cost us all our memory."""
     files = HostsFiles()
