@@ -512,16 +512,20 @@ def test_a_host_path_that_hangs_holds_up_nobody(
     volumes: Volumes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As a network file system does whose server has gone: neither the loop, nor a refresh, nor the pod's removal."""
-    released = threading.Event()
-    monkeypatch.setattr(
-        "minikubelet.runtime.volumes.manager.check_host_path", lambda path, kind: released.wait(60) and None
-    )
+    released, arrived = threading.Event(), threading.Semaphore(0)
+
+    def hang(path: str, kind: str) -> None:
+        arrived.release()
+        released.wait(60)
+
+    monkeypatch.setattr("minikubelet.runtime.volumes.manager.check_host_path", hang)
     hanging = Volume(name="h", host_path=HostPathVolumeSource(path=str(tmp_path)))
     pod = pod_of(hanging, empty())
 
     async def scenario() -> None:
         tasks = [run_apart(volumes.set_up, pod) for _ in range(64)]
-        await asyncio.sleep(0)
+        for _ in tasks:  # one that begins after the removal is no late one
+            await asyncio.to_thread(arrived.acquire)
         assert await asyncio.wait_for(run_apart(volumes.refresh, pod), 10) is False
         await asyncio.wait_for(run_apart(volumes.tear_down, "u"), 10)
         released.set()

@@ -338,10 +338,10 @@ async def test_hundreds_of_files_leave_turns_to_the_event_loop(bench: Bench) -> 
     await bench.start()
     for number in range(300):
         bench.write(f"p{number}.yaml", pod(f"p{number}"))
-    longest = 0.0
+    turns = []
     while len(bench.desired.pods) < 300:
         before = time.thread_time()
         await asyncio.sleep(0)
-        longest = max(longest, time.thread_time() - before)
-    assert longest < 0.1  # of the loop's own processor time
+        turns.append(time.thread_time() - before)
+    assert max(turns) < sum(turns) / 2  # of the loop's own processor time: a part of it, however slow the machine is
     assert len({one.pod.metadata.uid for one in bench.desired.pods}) == 300
